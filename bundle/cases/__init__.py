@@ -1,0 +1,19 @@
+"""Patient data in, whatever it came as: one `Case` with its array, geometry, modality and prompt."""
+
+from bundle.cases.case import MODALITIES, Case, CaseError, CaseFailure, CaseReference, Modality
+from bundle.cases.collect import collect_cases
+from bundle.cases.prompts import read_prompts
+from bundle.cases.reader import read_case, read_label
+
+__all__ = [
+    "MODALITIES",
+    "Case",
+    "CaseError",
+    "CaseFailure",
+    "CaseReference",
+    "Modality",
+    "collect_cases",
+    "read_case",
+    "read_label",
+    "read_prompts",
+]

@@ -1,0 +1,116 @@
+"""What one study to segment is, before any transform has touched it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+Modality = Literal["CT", "X-ray", "H&E"]
+MODALITIES: tuple[Modality, ...] = get_args(Modality)
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def _printable(text: str) -> str:
+    """One line that any UTF-8 terminal or file takes, whatever bytes a file name is made of."""
+    return _CONTROL.sub(" ", text).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+class CaseError(ValueError):
+    """One case cannot be processed; the others can.
+
+    Args:
+        source: the file or folder at fault.
+        problem: what is wrong with it, without a full stop.
+        remedy: what the user can do about it, without a full stop.
+    """
+
+    def __init__(self, source: Path | str, problem: str, remedy: str) -> None:
+        super().__init__(_printable(f"{source}: {problem}; {remedy}."))
+        self.source = str(source)
+        self.problem = problem
+        self.remedy = remedy
+
+    def __reduce__(self) -> tuple[type[CaseError], tuple[str, str, str]]:
+        # An exception is pickled by its message otherwise, which a worker process could not send back.
+        return type(self), (self.source, self.problem, self.remedy)
+
+
+@dataclass(frozen=True)
+class CaseReference:
+    """Where a case lies and what is known of it before it is read.
+
+    Attributes:
+        id: unique in a run, safe as a folder name; noise is seeded with it.
+        image: the image file.
+        label: the truth, where there is one.
+        prompt: what to segment, in words; empty for no prompt.
+        modality: as stated by the caller or the datalist; None to tell it from the file.
+        labels: value in the truth -> name of the structure, background left out.
+        modality_source: who stated the modality; without meaning while that is None.
+    """
+
+    id: str
+    image: Path
+    label: Path | None = None
+    prompt: str = ""
+    modality: Modality | None = None
+    labels: Mapping[int, str] = field(default_factory=dict)
+    modality_source: Literal["option", "datalist"] = "option"
+
+
+@dataclass(frozen=True)
+class CaseFailure:
+    """A case that can be named but not used; it is reported beside those that are.
+
+    Attributes:
+        id: as for a `CaseReference`, unique among references and failures together.
+        input: the file or folder, as a path.
+        error: one sentence that names the file, the problem and the remedy.
+    """
+
+    id: str
+    input: str
+    error: str
+
+
+@dataclass
+class Case:
+    """One study, read and checked.
+
+    Attributes:
+        array: float32, channel first. Volumes (1, X, Y, Z) in the voxel order of the file; pictures
+            (C, H, W) with C 1 (grey) or 3 (RGB), upright. CT in HU; pictures in the range of their
+            file (0-255 for 8 bit, 0-65535 for 16 bit).
+        affine: (4, 4) voxel index -> mm, RAS+ as NIfTI defines it; None for pictures.
+        modality: what the network is told.
+        modality_source: who said so: 'option', 'datalist' or 'file'.
+        header: the source's own header, kept so that results carry the same geometry bit for bit
+            (a nibabel NIfTI header; None for other formats).
+        warnings: what a reader of the report should know.
+    """
+
+    reference: CaseReference
+    array: NDArray[np.float32]
+    affine: NDArray[np.float64] | None
+    modality: Modality
+    modality_source: Literal["option", "datalist", "file"]
+    header: Any = None
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def is_volume(self) -> bool:
+        return self.affine is not None
+
+    @property
+    def spacing(self) -> tuple[float, ...] | None:
+        """Voxel edge lengths in mm along the array's spatial axes; None for pictures."""
+        if self.affine is None:
+            return None
+        return tuple(float(edge) for edge in np.linalg.norm(self.affine[:3, :3], axis=0))

@@ -1,0 +1,193 @@
+"""Datalists: the JSON files that name images with their truth, text and modality, by split."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bundle.cases.case import MODALITIES, CaseError, Modality
+from bundle.cases.files import os_problem
+
+SPLITS = ("training", "validation", "test")
+
+_MAX_BYTES = 200_000_000
+_SPELLINGS: dict[str, Modality] = {
+    "ct": "CT",
+    "x-ray": "X-ray",
+    "xray": "X-ray",
+    "cxr": "X-ray",
+    "h&e": "H&E",
+    "he": "H&E",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image of a datalist, with its paths made absolute.
+
+    Attributes:
+        image: the image file.
+        label: the truth, where the entry has one.
+        text: what the entry says of the image; empty where it says nothing.
+        modality: the entry's own, else the datalist's, else None.
+        labels: value in the truth -> name of the structure, background left out.
+    """
+
+    image: Path
+    label: Path | None
+    text: str
+    modality: Modality | None
+    labels: Mapping[int, str]
+
+
+def read_datalist(path: Path, split: str | None = None) -> list[Entry]:
+    """Read the entries of one split, or of all splits.
+
+    A split is a list of objects with 'image' and perhaps 'label', 'text' and 'modality'; or a list of
+    strings, which name images of the other lists or, where they name none, images without a label.
+
+    Args:
+        path: the JSON file; the paths in it are relative to its folder.
+        split: the key of a list; None takes every list of objects, and of the three usual splits also
+            those of strings.
+
+    Returns:
+        The entries in the order of the file. Without `split`, each image stands once, as first listed.
+
+    Raises:
+        CaseError: the file is not a datalist, has no such split, or names one image twice in a split
+            with different text or label.
+    """
+    content = _read_json(path)
+    lists = {key: value for key, value in content.items() if _is_list_of_entries(key, value, split)}
+    if split is not None and split not in lists:
+        known = ", ".join(k for k, v in content.items() if _is_list_of_entries(k, v, None)) or "none"
+        raise CaseError(path, f"has no split '{split}'", f"use one of its splits: {known}")
+    if not lists:
+        raise CaseError(path, "is not a datalist", "give it a list of objects that have an 'image'")
+    parser = _Parser(path, content)
+    objects: dict[Path, Entry] = {}
+    parsed: dict[str, list[Entry]] = {}
+    # Lists of strings come last here, since they may name images of any other list.
+    for key in sorted(lists, key=lambda key: all(isinstance(item, str) for item in lists[key])):
+        parsed[key] = parser.entries(key, lists[key], objects)
+    entries: dict[Path, Entry] = {}
+    for key in lists if split is None else (split,):
+        for entry in parsed[key]:
+            entries.setdefault(entry.image, entry)
+    return list(entries.values())
+
+
+def is_datalist_name(path: Path) -> bool:
+    return path.suffix.lower() == ".json"
+
+
+def parse_modality(value: object) -> Modality | None:
+    """The modality that a word stands for, in the usual spellings; None where it stands for none."""
+    return _SPELLINGS.get(value.strip().lower()) if isinstance(value, str) else None
+
+
+def _is_list_of_entries(key: str, value: object, split: str | None) -> bool:
+    if not isinstance(value, list) or not value:
+        return False
+    if any(isinstance(item, dict) for item in value):
+        return True
+    return all(isinstance(item, str) for item in value) and (key in SPLITS or key == split)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise CaseError(path, "is too large for a datalist", "split it")
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise CaseError(path, os_problem(error), "check the path and its permissions") from error
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise CaseError(path, f"is not valid JSON ({where})", "correct it") from error
+    except UnicodeDecodeError as error:
+        raise CaseError(path, "is not UTF-8 text", "save it as UTF-8") from error
+    except RecursionError as error:
+        raise CaseError(path, "is nested too deeply for a datalist", "correct it") from error
+    if not isinstance(content, dict):
+        raise CaseError(path, "is not a datalist", "make it a JSON object with lists of images")
+    return content
+
+
+class _Parser:
+    """Checks and types the values of one datalist."""
+
+    def __init__(self, path: Path, content: Mapping[str, Any]) -> None:
+        self.path = path
+        self.folder = Path(os.path.abspath(path.parent))
+        self.modality = self._modality(content.get("modality"), "'modality'")
+        self.labels = self._labels(content.get("labels"))
+
+    def entries(self, key: str, items: list[Any], objects: dict[Path, Entry]) -> list[Entry]:
+        """The entries of one list; `objects` collects those that are objects, for lists that name them."""
+        found: dict[Path, Entry] = {}
+        for number, item in enumerate(items, start=1):
+            where = f"entry {number} of '{key}'"
+            entry = self._entry(item, where)
+            if isinstance(item, str):
+                entry = objects.get(entry.image, entry)
+            else:
+                objects.setdefault(entry.image, entry)
+            if found.setdefault(entry.image, entry) != entry:
+                raise self._error(f"{where} lists an image again with different values", "keep one of them")
+        return list(found.values())
+
+    def _entry(self, item: Any, where: str) -> Entry:
+        fields = {"image": item} if isinstance(item, str) else item
+        if not isinstance(fields, dict):
+            raise self._error(f"{where} is not an object", "give it an 'image'")
+        image = self._file(fields, "image", where)
+        if image is None:
+            raise self._error(f"{where} has no 'image'", "name its image file")
+        text = fields.get("text")
+        if text is not None and not isinstance(text, str):
+            raise self._error(f"'text' in {where} is not a string", "put it in quotes")
+        own = self._modality(fields.get("modality"), f"'modality' in {where}")
+        label = self._file(fields, "label", where)
+        return Entry(image, label, text or "", own or self.modality, self.labels)
+
+    def _file(self, fields: Mapping[str, Any], key: str, where: str) -> Path | None:
+        value = fields.get(key)
+        if value is None:
+            return None
+        if not isinstance(value, str) or not value or "\0" in value:
+            raise self._error(f"'{key}' in {where} is not a file path", "name one file")
+        return Path(os.path.abspath(self.folder / value))
+
+    def _modality(self, value: Any, where: str) -> Modality | None:
+        # The Medical Segmentation Decathlon writes {"0": "CT"}.
+        if isinstance(value, dict) and len(value) == 1:
+            value = next(iter(value.values()))
+        if value is None:
+            return None
+        modality = parse_modality(value)
+        if modality is None:
+            raise self._error(f"{where} is not a modality known here", f"use one of {', '.join(MODALITIES)}")
+        return modality
+
+    def _labels(self, value: Any) -> dict[int, str]:
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            raise self._error("'labels' is not an object", "map label values to names")
+        labels: dict[int, str] = {}
+        for key, name in value.items():
+            # nnU-Net writes name -> value.
+            number, name = (name, key) if isinstance(name, int) else (key, name)
+            if not str(number).isdecimal() or int(number) > 255 or not isinstance(name, str):
+                raise self._error(f"'labels' holds '{key}'", "map whole numbers from 0 to 255 to names")
+            if int(number) != 0:
+                labels[int(number)] = name
+        return labels
+
+    def _error(self, problem: str, remedy: str) -> CaseError:
+        return CaseError(self.path, problem, remedy)

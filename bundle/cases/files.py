@@ -1,0 +1,105 @@
+"""Which files are images, and whether a file can be opened at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import Literal
+
+from bundle.cases.case import CaseError
+
+NIFTI_SUFFIXES = (".nii.gz", ".nii")
+ITK_SUFFIXES = (".mha", ".mhd", ".nrrd", ".nhdr")
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")
+IMAGE_SUFFIXES = NIFTI_SUFFIXES + ITK_SUFFIXES + PICTURE_SUFFIXES
+DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+
+DICOM_PROBLEM = "is DICOM, which is not read yet"
+DICOM_REMEDY = "convert the series to NIfTI (.nii.gz)"
+
+_HEAD_BYTES = 1024
+
+
+def image_suffix(path: Path) -> str:
+    """The image suffix as the name spells it ('.nii.gz' is one suffix); '' for other files."""
+    name = path.name.lower()
+    known = next((suffix for suffix in IMAGE_SUFFIXES if name.endswith(suffix)), "")
+    return path.name[-len(known) :] if known else ""
+
+
+def file_kind(path: Path) -> Literal["nifti", "itk", "picture"]:
+    """Which reader takes the file, by its suffix.
+
+    Raises:
+        CaseError: no reader takes it.
+    """
+    suffix = image_suffix(path).lower()
+    if suffix in NIFTI_SUFFIXES:
+        return "nifti"
+    if suffix in ITK_SUFFIXES:
+        return "itk"
+    if suffix in PICTURE_SUFFIXES:
+        return "picture"
+    raise CaseError(path, "is of a type that is not known", f"use one of {' '.join(IMAGE_SUFFIXES)}")
+
+
+def os_problem(error: OSError) -> str:
+    """What an error of the file system means, in words."""
+    if isinstance(error, FileNotFoundError):
+        return "does not exist"
+    if isinstance(error, PermissionError):
+        return "may not be read by this user"
+    if isinstance(error, NotADirectoryError):
+        return "does not exist, since a part of its path is a file"
+    if error.errno == errno.ELOOP:
+        return "is a symbolic link that leads back to itself"
+    if error.errno == errno.ENAMETOOLONG:
+        return "has a name longer than the file system allows"
+    return f"cannot be opened ({(error.strerror or type(error).__name__).lower()})"
+
+
+def looks_like_dicom(path: Path, head: bytes) -> bool:
+    """Whether name or first bytes say DICOM; archives send files without a suffix."""
+    return path.name.lower().endswith(DICOM_SUFFIXES) or head[128:132] == b"DICM"
+
+
+def read_head(path: Path) -> bytes:
+    """The first bytes of a regular, non-empty file.
+
+    Raises:
+        CaseError: the path does not exist, is a folder or a device, may not be read, or is empty.
+    """
+    try:
+        status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode):
+            raise CaseError(path, "is a folder where an image file is expected", "name the image file")
+        # A pipe or a device could block for ever.
+        if not stat.S_ISREG(status.st_mode):
+            raise CaseError(path, "is not a regular file", "name an image file")
+        if status.st_size == 0:
+            raise CaseError(path, "is empty", "copy or export it again")
+        with open(path, "rb") as stream:
+            return stream.read(_HEAD_BYTES)
+    except OSError as error:
+        raise CaseError(path, os_problem(error), "check the path and its permissions") from error
+    except ValueError as error:
+        if isinstance(error, CaseError):
+            raise
+        # The file system refuses the path itself, as it does a null byte.
+        raise CaseError(path, "is not a valid path", "correct the path") from error
+
+
+def check_image_file(path: Path) -> bytes:
+    """The first bytes of a file that one of the readers may try.
+
+    Raises:
+        CaseError: see `read_head`; also for DICOM.
+    """
+    if path.name.lower().endswith(DICOM_SUFFIXES) and path.exists():
+        raise CaseError(path, DICOM_PROBLEM, DICOM_REMEDY)
+    head = read_head(path)
+    if looks_like_dicom(path, head):
+        raise CaseError(path, DICOM_PROBLEM, DICOM_REMEDY)
+    return head

@@ -1,0 +1,222 @@
+"""Pictures (PNG, JPEG, TIFF, WebP, BMP): upright arrays of grey or RGB values, and masks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from bundle.cases.case import CaseError
+
+MIN_EDGE = 16
+MAX_PIXELS = 13_000 * 13_000
+
+# The formats that are documented, and no others: some that Pillow knows start external programs.
+_FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP")
+_ORIENTATION = 0x0112
+_BITS, _PHOTOMETRIC = 258, 262
+_WIDE_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
+_UPRIGHT: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: a.swapaxes(0, 1)[:, ::-1],
+    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
+    8: lambda a: a.swapaxes(0, 1)[::-1],
+}
+
+
+@dataclass
+class Picture:
+    """A picture as its file gives it.
+
+    Attributes:
+        array: (C, H, W) float32, upright, C 1 (grey) or 3 (RGB), in the value range of the file.
+        warnings: what a reader of the report should know.
+    """
+
+    array: NDArray[np.float32]
+    warnings: list[str] = field(default_factory=list)
+
+
+def read_picture(path: Path) -> Picture:
+    """Read a picture of 8, 16 or 32 bits a channel.
+
+    Raises:
+        CaseError: the file is broken, holds several pages, is too small or too large, or holds values
+            that are not finite.
+    """
+    with _opened(path) as image:
+        warnings = _orientation_warning(image)
+        array = _samples(path, image, warnings)
+    if array.ndim == 3 and (array == array[..., :1]).all():
+        array = array[..., 0]
+    channels = array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+    values = np.ascontiguousarray(channels, dtype=np.float32)
+    if not np.isfinite(values).all():
+        wrong = values.size - int(np.count_nonzero(np.isfinite(values)))
+        raise CaseError(path, f"holds {wrong} values that are not finite (NaN or infinite)", "replace them")
+    return Picture(values, warnings)
+
+
+def read_mask(path: Path) -> NDArray[np.float64]:
+    """Read a picture whose grey values or palette indices are labels.
+
+    Returns:
+        (H, W), upright; 1-bit pictures give 0 and 1.
+
+    Raises:
+        CaseError: see `read_picture`; also for colour without a palette and for lossy grey values.
+    """
+    with _opened(path) as image:
+        if image.mode == "1":
+            return np.asarray(_load(image), dtype=np.float64)
+        if image.mode == "P" and not _is_black_and_white(image):
+            return np.asarray(_load(image), dtype=np.float64)
+        lossy = image.format in ("JPEG", "MPO")
+        array = _samples(path, image, [])
+    if array.ndim == 3:
+        if not (array == array[..., :1]).all():
+            raise CaseError(path, "is a mask in colour", "save labels as grey values or palette indices")
+        array = array[..., 0]
+    if lossy and not np.isin(array, (0, 255)).all():
+        raise CaseError(path, "is a mask that lossy compression has blurred", "save it as PNG")
+    return np.asarray(array, dtype=np.float64)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """An image that Pillow has identified and whose size is within bounds; errors become `CaseError`."""
+    try:
+        # From a stream, not by name: Pillow maps uncompressed TIFF files into memory by name, and then takes
+        # the rows of one that is turned by 90 degrees for its columns.
+        with open(path, "rb") as stream, Image.open(stream, formats=_FORMATS) as image:
+            _check_size(path, image.width, image.height)
+            if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
+                raise CaseError(path, f"holds {image.n_frames} pages", "save one page a file")  # type: ignore[attr-defined]
+            yield image
+    except CaseError:
+        raise
+    except UnidentifiedImageError as error:
+        raise CaseError(path, "is not a picture that can be read", "save it as PNG or TIFF") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_large(path) from error
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise CaseError(path, "is corrupt or truncated", "copy or export it again") from error
+
+
+def _check_size(path: Path, width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise _too_large(path)
+    if min(width, height) < MIN_EDGE:
+        raise CaseError(
+            path, f"is too small ({width} x {height} pixels)", f"use at least {MIN_EDGE} x {MIN_EDGE} pixels"
+        )
+
+
+def _too_large(path: Path) -> CaseError:
+    return CaseError(path, f"has more than {MAX_PIXELS:,} pixels", "crop it into tiles")
+
+
+def _orientation_warning(image: Image.Image) -> list[str]:
+    # Asked for before the pixels are loaded: Pillow turns some TIFF files on its own then.
+    if image.getexif().get(_ORIENTATION, 1) in _UPRIGHT:
+        return ["The picture was turned upright as its orientation tag says; results are upright too."]
+    return []
+
+
+def _load(image: Image.Image) -> Image.Image:
+    image.load()
+    return ImageOps.exif_transpose(image)
+
+
+def _samples(path: Path, image: Image.Image, warnings: list[str]) -> NDArray[Any]:
+    """(H, W) or (H, W, 3), upright, in the value range of the file."""
+    if _is_wide_colour(path, image):
+        wide = _wide_colour_tiff(path, warnings) if image.format == "TIFF" else None
+        if wide is not None:
+            return wide
+        warnings.append("16-bit colour was reduced to 8 bits a channel.")
+    if image.mode in _WIDE_MODES:
+        inverted = _is_white_zero(image)
+        grey = np.asarray(_load(image))
+        return np.iinfo(np.uint16).max - grey if inverted else grey
+    if image.mode == "CMYK":
+        warnings.append("CMYK was converted to RGB without a colour profile.")
+    grey_only = image.mode in ("1", "L") and not image.has_transparency_data
+    if grey_only:
+        return np.asarray(_load(image).convert("L"))
+    if image.has_transparency_data:
+        return _on_white(np.asarray(_load(image).convert("RGBA")), 255, warnings)
+    return np.asarray(_load(image).convert("RGB"))
+
+
+def _on_white(rgba: NDArray[Any], top: int, warnings: list[str]) -> NDArray[Any]:
+    """(H, W, 4) -> (H, W, 3) on a white ground; `top` is white, and full opacity."""
+    if (rgba[..., 3] == top).all():
+        return rgba[..., :3]
+    warnings.append("Transparent parts were laid on white.")
+    opacity = rgba[..., 3:].astype(np.float64) / top
+    return np.rint(rgba[..., :3] * opacity + top * (1 - opacity)).astype(rgba.dtype)
+
+
+def _is_black_and_white(image: Image.Image) -> bool:
+    """Whether a palette picture shows black and white only: then the colours count, not their order."""
+    rgb = np.asarray(image.convert("RGB"))
+    return bool(((rgb == 0) | (rgb == 255)).all() and (rgb == rgb[..., :1]).all())
+
+
+# --- more than 8 bits a channel, where Pillow falls short ------------------------------------------------
+
+
+def _is_white_zero(image: Image.Image) -> bool:
+    """Whether 0 means white in a 16-bit TIFF: Pillow inverts those of 1 to 8 bits only."""
+    if image.format != "TIFF" or image.mode not in ("I;16", "I;16L", "I;16B", "I;16N"):
+        return False
+    return bool(image.tag_v2.get(_PHOTOMETRIC) == 0)  # type: ignore[attr-defined]
+
+
+def _is_wide_colour(path: Path, image: Image.Image) -> bool:
+    """Whether Pillow would cut 16-bit channels to 8 bits."""
+    if image.mode in _WIDE_MODES:
+        return False
+    if image.format == "TIFF":
+        bits = image.tag_v2.get(_BITS, (1,))  # type: ignore[attr-defined]
+        return any(depth > 8 for depth in (bits if isinstance(bits, tuple) else (bits,)))
+    if image.format == "PNG":
+        with open(path, "rb") as stream:
+            return stream.read(25)[24:] == b"\x10"
+    return False
+
+
+def _wide_colour_tiff(path: Path, warnings: list[str]) -> NDArray[Any] | None:
+    """(H, W, 3) of a 16-bit RGB TIFF; None where its kind or compression is beyond tifffile alone."""
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            page: Any = tiff.pages[0]
+            if page.photometric != tifffile.PHOTOMETRIC.RGB or page.dtype != np.uint16:
+                return None
+            array = page.asarray()
+            if page.axes == "SYX":
+                array = array.transpose(1, 2, 0)
+            tag = page.tags.get(_ORIENTATION)
+    except (ValueError, ImportError):
+        # tifffile raises ValueError for a compression that needs a codec which is not installed.
+        return None
+    turn = _UPRIGHT.get(int(tag.value)) if tag is not None else None
+    if turn is not None:
+        array = turn(array)
+    if array.shape[-1] > 3:
+        return _on_white(array[..., :4], np.iinfo(np.uint16).max, warnings)
+    return np.asarray(array)

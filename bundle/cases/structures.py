@@ -1,0 +1,66 @@
+"""The structures a network knows: their names, where they occur and which value they have in a mask."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bundle.cases.case import MODALITIES, Modality
+
+
+@dataclass(frozen=True)
+class Structure:
+    """One thing that can be segmented."""
+
+    name: str
+    modality: Modality
+
+
+class Structures(Sequence[Structure]):
+    """What the channels of a network mean: channel 0 is background, structure i has channel and value i + 1.
+
+    Args:
+        entries: mappings with `name` and `modality`, in the order of the channels.
+
+    Raises:
+        ValueError: a name twice, an unknown modality, or more than 255 structures.
+    """
+
+    def __init__(self, entries: Iterable[Mapping[str, Any]]) -> None:
+        self._entries = tuple(Structure(str(entry["name"]), entry["modality"]) for entry in entries)
+        names = [entry.name for entry in self._entries]
+        if len(set(names)) != len(names):
+            raise ValueError(f"structures: a name stands twice in {', '.join(names)}")
+        if len(names) > 255:
+            raise ValueError(f"structures: {len(names)} do not fit the 255 values of a uint8 mask")
+        for entry in self._entries:
+            if entry.modality not in MODALITIES:
+                raise ValueError(
+                    f"structures: {entry.name} has modality {entry.modality!r}, not one of {MODALITIES}"
+                )
+        self._values = {entry.name: index + 1 for index, entry in enumerate(self._entries)}
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._entries[index]
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def channels(self) -> int:
+        """Channels of the network, background included."""
+        return len(self._entries) + 1
+
+    def value(self, name: str) -> int:
+        """Channel and mask value of a structure; KeyError names those that are known."""
+        if name not in self._values:
+            raise KeyError(f"no structure {name!r}; known are {', '.join(self._values)}")
+        return self._values[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._values
+
+    def of_modality(self, modality: Modality) -> dict[int, str]:
+        """Mask value -> name of the structures that an image of this modality can show."""
+        return {self._values[entry.name]: entry.name for entry in self._entries if entry.modality == modality}

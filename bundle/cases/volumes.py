@@ -1,0 +1,239 @@
+"""Volumes with a geometry in mm: NIfTI through nibabel; MetaImage and NRRD through ITK."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import re
+import zlib
+from dataclasses import dataclass, field
+from io import BufferedIOBase
+from pathlib import Path
+from typing import Any, cast
+
+import nibabel
+import numpy as np
+from nibabel.fileholders import FileHolder
+from numpy.typing import NDArray
+
+from bundle.cases.case import CaseError
+from bundle.cases.files import file_kind
+
+MAX_VOXELS = 2_000_000_000
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_CHUNK = 1 << 20
+_HEADER_LIMIT = 1 << 16
+_BROKEN = "is corrupt or truncated"
+_COPY_AGAIN = "copy or export it again"
+_SPLIT = "split it into 3-D volumes"
+# The data-file field of MetaImage ('ElementDataFile = x') and of NRRD ('data file: x'). Looser than either
+# format's own parser, so that no spelling which that parser accepts is missed here.
+_DATA_FILE = re.compile(r"^\s*(?:element\s*)?data\s*file\s*[=:]\s*(.*?)\s*$", re.IGNORECASE | re.MULTILINE)
+_META_GEOMETRY = re.compile(r"^\s*(TransformMatrix|Rotation|Orientation)\s*[=:]", re.MULTILINE)
+_NRRD_GEOMETRY = re.compile(r"^\s*space directions\s*:", re.IGNORECASE | re.MULTILINE)
+_NOMINAL = "The file states no orientation or position in space; its geometry is nominal."
+
+
+@dataclass
+class Volume:
+    """A volume as its file gives it.
+
+    Attributes:
+        array: (X, Y, Z) float32, in the voxel order of the file and with its scaling applied.
+        affine: (4, 4) voxel index -> mm, RAS+.
+        header: the NIfTI header as read; None for the other formats.
+        warnings: what a reader of the report should know.
+    """
+
+    array: NDArray[np.float32]
+    affine: NDArray[np.float64]
+    header: Any = None
+    warnings: list[str] = field(default_factory=list)
+
+
+def read_volume(path: Path, head: bytes) -> Volume:
+    """Read and check a NIfTI, MetaImage or NRRD file.
+
+    Args:
+        path: the file; a header with its data in a second file names the header.
+        head: the first bytes of the file, at least 544 of a NIfTI that is not compressed.
+
+    Raises:
+        CaseError: the file is broken, is not a scalar 3-D (or 2-D) image, holds values that are not
+            finite, or has a geometry that cannot be inverted.
+    """
+    volume = _read_nifti(path, head) if file_kind(path) == "nifti" else _read_itk(path)
+    _check_affine(path, volume.affine)
+    _check_finite(path, volume.array)
+    return volume
+
+
+def _spatial_shape(path: Path, shape: tuple[int, ...], warnings: list[str]) -> tuple[int, int, int]:
+    """The (X, Y, Z) that a file's dimensions stand for; a 2-D image is a volume of one slice."""
+    if len(shape) < 2:
+        raise CaseError(path, f"has {len(shape)} dimension(s)", "use a 2-D or 3-D image")
+    if math.prod(shape) == 0:
+        raise CaseError(path, f"holds no voxels (shape {_times(shape)})", _COPY_AGAIN)
+    if any(length != 1 for length in shape[3:]):
+        raise CaseError(path, f"has {len(shape)} dimensions ({_times(shape)})", _SPLIT)
+    if math.prod(shape) > MAX_VOXELS:
+        raise CaseError(path, f"has more than {MAX_VOXELS:,} voxels ({_times(shape)})", "crop or resample it")
+    if len(shape) > 3:
+        warnings.append(f"Axes of length 1 after the third were dropped (shape {_times(shape)}).")
+    x, y, z = (*shape, 1)[:3]
+    return x, y, z
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return " x ".join(str(length) for length in shape)
+
+
+def _check_affine(path: Path, affine: NDArray[np.float64]) -> None:
+    if not np.isfinite(affine).all():
+        raise CaseError(path, "has a geometry with values that are not finite", "correct its header")
+    edges = np.linalg.norm(affine[:3, :3], axis=0)
+    # Relative to the voxel, so that microscopic voxels pass and axes that fall together do not.
+    if edges.min() <= 0 or abs(np.linalg.det(affine[:3, :3] / edges)) < 1e-4:
+        raise CaseError(path, "has a geometry that cannot be inverted", "correct its header")
+
+
+def _check_finite(path: Path, array: NDArray[np.float32]) -> None:
+    wrong = array.size - int(np.count_nonzero(np.isfinite(array)))
+    if wrong == array.size:
+        raise CaseError(path, "holds only values that are not finite (NaN or infinite)", _COPY_AGAIN)
+    if wrong:
+        raise CaseError(
+            path,
+            f"holds {wrong} values that are not finite (NaN or infinite)",
+            "replace them",
+        )
+
+
+# --- NIfTI -----------------------------------------------------------------------------------------------
+
+
+def _read_nifti(path: Path, head: bytes) -> Volume:
+    # Compression is told from the content: a name often says otherwise.
+    compressed = head.startswith(_GZIP_MAGIC)
+    try:
+        with gzip.open(path, "rb") if compressed else open(path, "rb") as opened:
+            stream = cast(BufferedIOBase, opened)
+            volume = _decode_nifti(path, stream)
+            # The checksum of a gzip file stands at its end, after all that nibabel asks for.
+            while compressed and stream.read(_CHUNK):
+                pass
+            return volume
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise CaseError(path, f"{_BROKEN} (gzip)", _COPY_AGAIN) from error
+
+
+def _decode_nifti(path: Path, stream: BufferedIOBase) -> Volume:
+    start = stream.read(544)
+    stream.seek(0)
+    # nibabel's methods carry no types.
+    kinds: tuple[Any, ...] = (nibabel.nifti1.Nifti1Image, nibabel.nifti2.Nifti2Image)
+    kind = next((k for k in kinds if k.header_class.may_contain_header(start)), None)
+    if kind is None:
+        raise CaseError(path, "is not a NIfTI file in spite of its name", "export it as NIfTI")
+    try:
+        image = kind.from_file_map({"image": FileHolder(fileobj=stream)}, mmap=False)
+    except (EOFError, gzip.BadGzipFile, zlib.error):
+        raise
+    except Exception as error:
+        raise CaseError(path, "has a NIfTI header that makes no sense", _COPY_AGAIN) from error
+    return _nifti_volume(path, image)
+
+
+def _nifti_volume(path: Path, image: Any) -> Volume:
+    warnings: list[str] = []
+    dtype = image.header.get_data_dtype()
+    if dtype.kind not in "iuf":
+        held = "complex" if dtype.kind == "c" else "colour or structured"
+        raise CaseError(path, f"holds {held} values", "export one grey value a voxel")
+    shape = _spatial_shape(path, tuple(int(length) for length in image.shape), warnings)
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            array = np.asarray(image.get_fdata(dtype=np.float32, caching="unchanged"))
+    except (OSError, ValueError) as error:
+        if isinstance(error, gzip.BadGzipFile):
+            raise
+        raise CaseError(path, _BROKEN, _COPY_AGAIN) from error
+    header = image.header
+    if not int(header["sform_code"]) and not int(header["qform_code"]):
+        warnings.append(_NOMINAL)
+    unit = header.get_xyzt_units()[0]
+    if unit not in ("mm", "unknown"):
+        warnings.append(f"The file gives its lengths in {unit}; they were taken as mm.")
+    return Volume(array.reshape(shape), np.array(image.affine, dtype=np.float64), header.copy(), warnings)
+
+
+# --- MetaImage and NRRD ----------------------------------------------------------------------------------
+
+
+def _read_itk(path: Path) -> Volume:
+    import itk  # takes seconds to load, and most runs need none of it
+
+    is_meta = path.name.lower().endswith((".mha", ".mhd"))
+    text = _header_text(path, is_meta)
+    _check_data_files(path, text, is_meta)
+    io = itk.MetaImageIO.New() if is_meta else itk.NrrdImageIO.New()
+    io.SetFileName(str(path))
+    try:
+        io.ReadImageInformation()
+    except RuntimeError as error:
+        raise CaseError(path, "has a header that cannot be read", _COPY_AGAIN) from error
+    warnings: list[str] = []
+    if io.GetNumberOfComponents() != 1:
+        raise CaseError(
+            path, f"holds {io.GetNumberOfComponents()} values a voxel", "export one grey value a voxel"
+        )
+    dimensions = tuple(int(io.GetDimensions(axis)) for axis in range(io.GetNumberOfDimensions()))
+    shape = _spatial_shape(path, dimensions, warnings)
+    if not (_META_GEOMETRY if is_meta else _NRRD_GEOMETRY).search(text):
+        warnings.append(_NOMINAL)
+    reader = itk.ImageFileReader[itk.Image[itk.F, 3]].New(FileName=str(path), ImageIO=io)
+    try:
+        reader.Update()
+    except RuntimeError as error:
+        raise CaseError(path, f"{_BROKEN}, or its geometry cannot be inverted", _COPY_AGAIN) from error
+    image = reader.GetOutput()
+    array = np.ascontiguousarray(itk.array_from_image(image).transpose(2, 1, 0))
+    return Volume(array.reshape(shape), _ras_affine(image), None, warnings)
+
+
+def _ras_affine(image: Any) -> NDArray[np.float64]:
+    """(4, 4) voxel index -> mm in RAS+, from an ITK image, whose world is LPS+."""
+    import itk
+
+    affine = np.eye(4)
+    affine[:3, :3] = itk.array_from_matrix(image.GetDirection()) * np.asarray(image.GetSpacing())
+    affine[:3, 3] = np.asarray(image.GetOrigin())
+    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+
+
+def _header_text(path: Path, is_meta: bool) -> str:
+    """The part of the file that is text: it ends with the data-file field, or with an empty line in NRRD."""
+    with open(path, "rb") as stream:
+        text = stream.read(_HEADER_LIMIT).decode("latin-1").replace("\r\n", "\n")
+    if is_meta:
+        last = re.search(r"^\s*ElementDataFile\s*[=:].*$", text, re.IGNORECASE | re.MULTILINE)
+        if last is None:
+            raise CaseError(path, "is not a MetaImage file in spite of its name", "export it again")
+        return text[: last.end()]
+    if not text.startswith("NRRD"):
+        raise CaseError(path, "is not an NRRD file in spite of its name", "export it again")
+    return text.split("\n\n", 1)[0]
+
+
+def _check_data_files(path: Path, text: str, is_meta: bool) -> None:
+    """Let a header lead only to files in its own folder: it may come from a stranger."""
+    for name in _DATA_FILE.findall(text):
+        if is_meta and name.upper() == "LOCAL":
+            continue
+        if name.split(" ")[0].upper() == "LIST" or "%" in name:
+            raise CaseError(path, "spreads its data over several files", "save it as one file")
+        if not name or Path(name).name != name or "\\" in name or name in (".", ".."):
+            raise CaseError(path, "names a data file outside its own folder", "put both into one folder")
+        if not (path.parent / name).is_file():
+            raise CaseError(path, f"needs the data file {name}, which is missing", "put it beside the header")

@@ -1,0 +1,149 @@
+"""What every command shares: exit codes, and one sentence instead of a traceback where nothing could start.
+
+Exit codes: 0 all done; 1 some cases failed; 2 nothing could be started.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+from monai.bundle import ConfigParser
+
+SOME_FAILED = 1
+NOT_STARTED = 2
+#: Arguments of `monai.bundle run` itself.
+_RUNNER_ARGUMENTS = frozenset(
+    {
+        "run_id",
+        "init_id",
+        "final_id",
+        "meta_file",
+        "config_file",
+        "logging_file",
+        "tracking",
+        "args_file",
+        "workflow_type",
+        "properties_path",
+    }
+)
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """What went wrong in the first place; MONAI wraps errors of configured parts, some of them twice."""
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    return error
+
+
+def check_overrides(arguments: Sequence[str] | None = None) -> None:
+    """Refuse overrides that no configuration has, and arrange for exit code 2 until `started` is called.
+
+    `monai.bundle run` takes a misspelt override for a new item and goes on without it. This runs among a
+    configuration's first expressions; in a process that is not `python -m monai.bundle` it does nothing.
+
+    Args:
+        arguments: of the command, for tests; default those of this process.
+
+    Raises:
+        SystemExit: 2, with the sentence on standard error.
+    """
+    if arguments is None:
+        if not _is_bundle_command():
+            return
+        arguments = sys.argv[1:]
+        sys.excepthook = _exit_with_sentence
+    given = _named_arguments(arguments)
+    overrides = [name for name in given if name not in _RUNNER_ARGUMENTS]
+    known = _known_ids(given.get("config_file"), given.get("args_file"))
+    if known is None:
+        return
+    for name in overrides:
+        if name.replace("::", "#") not in known:
+            top = sorted(item for item in known if "#" not in item and not item.startswith("_"))
+            close = difflib.get_close_matches(name, top, n=1)
+            hint = f"did you mean --{close[0]}?" if close else "see the ids at the top of the configuration file."
+            fail(f"unknown override --{name}; {hint}")
+
+
+def started() -> None:
+    """From here on an unexpected error is a crash with its traceback, not a command that could not start."""
+    if sys.excepthook is _exit_with_sentence:
+        sys.excepthook = sys.__excepthook__
+
+
+def fail(sentence: str) -> None:
+    """Say why nothing could be started and leave with exit code 2."""
+    print(f"error: {sentence}", file=sys.stderr)
+    raise SystemExit(NOT_STARTED)
+
+
+def sentence_for(error: BaseException) -> str:
+    """One line for an error: its own words, or its kind where it has none."""
+    cause = root_cause(error)
+    text = " ".join(str(cause).split())
+    return text if text else type(cause).__name__
+
+
+def _is_bundle_command() -> bool:
+    main = sys.modules.get("__main__")
+    specification = getattr(main, "__spec__", None)
+    return specification is not None and specification.name.startswith("monai.bundle")
+
+
+def _named_arguments(arguments: Sequence[str]) -> dict[str, str]:
+    """`--name value` and `--name=value`; names as `fire` reads them."""
+    named: dict[str, str] = {}
+    for position, argument in enumerate(arguments):
+        if not argument.startswith("--") or len(argument) < 3:
+            continue
+        name, equals, value = argument[2:].partition("=")
+        if not equals:
+            following = arguments[position + 1 : position + 2]
+            value = following[0] if following and not following[0].startswith("--") else ""
+        named[name.replace("-", "_")] = value
+    return named
+
+
+def _known_ids(config_file: str | None, args_file: str | None) -> set[str] | None:
+    """Every id of the merged configuration files, nested ones joined by '#'; None where they cannot be told."""
+    if not config_file and args_file:
+        config_file = ConfigParser.load_config_file(args_file).get("config_file")
+    if not config_file:
+        return None
+    files: Any = config_file
+    if isinstance(files, str) and files.lstrip().startswith("["):
+        files = ast.literal_eval(files)
+    config = ConfigParser.load_config_files(files)
+    ids = {"_meta_"}
+
+    def visit(content: Any, prefix: str) -> None:
+        entries = content.items() if isinstance(content, dict) else enumerate(content)
+        for key, value in entries:
+            name = f"{prefix}{str(key).lstrip('+~')}"
+            ids.add(name)
+            if isinstance(value, dict | list):
+                visit(value, f"{name}#")
+
+    visit(config, "")
+    return ids
+
+
+def _exit_with_sentence(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+        return
+    if os.environ.get("BUNDLE_DEBUG"):
+        traceback.print_exception(kind, error, trace)
+    print(f"error: {sentence_for(error)}", file=sys.stderr, flush=True)
+    sys.stdout.flush()
+    # an exception hook cannot set the exit code, and nothing has begun that would need an orderly end
+    os._exit(NOT_STARTED)

@@ -1,0 +1,16 @@
+"""Cases through the network: one (slices, tiles, members) and a run over many."""
+
+from bundle.inference.evaluator import CaseDataset, CaseEvaluator
+from bundle.inference.inferer import SegmentationInferer
+from bundle.inference.postprocess import postprocessing
+from bundle.inference.run import CaseList, RunRecord, find_cases
+
+__all__ = [
+    "CaseDataset",
+    "CaseEvaluator",
+    "CaseList",
+    "RunRecord",
+    "SegmentationInferer",
+    "find_cases",
+    "postprocessing",
+]

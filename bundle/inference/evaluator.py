@@ -1,0 +1,129 @@
+"""MONAI's evaluator over cases of any shape, one failing without the others."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from ignite.engine import Engine
+from monai.engines import SupervisedEvaluator
+from monai.inferers import Inferer
+from monai.transforms import Compose
+from monai.utils import CommonKeys as Keys
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from bundle.cases import CaseError, CaseReference
+from bundle.transforms import reference_item
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LoadedCase:
+    """An item of `CaseDataset`: a preprocessed case, or why there is none."""
+
+    reference: CaseReference
+    item: dict[str, Any] | None
+    error: str | None
+    seconds: float
+
+
+class CaseDataset(Dataset):
+    """Cases, preprocessed when they are asked for; one that cannot be used becomes an error, not an exception."""
+
+    def __init__(self, references: Sequence[CaseReference], preprocessing: Compose) -> None:
+        self.references = list(references)
+        self.preprocessing = preprocessing
+
+    def __len__(self) -> int:
+        return len(self.references)
+
+    def __getitem__(self, index: int) -> LoadedCase:
+        reference = self.references[index]
+        started = time.perf_counter()
+        item, error = None, None
+        try:
+            item = self.preprocessing(reference_item(reference))
+        except Exception as problem:  # the rest of the batch goes on
+            error = reason(problem, reference)
+        return LoadedCase(reference, item, error, time.perf_counter() - started)
+
+
+def reason(error: BaseException, reference: CaseReference) -> str:
+    """One sentence for what went wrong with a case.
+
+    MONAI wraps what a transform raises; the case's own error is looked for along the chain of causes.
+    """
+    cause = error
+    while not isinstance(cause, CaseError) and (cause.__cause__ or cause.__context__):
+        cause = cause.__cause__ or cause.__context__  # type: ignore[assignment]
+    if isinstance(cause, CaseError):
+        return str(cause)
+    error = cause
+    if isinstance(error, MemoryError) or "not enough memory" in str(error) or "out of memory" in str(error):
+        return f"{reference.image}: does not fit the memory; lower batch_size or tile_size."
+    logger.debug("%s failed", reference.id, exc_info=error)
+    first_line = (str(error).splitlines() or [""])[0]
+    return f"{reference.image}: {type(error).__name__}: {first_line}; run with --debug to see where."
+
+
+class CaseEvaluator(SupervisedEvaluator):
+    """Runs each case through preprocessing, inferer and postprocessing.
+
+    The output of an iteration has 'reference', 'seconds', and either the items of the postprocessed case
+    ('prediction' among them) or 'error'.
+
+    Args:
+        dataset: see `CaseDataset`.
+        network, inferer, postprocessing, device: as for MONAI's SupervisedEvaluator.
+        val_handlers: what watches the cases, see `bundle.inference.run` and `bundle.scoring.handler`.
+        num_workers: processes that read cases ahead.
+    """
+
+    def __init__(
+        self,
+        dataset: CaseDataset,
+        network: nn.Module,
+        inferer: Inferer,
+        postprocessing: Callable[[dict[str, Any]], dict[str, Any]],
+        device: torch.device | str = "cpu",
+        val_handlers: Sequence[Any] | None = None,
+        num_workers: int = 0,
+    ) -> None:
+        self.case_postprocessing = postprocessing
+        loader = DataLoader(dataset, batch_size=1, num_workers=num_workers, collate_fn=_only)
+        super().__init__(
+            device=torch.device(device),
+            val_data_loader=loader,
+            network=network,
+            inferer=inferer,
+            val_handlers=val_handlers,
+            decollate=False,
+        )
+
+    def _iteration(self, engine: Engine, batchdata: LoadedCase) -> dict[str, Any]:  # type: ignore[override]
+        started = time.perf_counter()
+        output: dict[str, Any] = {"reference": batchdata.reference}
+        if batchdata.item is None:
+            return {**output, "error": batchdata.error, "seconds": batchdata.seconds}
+        try:
+            output |= self._segment(batchdata.item)
+        except Exception as problem:  # the rest of the batch goes on
+            output["error"] = reason(problem, batchdata.reference)
+        output["seconds"] = batchdata.seconds + time.perf_counter() - started
+        return output
+
+    def _segment(self, item: Mapping[str, Any]) -> dict[str, Any]:
+        image: Tensor = item[Keys.IMAGE]
+        self.network.eval()
+        pred = self.inferer(image[None].to(self.state.device), self.network)
+        return self.case_postprocessing({**item, Keys.PRED: pred[0]})
+
+
+def _only(batch: Sequence[LoadedCase]) -> LoadedCase:
+    return batch[0]

@@ -1,0 +1,119 @@
+"""One preprocessed image through the network: slices of volumes, tiles of large pictures, steps and members."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from monai.data import MetaTensor
+from monai.data.utils import compute_importance_map, dense_patch_slices
+from monai.inferers import Inferer
+from torch import Tensor, nn
+
+from bundle.cases.structures import Structures
+from bundle.diffusion.consensus import consensus
+from bundle.diffusion.sampling import Sampling
+from bundle.diffusion.uncertainty import uncertainty
+from bundle.transforms import neighbouring_slices
+
+
+class SegmentationInferer(Inferer):
+    """Sample masks for a volume or a picture.
+
+    The image is a MetaTensor whose meta says 'modality' and 'case_id', as `LoadCased` makes it. Noise is
+    seeded with (seed, case id, slice, tile, member), so the result depends on neither batch size nor order.
+
+    Args:
+        structures: of the network.
+        sampling: steps, members, sampler, consensus, uncertainty and seed.
+        batch_size: slices or tiles a pass.
+        tile_size: longest side in pixels that goes through the network in one piece, a multiple of 32.
+        tile_overlap: share by which neighbouring tiles overlap.
+        neighbours: slices on either side that a CT slice brings along.
+    """
+
+    def __init__(
+        self,
+        structures: Structures,
+        sampling: Sampling | None = None,
+        batch_size: int = 8,
+        tile_size: int = 384,
+        tile_overlap: float = 0.25,
+        neighbours: int = 1,
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+        if tile_size < 32 or tile_size % 32:
+            raise ValueError(f"tile_size must be a multiple of 32, not {tile_size}")
+        self.structures = structures
+        self.sampling = sampling or Sampling()
+        self.batch_size = batch_size
+        self.tile_size = tile_size
+        self.tile_overlap = tile_overlap
+        self.neighbours = neighbours
+
+    @torch.inference_mode()
+    def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
+        """(1, C, *spatial) -> (1, classes of the modality + 1, *spatial).
+
+        The channels are probabilities of background and of the modality's structures in the order of their
+        values, and last the uncertainty; all in [0, 1].
+        """
+        meta = getattr(inputs, "meta", {})
+        channels = [0, *self.structures.of_modality(meta["modality"])]
+        image = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
+        if image.ndim == 4:
+            return _like(inputs, self._images(network, image, [str(meta["case_id"])], channels))
+        volume = image[0]
+        result = torch.empty((1, len(channels) + 1, *volume.shape[1:]), dtype=torch.float32)
+        for start in range(0, volume.shape[-1], self.batch_size):
+            positions = range(start, min(start + self.batch_size, volume.shape[-1]))
+            slices = torch.stack([neighbouring_slices(volume, z, self.neighbours) for z in positions])
+            keys = [f"{meta['case_id']}/slice {z}" for z in positions]
+            result[0, ..., positions.start : positions.stop] = self._images(network, slices, keys, channels).movedim(0, -1)
+        return _like(inputs, result)
+
+    def _images(self, network: Any, images: Tensor, keys: Sequence[str], channels: list[int]) -> Tensor:
+        """(B, 3, H, W) -> (B, len(channels) + 1, H, W) on the CPU."""
+        height, width = images.shape[-2:]
+        tile = tuple(min(self.tile_size, _next_multiple(side, network.stride)) for side in (height, width))
+        padded = nn.functional.pad(images, (0, max(tile[1] - width, 0), 0, max(tile[0] - height, 0)))
+        steps = tuple(max(1, int(side * (1.0 - self.tile_overlap))) for side in tile)
+        places = dense_patch_slices(padded.shape[-2:], tile, steps)
+        if len(places) == 1:
+            return self._tiles(network, padded, keys, channels)[..., :height, :width]
+        importance = compute_importance_map(tile, mode="gaussian", sigma_scale=0.125).clamp_min(1e-3)
+        total = torch.zeros((len(images), len(channels) + 1, *padded.shape[-2:]))
+        weight = torch.zeros(padded.shape[-2:])
+        for batch in _batches([(place, image) for place in range(len(places)) for image in range(len(images))], self.batch_size):
+            tiles = torch.stack([padded[(image, slice(None), *places[place])] for place, image in batch])
+            tile_keys = [f"{keys[image]}/tile {place}" for place, image in batch]
+            for (place, image), result in zip(batch, self._tiles(network, tiles, tile_keys, channels), strict=True):
+                total[(image, slice(None), *places[place])] += result * importance
+                if image == 0:
+                    weight[places[place]] += importance
+        return (total / weight)[..., :height, :width]
+
+    def _tiles(self, network: Any, tiles: Tensor, keys: Sequence[str], channels: list[int]) -> Tensor:
+        possible = torch.zeros((len(tiles), self.structures.channels), dtype=torch.bool, device=tiles.device)
+        possible[:, channels] = True
+        tiles = tiles.contiguous(memory_format=torch.channels_last)
+        predictions = network.predict(tiles, keys, self.sampling, possible)[:, :, channels]
+        fused = consensus(predictions, self.sampling.steps, self.sampling.consensus)
+        unsure = uncertainty(predictions, fused, len(channels), self.sampling.uncertainty)
+        return torch.cat([fused, unsure[:, None]], dim=1).cpu()
+
+
+def _like(inputs: Tensor, result: Tensor) -> Tensor:
+    """Results of MetaTensors are MetaTensors, or MONAI's Invertd would pass them by."""
+    return MetaTensor(result, meta=inputs.meta) if isinstance(inputs, MetaTensor) else result
+
+
+def _next_multiple(value: int, factor: int) -> int:
+    return -(-value // factor) * factor
+
+
+def _batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

@@ -1,0 +1,215 @@
+"""A run over many cases: what there is to do, and a record of what became of each."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import monai
+import numpy
+import torch
+import transformers
+from ignite.engine import Engine, Events
+from tqdm import tqdm
+
+import bundle
+from bundle.cases import CaseError, CaseFailure, CaseReference, collect_cases, read_prompts
+from bundle.cases.case import Modality
+from bundle.command_line import SOME_FAILED
+from bundle.networks.weights import file_sha256
+from bundle.results import write_prediction
+from bundle.results.atomic import write_atomically
+from bundle.results.page import write_index
+
+
+@dataclass(frozen=True)
+class CaseList:
+    """Cases of a run, and those that were named but cannot be used."""
+
+    references: list[CaseReference]
+    failures: list[CaseFailure]
+
+
+def find_cases(
+    source: Any,
+    output_dir: Path | str | None = None,
+    prompt_file: Path | str | None = None,
+    prompt: str | None = None,
+    split: str | None = None,
+    modality: Modality | None = None,
+    resume: bool = False,
+) -> CaseList:
+    """What a run has to do.
+
+    Args:
+        source: a file, a folder, a datalist or several of these.
+        output_dir: of the run; what lies in it is no input.
+        prompt_file: see `bundle.cases.read_prompts`.
+        prompt: one for all cases, instead of a file.
+        split: list of a datalist.
+        modality: of all cases; None to take the datalist's or tell it from the file.
+        resume: leave out cases that the record in `output_dir` says are done.
+
+    Raises:
+        CaseError: nothing to segment, or a prompt file that cannot be read.
+    """
+    if source is None:
+        raise CaseError("--input", "was not given", "name a file, a folder or a datalist")
+    prompts = read_prompts(Path(prompt_file)) if prompt_file is not None else prompt
+    output = None if output_dir is None else Path(output_dir)
+    references, failures = collect_cases(source, modality=modality, prompts=prompts, split=split, exclude=output)
+    if resume and output is not None:
+        done = {entry["id"] for entry in _previous(output) if _is_whole(entry, output)}
+        references = [reference for reference in references if reference.id not in done]
+    return CaseList(references, failures)
+
+
+def _previous(output_dir: Path) -> list[dict[str, Any]]:
+    try:
+        record = json.loads((output_dir / "run.json").read_text(encoding="utf-8"))
+        return [entry for entry in record["cases"] if isinstance(entry, dict)]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def _is_whole(entry: Mapping[str, Any], output_dir: Path) -> bool:
+    files = entry.get("files") or []
+    return entry.get("status") == "done" and bool(files) and all((output_dir / name).is_file() for name in files)
+
+
+class RunRecord:
+    """Writes each case's results as it is done, and run.json and index.html beside them.
+
+    run.json is replaced after every case, so that a run that is killed leaves a true record.
+
+    Args:
+        output_dir: of the run.
+        cases: of the run, with those that cannot be used.
+        settings: of the sampling, for the record.
+        weights: file, for its sha256.
+        progress: show a bar with the time left.
+        write_results: write masks and the rest; without, the record alone.
+        resume: keep the entries of an earlier record for cases that this run leaves out.
+
+    Raises:
+        CaseError: the folder cannot be written.
+    """
+
+    def __init__(
+        self,
+        output_dir: Path | str,
+        cases: CaseList,
+        settings: Mapping[str, Any] | None = None,
+        weights: Path | str | None = None,
+        progress: bool = True,
+        write_results: bool = True,
+        resume: bool = False,
+    ) -> None:
+        self.output_dir = Path(output_dir)
+        self.cases = cases
+        self.write_results = write_results
+        self.progress = progress
+        _check_writable(self.output_dir)
+        this_run = {reference.id for reference in cases.references}
+        earlier = [entry for entry in _previous(self.output_dir) if entry.get("id") not in this_run] if resume else []
+        self.entries: list[dict[str, Any]] = earlier + [
+            {"id": failure.id, "input": failure.input, "status": "failed", "error": failure.error, "files": [], "seconds": 0.0}
+            for failure in cases.failures
+            if failure.id not in {entry.get("id") for entry in earlier}
+        ]
+        self.about: dict[str, Any] = {
+            "versions": versions(),
+            "weights": None if weights is None else Path(weights).name,
+            "weights_sha256": None if weights is None else file_sha256(weights),
+            "command": " ".join(sys.argv),
+            **(settings or {}),
+        }
+        self.bar: Any = None
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, self.start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.keep)
+
+    def start(self, engine: Engine) -> None:
+        self._write()
+        self.bar = tqdm(total=len(self.cases.references), unit="case", disable=not self.progress)
+
+    def keep(self, engine: Engine) -> None:
+        output = engine.state.output
+        reference: CaseReference = output["reference"]
+        error, files = output.get("error"), []
+        if error is None and self.write_results:
+            try:
+                files = write_prediction(output["prediction"], self.output_dir, output["seconds"])["files"]
+            except (OSError, ValueError) as problem:
+                error = f"{reference.image}: the result could not be written: {problem}; free space or give another folder."
+        self.entries.append(
+            {
+                "id": reference.id,
+                "input": str(reference.image),
+                "status": "done" if error is None else "failed",
+                "error": error,
+                "files": files,
+                "seconds": round(float(output["seconds"]), 3),
+            }
+        )
+        if error is not None:
+            tqdm.write(f"failed: {error}", file=sys.stderr)
+        self.bar.update()
+        self._write()
+
+    def finish(self) -> None:
+        """Write the page and leave with exit code 1 where cases failed.
+
+        Raises:
+            SystemExit: 1.
+        """
+        if self.bar is not None:
+            self.bar.close()
+        self._write()
+        write_index(self.output_dir, self.content())
+        failed = self.failed
+        done = len(self.entries) - failed
+        print(f"{done} done, {failed} failed: {self.output_dir / 'index.html'}")
+        if failed:
+            raise SystemExit(SOME_FAILED)
+
+    @property
+    def failed(self) -> int:
+        return sum(entry["status"] == "failed" for entry in self.entries)
+
+    def content(self) -> dict[str, Any]:
+        """What run.json holds."""
+        return {"cases": sorted(self.entries, key=lambda entry: str(entry["id"])), **self.about}
+
+    def _write(self) -> None:
+        with write_atomically(self.output_dir / "run.json") as path:
+            path.write_text(json.dumps(self.content(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def versions() -> dict[str, str]:
+    """Of this project and what its results depend on."""
+    return {
+        "bundle": bundle.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "monai": monai.__version__,
+        "transformers": transformers.__version__,
+        "numpy": numpy.__version__,
+    }
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".probe-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise CaseError(folder, f"cannot be written ({error.strerror})", "give another --output_dir") from error

@@ -1,0 +1,55 @@
+"""Checkpoints a training can be killed at any moment and go on from, bit for bit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from bundle.networks.weights import WeightsError
+from bundle.results.atomic import write_atomically
+
+
+class Stateful(Protocol):
+    """Whatever has a state dict: networks, optimisers, schedules."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> Any: ...
+
+
+def save_whole(content: Any, path: Path) -> None:
+    """Save so that under the final name there is never half a file, even if the process is killed."""
+    with write_atomically(path) as temporary:
+        torch.save(content, temporary)
+
+
+def save_checkpoint(path: Path, parts: dict[str, Stateful], progress: dict[str, float | int]) -> None:
+    """Save everything a training consists of.
+
+    Args:
+        parts: name -> network, averaged network, optimizer, ...
+        progress: epoch, best metric and the like.
+    """
+    save_whole({**{name: part.state_dict() for name, part in parts.items()}, "progress": progress}, path)
+
+
+def load_checkpoint(path: Path, parts: dict[str, Stateful]) -> dict[str, float | int]:
+    """Fill `parts` from a checkpoint and return its progress.
+
+    Raises:
+        WeightsError: not a checkpoint of this training.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises half a dozen kinds for damaged files
+        raise WeightsError(f"{path}: is not a readable checkpoint; delete it to start anew.") from error
+    missing = [name for name in [*parts, "progress"] if not isinstance(content, dict) or name not in content]
+    if missing:
+        raise WeightsError(f"{path}: holds no {missing[0]}; it is not a checkpoint of this training.")
+    for name, part in parts.items():
+        part.load_state_dict(content[name])
+    progress: dict[str, float | int] = content["progress"]
+    return progress
+

@@ -1,0 +1,200 @@
+"""Training images: the slices of volumes and whole pictures, drawn by weight and varied, the same way every time.
+
+What an epoch shows depends on (seed, epoch, position) alone, not on worker processes or on what ran before:
+that is what makes a resumed training equal an uninterrupted one bit for bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.transforms import Compose, RandomizableTrait
+from torch import Tensor
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from bundle.cases import CaseError, CaseReference, collect_cases
+from bundle.cases.case import Modality
+from bundle.cases.structures import Structures
+from bundle.learning.losses import MaskTarget, log_inverse_frequency
+from bundle.transforms import neighbouring_slices, reference_item
+
+
+def training_references(
+    datalist: str | Path | Sequence[str | Path], split: str, modality: Modality | None = None
+) -> list[CaseReference]:
+    """The labelled cases of one or several datalists.
+
+    Raises:
+        CaseError: a file is missing, or a case has no label: training does not begin on part of its data.
+    """
+    sources = [datalist] if isinstance(datalist, str | Path) else list(datalist)
+    references: list[CaseReference] = []
+    for source in sources:
+        found, failures = collect_cases(source, modality=modality, split=split)
+        if failures:
+            raise CaseError(source, f"{failures[0].error} ({len(failures)} such cases)", "mend the datalist")
+        for reference in found:
+            if reference.label is None:
+                raise CaseError(reference.image, f"has no label in {source}", "give every training case a label")
+            if not reference.labels:
+                raise CaseError(source, "does not say what its label values mean", "add 'labels': {'1': name, ...}")
+        references.extend(found)
+    return references
+
+
+class TrainingImages(Dataset):
+    """2-D training images out of volumes and pictures.
+
+    Args:
+        references: labelled cases.
+        preprocessing: see `bundle.transforms.preprocessing`; its result is kept in memory.
+        augmentation: random, ends in images of one size.
+        structures: of the network.
+        images_per_epoch: how many are drawn, with replacement.
+        modality_shares: share of the draws each modality gets; None for equal shares of those that occur.
+        neighbours: slices on either side that a CT slice brings along.
+        seed: of draws and augmentation.
+        workers: threads that read the cases.
+        progress: show a bar while reading.
+
+    Raises:
+        CaseError: a case that cannot be used, before training begins.
+    """
+
+    def __init__(
+        self,
+        references: Sequence[CaseReference],
+        preprocessing: Compose,
+        augmentation: Any,
+        structures: Structures,
+        images_per_epoch: int,
+        modality_shares: Mapping[str, float] | None = None,
+        neighbours: int = 1,
+        seed: int = 0,
+        workers: int = 2,
+        progress: bool = True,
+    ) -> None:
+        if not references:
+            raise ValueError("there is no training case; check --datalist and the split's name")
+        self.structures = structures
+        self.augmentation = augmentation
+        self.images_per_epoch = images_per_epoch
+        self.neighbours = neighbours
+        self.seed = seed
+        self.references = list(references)
+        with ThreadPoolExecutor(workers) as pool:
+            reading = pool.map(lambda reference: _read(reference, preprocessing), self.references)
+            self.items = list(
+                tqdm(reading, total=len(self.references), desc="reading", unit="case", disable=not progress, leave=False)
+            )
+        self.units: list[tuple[int, int | None]] = []
+        shown = []
+        self.pixels = torch.zeros(structures.channels, dtype=torch.float64)
+        for index, item in enumerate(self.items):
+            label = item["label"]
+            self.pixels += torch.bincount(label.flatten().long(), minlength=structures.channels)
+            for position in range(label.shape[-1]) if label.ndim == 4 else (None,):
+                self.units.append((index, position))
+                pixels = label if position is None else label[..., position]
+                shown.append(torch.bincount(pixels.flatten().long(), minlength=structures.channels) > 0)
+        self.weights = self._draw_weights(torch.stack(shown), modality_shares)
+        self.set_epoch(1)
+
+    def _draw_weights(self, shown: Tensor, shares: Mapping[str, float] | None) -> Tensor:
+        """Rare classes first: a unit weighs the inverse frequency of the rarest class it shows."""
+        modalities = [self.items[index]["modality"] for index, _ in self.units]
+        occurring = Counter(modalities)
+        shares = dict.fromkeys(occurring, 1.0) if shares is None else shares
+        frequency = shown.double().mean(dim=0).clamp_min(1e-12)
+        weights = torch.where(shown, 1.0 / frequency, torch.zeros_like(frequency)).amax(dim=1)
+        # one class may not crowd out the rest
+        weights = weights.clamp(max=float(weights.median()) * 10.0)
+        for modality in occurring:
+            members = torch.tensor([m == modality for m in modalities])
+            weights[members] *= shares.get(modality, 0.0) / weights[members].sum()
+        if weights.sum() <= 0:
+            raise ValueError(f"modality_shares leave nothing to draw from {', '.join(occurring)}")
+        return weights
+
+    def class_weights(self) -> Tensor:
+        """Weights of the cross-entropy, see `log_inverse_frequency`."""
+        return log_inverse_frequency(self.pixels)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw what epoch number `epoch`, counted from 1, shows."""
+        self.epoch = epoch
+        generator = torch.Generator().manual_seed(stable_seed(self.seed, epoch, "draws"))
+        self.plan = torch.multinomial(self.weights, self.images_per_epoch, replacement=True, generator=generator)
+
+    def __len__(self) -> int:
+        return self.images_per_epoch
+
+    def __getitem__(self, position: int) -> dict[str, Any]:
+        """image (3, H, W) float32 in [0, 1]; label (H, W) int64; labelled and possible (K,) bool."""
+        index, slice_index = self.units[int(self.plan[position])]
+        item = self.items[index]
+        image, label = item["image"], item["label"]
+        if slice_index is not None:
+            image, label = neighbouring_slices(image, slice_index, self.neighbours), label[..., slice_index]
+        meta = {"modality": item["modality"]}
+        drawn: dict[str, Any] = {"image": MetaTensor(image, meta=dict(meta)), "label": MetaTensor(label, meta=dict(meta))}
+        if isinstance(self.augmentation, RandomizableTrait):
+            self.augmentation.set_random_state(seed=stable_seed(self.seed, self.epoch, position) % 2**32)
+        drawn = self.augmentation(drawn)
+        return {
+            "image": drawn["image"].as_tensor().float().clamp(0.0, 1.0).contiguous(),
+            "label": drawn["label"].as_tensor()[0].round().long(),
+            "labelled": item["labelled"],
+            "possible": possible_channels(self.structures, item["modality"]),
+        }
+
+
+def possible_channels(structures: Structures, modality: Modality) -> Tensor:
+    """(K,) bool: background and what an image of this modality can show."""
+    channels = torch.zeros(structures.channels, dtype=torch.bool)
+    channels[[0, *structures.of_modality(modality)]] = True
+    return channels
+
+
+def prepare_batch(
+    batch: Mapping[str, Tensor], device: torch.device | str | None, non_blocking: bool = False, **_: Any
+) -> tuple[Tensor, MaskTarget, tuple[()], dict[str, MaskTarget]]:
+    """For MONAI's SupervisedTrainer: image, target, and the target once more for the noising."""
+    moved = {key: value.to(device, non_blocking=non_blocking) for key, value in batch.items()}
+    image = moved["image"].contiguous(memory_format=torch.channels_last)
+    target = MaskTarget(moved["label"], moved["labelled"], moved["possible"])
+    return image, target, (), {"target": target}
+
+
+def _read(reference: CaseReference, preprocessing: Compose) -> dict[str, Any]:
+    item = preprocessing(reference_item(reference, with_label=True))
+    structures: Structures = preprocessing.transforms[0].structures
+    labelled = torch.zeros(structures.channels, dtype=torch.bool)
+    labelled[[0, *(structures.value(name) for name in reference.labels.values())]] = True
+    return {
+        "image": item["image"].as_tensor(),
+        "label": item["label"].as_tensor().to(torch.uint8),
+        "modality": item["case"].modality,
+        "labelled": labelled,
+    }
+
+
+def stable_seed(*parts: object) -> int:
+    """A seed that is the same in every process, of any printable parts."""
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") & (2**63 - 1)
+
+
+def worker_threads(_: int) -> None:
+    """For DataLoader workers: numpy's global state is not used, and one thread each leaves the cores to training."""
+    torch.set_num_threads(1)
+    np.random.seed(0)

@@ -1,0 +1,188 @@
+"""What happens around the training step: seeds, clipping, averaging, checkpoints and the progress bar."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from ignite.handlers import ProgressBar
+from monai.engines.utils import IterationEvents
+from monai.utils import CommonKeys as Keys
+from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.swa_utils import AveragedModel
+
+from bundle.learning.checkpoint import Stateful, load_checkpoint, save_checkpoint, save_whole
+from bundle.learning.dataset import TrainingImages, stable_seed
+from bundle.learning.losses import batch_dice, merge_unlabelled
+
+logger = logging.getLogger(__name__)
+
+
+class EpochSeed:
+    """Make an epoch depend on (seed, epoch, rank) alone, whatever ran before it."""
+
+    def __init__(self, dataset: TrainingImages, seed: int = 0, rank: int = 0) -> None:
+        self.dataset = dataset
+        self.seed = seed
+        self.rank = rank
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.EPOCH_STARTED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        epoch = engine.state.epoch
+        self.dataset.set_epoch(epoch)
+        torch.manual_seed(stable_seed(self.seed, epoch, "steps", self.rank))
+
+
+class ClipGradients:
+    """Clip the norm of all gradients together before the optimiser's step."""
+
+    def __init__(self, network: nn.Module, max_norm: float = 1.0) -> None:
+        self.network = network
+        self.max_norm = max_norm
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.max_norm)
+
+
+class AfterEachStep:
+    """Advance the learning rate and the averaged weights by one step."""
+
+    def __init__(self, network: nn.Module, averaged: AveragedModel, lr_scheduler: LRScheduler) -> None:
+        self.network = network
+        self.averaged = averaged
+        self.lr_scheduler = lr_scheduler
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        self.lr_scheduler.step()
+        self.averaged.update_parameters(getattr(self.network, "module", self.network))
+
+
+def averaged_network(network: nn.Module, decay: float = 0.999) -> AveragedModel:
+    """Exponential moving average of the weights, with a shorter memory at the start.
+
+    decay_n = min(decay, (1 + n) / (10 + n)), as TensorFlow's ExponentialMovingAverage, so that a short
+    training is not dominated by its random start.
+    """
+
+    def average(averages: Any, current: Any, n: Any) -> None:
+        weight = 1.0 - min(decay, (1.0 + float(n)) / (10.0 + float(n)))
+        torch._foreach_lerp_(averages, current, weight)
+
+    return AveragedModel(network, multi_avg_fn=torch.no_grad()(average), use_buffers=False)
+
+
+class Checkpoints:
+    """Keep `latest.pt` to go on from and, in `best`, the averaged weights that validated best.
+
+    Attach it after the validation of an epoch.
+
+    Args:
+        folder: of latest.pt.
+        best: file for the best averaged weights, a plain state dict.
+        parts: everything that has a state.
+        averaged: the averaged network.
+        validation_metric: returns the metric of the validation just done, None where there was none.
+        resume: go on from latest.pt where it exists; otherwise a new training in that folder is refused.
+        epoch_length: steps an epoch.
+        interval: epochs between two latest.pt.
+
+    Raises:
+        FileExistsError: latest.pt exists and `resume` is false.
+    """
+
+    def __init__(
+        self,
+        folder: Path | str,
+        best: Path | str,
+        parts: dict[str, Stateful],
+        averaged: AveragedModel,
+        validation_metric: Callable[[], float | None] | None = None,
+        resume: bool = True,
+        epoch_length: int = 1,
+        interval: int = 1,
+    ) -> None:
+        self.latest = Path(folder) / "latest.pt"
+        self.best = Path(best)
+        self.parts = parts
+        self.averaged = averaged
+        self.validation_metric = validation_metric
+        self.resume = resume
+        self.epoch_length = epoch_length
+        self.interval = interval
+        self.best_metric = float("-inf")
+        if self.latest.exists() and not resume:
+            raise FileExistsError(f"{self.latest}: a training lies here; resume it or give another --output_dir.")
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, self.start)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.keep)
+
+    def start(self, engine: Engine) -> None:
+        if not self.latest.exists():
+            return
+        progress = load_checkpoint(self.latest, self.parts)
+        engine.state.epoch = int(progress["epoch"])
+        engine.state.iteration = int(progress["epoch"]) * self.epoch_length
+        self.best_metric = float(progress["best_metric"])
+        logger.info("going on after epoch %d of %s", engine.state.epoch, self.latest)
+
+    def keep(self, engine: Engine) -> None:
+        metric = self.validation_metric() if self.validation_metric is not None else None
+        if self.validation_metric is None or (metric is not None and metric > self.best_metric):
+            self.best_metric = metric if metric is not None else self.best_metric
+            save_whole(self.averaged.module.state_dict(), self.best)
+        epoch = engine.state.epoch
+        if epoch % self.interval == 0 or epoch == engine.state.max_epochs:
+            save_checkpoint(self.latest, self.parts, {"epoch": epoch, "best_metric": self.best_metric})
+
+
+class TrainingProgress:
+    """A bar with loss, Dice and the time left; a line in the log after each epoch."""
+
+    def __init__(self, validation_metric: Callable[[], float | None] | None = None, bar: bool = True) -> None:
+        self.validation_metric = validation_metric
+        self.bar = ProgressBar(ncols=110) if bar else None
+        self.loss_sum, self.steps = 0.0, 0
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.EPOCH_STARTED, self.reset)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.count)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.log)
+        if self.bar is not None:
+            self.bar.attach(engine, output_transform=step_figures)
+
+    def reset(self, engine: Engine) -> None:
+        self.loss_sum, self.steps = 0.0, 0
+
+    def count(self, engine: Engine) -> None:
+        self.loss_sum += float(engine.state.output[Keys.LOSS])
+        self.steps += 1
+
+    def log(self, engine: Engine) -> None:
+        metric = self.validation_metric() if self.validation_metric is not None else None
+        validation = "" if metric is None else f", validation Dice {metric:.2f}"
+        mean_loss = self.loss_sum / max(self.steps, 1)
+        logger.info("epoch %d of %d: loss %.4f%s", engine.state.epoch, engine.state.max_epochs, mean_loss, validation)
+
+
+@torch.no_grad()
+def step_figures(output: dict[str, Any], images: int = 4) -> dict[str, float]:
+    """Loss and, on the first images of the batch, mean Dice in per cent."""
+    target = output[Keys.LABEL]
+    target = type(target)(target.label[:images], target.labelled[:images], target.possible[:images])
+    dice = batch_dice(merge_unlabelled(output[Keys.PRED][:images], target).softmax(dim=1), target)
+    figures = {"loss": float(output[Keys.LOSS])}
+    return figures | {"Dice": 100.0 * float(dice.mean())} if len(dice) else figures

@@ -1,0 +1,83 @@
+"""Image prior: the pyramid features of the image alone, by a Pyramid Vision Transformer v2.
+
+Wang et al., 'PVT v2: Improved Baselines with Pyramid Vision Transformer' (2022). The layers are those of
+`transformers.PvtV2Backbone` (Apache-2.0), so the weights published as OpenGVLab/pvt_v2_b0 to _b5 fit as they
+are. The prior sees neither noise nor time: it runs once an image.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import PvtV2Backbone, PvtV2Config
+
+_B2_ON: dict[str, list[int]] = {
+    "hidden_sizes": [64, 128, 320, 512],
+    "num_attention_heads": [1, 2, 5, 8],
+    "sr_ratios": [8, 4, 2, 1],
+}
+#: Table 1 of the paper.
+PVT_V2_VARIANTS: dict[str, dict[str, list[int]]] = {
+    "b0": {**_B2_ON, "hidden_sizes": [32, 64, 160, 256], "depths": [2, 2, 2, 2], "mlp_ratios": [8, 8, 4, 4]},
+    "b1": {**_B2_ON, "depths": [2, 2, 2, 2], "mlp_ratios": [8, 8, 4, 4]},
+    "b2": {**_B2_ON, "depths": [3, 4, 6, 3], "mlp_ratios": [8, 8, 4, 4]},
+    "b3": {**_B2_ON, "depths": [3, 4, 18, 3], "mlp_ratios": [8, 8, 4, 4]},
+    "b4": {**_B2_ON, "depths": [3, 8, 27, 3], "mlp_ratios": [8, 8, 4, 4]},
+    "b5": {**_B2_ON, "depths": [3, 6, 40, 3], "mlp_ratios": [4, 4, 4, 4]},
+}
+_STAGES = ["stage1", "stage2", "stage3", "stage4"]
+
+
+class PvtV2Prior(nn.Module):
+    """Pyramid features at strides 4, 8, 16 and 32.
+
+    Args:
+        variant: 'b0' to 'b5'.
+        in_channels: 3 for published weights.
+        pretrained: folder or hub name of published weights, e.g. 'OpenGVLab/pvt_v2_b1'; None starts from
+            random weights.
+        drop_path_rate: stochastic depth while training.
+
+    Attributes:
+        channels: widths of the four maps.
+        stride: the image's sides must be multiples of it.
+    """
+
+    stride = 32
+
+    def __init__(
+        self,
+        variant: str = "b1",
+        in_channels: int = 3,
+        pretrained: str | None = None,
+        drop_path_rate: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if variant not in PVT_V2_VARIANTS:
+            raise ValueError(f"PVT v2 variant must be one of {', '.join(PVT_V2_VARIANTS)}, not {variant!r}")
+        settings: dict[str, Any] = {
+            **PVT_V2_VARIANTS[variant],
+            "num_channels": in_channels,
+            "drop_path_rate": drop_path_rate,
+            "out_features": _STAGES,
+        }
+        self.backbone = (
+            PvtV2Backbone(PvtV2Config(**settings))
+            if pretrained is None
+            else _load_pretrained(pretrained, settings)
+        )
+        self.channels: tuple[int, ...] = tuple(PVT_V2_VARIANTS[variant]["hidden_sizes"])
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """(B, C, H, W) -> four maps (B, channels[i], H / 2^(i+2), W / 2^(i+2)), finest first."""
+        return list(self.backbone(image).feature_maps)
+
+
+def _load_pretrained(source: str, settings: dict[str, Any]) -> PvtV2Backbone:
+    # transformers calls a missing folder a malformed hub name
+    if source.startswith((".", "/", "~")) and not Path(source).expanduser().is_dir():
+        raise FileNotFoundError(f"{source}: no such folder with PVT v2 weights; download one or give a hub name.")
+    path = Path(source).expanduser()
+    return PvtV2Backbone.from_pretrained(str(path) if path.is_dir() else source, **settings)

@@ -1,0 +1,99 @@
+"""Weights come from files that anyone may have made: nothing in them is run, and they fit wholly or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import torch
+from torch import Tensor, nn
+
+
+class WeightsError(ValueError):
+    """Weights that cannot be used, in one sentence."""
+
+
+def check_complete(expected: Mapping[str, Tensor], given: Mapping[str, Any], source: str = "weights") -> None:
+    """Refuse weights that do not fit key for key and shape for shape.
+
+    Raises:
+        WeightsError: names the first misfit of each kind and how many there are.
+    """
+    problems = []
+    missing = [key for key in expected if key not in given]
+    unknown = [key for key in given if key not in expected]
+    shapes = [
+        f"{key} is {tuple(given[key].shape)} instead of {tuple(tensor.shape)}"
+        for key, tensor in expected.items()
+        if key in given and getattr(given[key], "shape", None) != tensor.shape
+    ]
+    if missing:
+        problems.append(f"{len(missing)} tensors are missing, first {missing[0]}")
+    if unknown:
+        problems.append(f"{len(unknown)} are unknown, first {unknown[0]}")
+    if shapes:
+        problems.append(f"{len(shapes)} have another shape, first {shapes[0]}")
+    if problems:
+        raise WeightsError(
+            f"{source}: {'; '.join(problems)}; give the weights that belong to this network's configuration."
+        )
+
+
+def read_state_dict(path: Path | str) -> dict[str, Tensor]:
+    """Read a state dict without running anything that the file holds.
+
+    Args:
+        path: a .pt file with a plain state dict, or a training checkpoint of this project, whose averaged
+            weights are taken.
+
+    Raises:
+        WeightsError: no such file, not a checkpoint, or objects other than tensors in it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such weights file; check the path or train a model first.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(f"{path}: holds objects other than tensors, or is damaged, and was not loaded; "
+                           "save the network's state_dict() with torch.save.") from error
+    except (RuntimeError, EOFError, OSError, ValueError, BadZipFile, KeyError) as error:
+        raise WeightsError(f"{path}: is not a readable PyTorch file; copy or download it again.") from error
+    if isinstance(content, dict) and "averaged" in content and "optimizer" in content:
+        content = {
+            key.removeprefix("module."): value
+            for key, value in content["averaged"].items()
+            if key != "n_averaged"
+        }
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise WeightsError(f"{path}: holds no state dict; save the network's state_dict() with torch.save.")
+    return content
+
+
+def load_weights(network: nn.Module, path: Path | str, device: torch.device | str = "cpu") -> nn.Module:
+    """Fill a network from a file and return it on a device, ready for inference.
+
+    Raises:
+        WeightsError: see `read_state_dict` and `check_complete`.
+    """
+    state = read_state_dict(path)
+    check_complete(network.state_dict(), state, str(path))
+    for key, tensor in state.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise WeightsError(f"{path}: {key} holds values that are not finite; train again or use other weights.")
+    network.load_state_dict(state)
+    return move_to(network, device).eval()
+
+
+def move_to(network: nn.Module, device: torch.device | str) -> nn.Module:
+    """The network on a device, in the memory layout its convolutions are fastest in."""
+    return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def file_sha256(path: Path | str) -> str:
+    """SHA-256 of a file as hexadecimal digits."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()

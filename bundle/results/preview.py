@@ -1,0 +1,307 @@
+"""A picture of one prediction to look at: image | mask | uncertainty, prompt underneath."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
+from numpy.typing import NDArray
+
+from bundle.results.colours import RGB, structure_colour
+from bundle.results.encoding import encode_png
+from bundle.results.lettering import ELLIPSIS, families, printable, shorten, width, wrap
+from bundle.results.prediction import Prediction
+from bundle.results.views import View, select_views
+
+PANEL_KEY = "mask-panel"  # PNG text chunk: left, top, right, bottom of the first row's mask in pixels
+
+_WIDTH, _MARGIN, _GAP, _BAR_ROOM = 1500, 30, 14, 64
+_PANEL = (_WIDTH - 2 * _MARGIN - 2 * _GAP - _BAR_ROOM) / 3
+_ROWS_HEIGHT = 980.0
+_HEAD, _COLUMN_HEAD, _LINE, _FOOT = 58, 30, 25, 40
+_LEGEND_COLUMNS, _PROMPT_LINES, _NOT_FOUND_LINES = 4, 4, 2
+_LINE_ROOM = 176.0  # average letters of the text size across the picture
+_MAX_BYTES = 490_000
+_DPI = 100
+_BACKGROUND, _TEXT, _DIM, _AMBER = "#15181c", "#e9edf1", "#97a1ab", "#ffc663"
+_COLOUR_MAP = "magma"
+_FAINT = 0.22  # how bright the image lies under the uncertainty: enough to tell where one looks
+
+
+class _Sheet:
+    """A figure addressed in pixels from the top left."""
+
+    def __init__(self, height: float) -> None:
+        self.height = height
+        self.figure = Figure(figsize=(_WIDTH / _DPI, height / _DPI), dpi=_DPI, facecolor=_BACKGROUND)
+        self.canvas = FigureCanvasAgg(self.figure)
+
+    def axes(self, left: float, top: float, wide: float, high: float) -> Axes:
+        axes = self.figure.add_axes(
+            (left / _WIDTH, 1 - (top + high) / self.height, wide / _WIDTH, high / self.height)
+        )
+        axes.set_axis_off()
+        return axes
+
+    def text(self, left: float, top: float, text: str, **style: Any) -> None:
+        """One line; `top` is its middle. Dollar signs are text, never formulae."""
+        merged = {"color": _TEXT, "fontsize": 10.5, "va": "center", "family": list(families()), **style}
+        self.figure.text(left / _WIDTH, 1 - top / self.height, text, parse_math=False, **merged)
+
+    def swatch(self, left: float, top: float, colour: Any) -> None:
+        side = 13.0
+        self.figure.add_artist(
+            Rectangle(
+                (left / _WIDTH, 1 - (top + side / 2) / self.height),
+                side / _WIDTH,
+                side / self.height,
+                facecolor=colour,
+                transform=self.figure.transFigure,
+            )
+        )
+
+
+def write_preview(prediction: Prediction, report: Mapping[str, Any], path: Path) -> None:
+    """Write the preview, a PNG 1500 pixels wide and under 500 KB.
+
+    Volumes are shown in radiological convention at the right aspect in mm; the position of the first mask
+    panel is in the PNG's text chunk `PANEL_KEY`.
+
+    Args:
+        prediction: what is shown.
+        report: its report, for sizes and for what was found.
+        path: the PNG file.
+
+    Raises:
+        OSError: when the file cannot be written.
+    """
+    views, note = select_views(prediction)
+    sizes = _panel_sizes(views)
+    legend, below = _legend(report), _lines_below(prediction, report)
+    legend_rows = -(-len(legend) // _LEGEND_COLUMNS)
+    rows_end = _HEAD + _COLUMN_HEAD + sum(high + _GAP for _, high in sizes)
+    sheet = _Sheet(round(rows_end + 6 + _LINE * (legend_rows + len(below)) + _FOOT))
+    _draw_head(sheet, prediction, note)
+    top = first = float(_HEAD + _COLUMN_HEAD)
+    for view, (wide, high) in zip(views, sizes, strict=True):
+        _draw_row(sheet, view, prediction.labels, top, wide, high, bool(report["found"]) or top > first)
+        top += high + _GAP
+    _draw_colour_bar(sheet, _HEAD + _COLUMN_HEAD, sizes[0][1])
+    _draw_legend(sheet, legend, rows_end + 6 + _LINE / 2)
+    for index, (text, colour) in enumerate(below):
+        sheet.text(_MARGIN, rows_end + 6 + _LINE * (legend_rows + index + 0.5), text, color=colour)
+    sheet.text(
+        _WIDTH - _MARGIN,
+        sheet.height - 20,
+        "Research use only. Not for diagnosis.",
+        color=_DIM,
+        ha="right",
+        fontsize=9,
+    )
+    left, panel_top = _panel_left(1, sizes[0][0]), _HEAD + _COLUMN_HEAD
+    panel = (left, panel_top, left + sizes[0][0], panel_top + sizes[0][1])
+    sheet.canvas.draw()
+    pixels = np.asarray(sheet.canvas.buffer_rgba())[..., :3]
+    path.write_bytes(encode_png(pixels, _kept_colours(prediction), _MAX_BYTES, PANEL_KEY, panel))
+
+
+def _panel_sizes(views: list[View]) -> list[tuple[float, float]]:
+    """Width and height of each row's panels in pixels; the rows of a volume share one scale."""
+    widest = max(view.size[0] for view in views)
+    scales = [_PANEL / (widest if view.letters else view.size[0]) for view in views]
+    sizes = [(view.size[0] * scale, view.size[1] * scale) for view, scale in zip(views, scales, strict=True)]
+    shrink = min(1.0, _ROWS_HEIGHT / sum(high for _, high in sizes))
+    return [(max(wide * shrink, 8.0), max(high * shrink, 8.0)) for wide, high in sizes]
+
+
+def _panel_left(column: int, wide: float) -> float:
+    return _MARGIN + column * (_PANEL + _GAP) + (_PANEL - wide) / 2
+
+
+def _draw_head(sheet: _Sheet, prediction: Prediction, note: str) -> None:
+    case = prediction.case
+    facts = [case.modality, " x ".join(str(edge) for edge in prediction.mask.shape)]
+    if case.spacing is not None:
+        facts.append(" x ".join(f"{edge:.3g}" for edge in case.spacing) + " mm")
+    sheet.text(_MARGIN, 32, shorten(printable(case.reference.id), 80), fontsize=15, weight="bold")
+    sheet.text(_WIDTH - _MARGIN, 32, "   |   ".join(facts), color=_DIM, ha="right")
+    titles = ("Image" + (f"   {note}" if note else ""), "Mask", "Uncertainty   normalised predictive entropy")
+    for column, title in enumerate(titles):
+        sheet.text(_panel_left(column, _PANEL), _HEAD + _COLUMN_HEAD / 2, title, color=_DIM)
+
+
+def _draw_row(
+    sheet: _Sheet, view: View, labels: Mapping[int, str], top: float, wide: float, high: float, found: bool
+) -> None:
+    image, mask, uncertainty = (sheet.axes(_panel_left(column, wide), top, wide, high) for column in range(3))
+    for axes in (image, mask):
+        axes.imshow(view.image, cmap="gray", vmin=0, vmax=255, aspect="auto", interpolation="bilinear")
+    uncertainty.imshow(_uncertainty_colours(view), aspect="auto", interpolation="bilinear")
+    small = len(view.mask) > 1.5 * high  # many source pixels a screen pixel: thick lines would hide them
+    for value, name in labels.items():
+        _draw_structure(mask, view.mask == value, structure_colour(name), small)
+    if not found:
+        _outlined(mask, 0.5, 0.88, "No structure found", fontsize=14, color=_AMBER, ha="center", va="center")
+    _outlined(image, 0.02, 8 / high, view.title, fontsize=9, va="bottom")
+    for axes in (image, mask, uncertainty):
+        _draw_letters(axes, view, high)
+    if view.letters:
+        _draw_scale_bar(image, view.size[0], wide, high)
+    if view.inset:
+        _draw_inset(mask, view.inset)
+
+
+def _uncertainty_colours(view: View) -> NDArray[np.uint8]:
+    """(h, w, 3): the colour map, over a faint grey image that fades out where the uncertainty rises."""
+    colours = colormaps[_COLOUR_MAP](view.uncertainty)[..., :3]
+    if view.image.ndim == 2:
+        colours += (_FAINT / 255 * view.image * (1 - view.uncertainty) ** 2)[..., None]
+    shown: NDArray[np.uint8] = (np.clip(colours, 0, 1) * 255).astype(np.uint8)
+    return shown
+
+
+def _draw_structure(axes: Axes, inside: NDArray[np.bool_], colour: RGB, small: bool) -> None:
+    if not inside.any():
+        return
+    # A frame of background closes the contours of what touches the edge.
+    padded = np.pad(inside.astype(np.float32), 1)
+    down, across = (np.arange(-1, edge + 1) for edge in inside.shape)
+    axes.contourf(across, down, padded, levels=[0.5, 1.5], colors=[colour], alpha=0.2 if small else 0.33)
+    axes.contour(across, down, padded, levels=[0.5], colors=[colour], linewidths=0.7 if small else 1.3)
+    axes.set_xlim(-0.5, inside.shape[1] - 0.5)
+    axes.set_ylim(inside.shape[0] - 0.5, -0.5)
+
+
+def _outlined(axes: Axes, across: float, up: float, text: str, **style: Any) -> None:
+    """Text on a picture, readable on black and on white; the position is in fractions of the panel."""
+    merged = {"color": _TEXT, "path_effects": [withStroke(linewidth=2.5, foreground="#000000")], **style}
+    axes.text(across, up, text, transform=axes.transAxes, family=list(families()), parse_math=False, **merged)
+
+
+def _draw_letters(axes: Axes, view: View, high: float) -> None:
+    if view.letters is None or high < 60:
+        return
+    left, right, top, bottom = view.letters
+    style = {"fontsize": 10, "weight": "bold", "ha": "center", "va": "center"}
+    _outlined(axes, 0.025, 0.5, left, **style)
+    _outlined(axes, 0.975, 0.5, right, **style)
+    _outlined(axes, 0.5, 1 - 13 / high, top, **style)
+    _outlined(axes, 0.5, 13 / high, bottom, **style)
+
+
+def _draw_scale_bar(axes: Axes, width_mm: float, wide: float, high: float) -> None:
+    length = next((step for step in (100, 50, 20, 10, 5, 2, 1) if step <= width_mm / 4), None)
+    if length is None:
+        return
+    right, up = 1 - 14 / wide, 12 / high
+    axes.plot(
+        [right - length / width_mm, right], [up, up], transform=axes.transAxes, color=_TEXT, linewidth=2.2,
+        path_effects=[withStroke(linewidth=4, foreground="#000000")],
+    )  # fmt: skip
+    _outlined(axes, right, 18 / high, f"{length} mm", fontsize=8, ha="right", va="bottom")
+
+
+def _draw_inset(axes: Axes, inset: tuple[float, float, float, float]) -> None:
+    left, top, wide, high = inset
+    frame = Rectangle((left, 1 - top - high), wide, high, transform=axes.transAxes, fill=False)
+    frame.set(
+        edgecolor="#ffffff", linewidth=1.4, path_effects=[withStroke(linewidth=3.6, foreground="#000000")]
+    )
+    axes.add_patch(frame)
+
+
+def _draw_colour_bar(sheet: _Sheet, top: float, high: float) -> None:
+    left = _WIDTH - _MARGIN - _BAR_ROOM + 18.0
+    bar = sheet.axes(left, top, 13, high)
+    bar.imshow(np.linspace(1, 0, 256)[:, None], cmap=_COLOUR_MAP, vmin=0, vmax=1, aspect="auto")
+    for value in (0.0, 0.5, 1.0):
+        sheet.text(left + 19, top + (1 - value) * (high - 12) + 6, f"{value:g}", fontsize=9, color=_DIM)
+
+
+def _legend(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Name and size of each structure that was found."""
+    pixels = math.prod(report["shape"])
+    found = []
+    for name, entry in report["labels"].items():
+        if entry["found"]:
+            size = (
+                volume_text(entry["volume_ml"])
+                if "volume_ml" in entry
+                else _area_text(entry["area_px"], pixels)
+            )
+            found.append((name, size))
+    return found
+
+
+def volume_text(millilitres: float) -> str:
+    """A volume as a reader wants it: '1,557 ml', '12.3 ml', '0.42 ml'."""
+    if millilitres < 0.01:
+        return "< 0.01 ml"
+    decimals = 0 if millilitres >= 100 else 1 if millilitres >= 1 else 2
+    return f"{millilitres:,.{decimals}f} ml"
+
+
+def _area_text(area: int, pixels: int) -> str:
+    part = 100 * area / pixels
+    return "< 0.1 % of the image" if part < 0.1 else f"{part:.1f} % of the image"
+
+
+def _draw_legend(sheet: _Sheet, legend: list[tuple[str, str]], top: float) -> None:
+    step = (_WIDTH - 2 * _MARGIN) / _LEGEND_COLUMNS
+    for index, (name, size) in enumerate(legend):
+        left = _MARGIN + (index % _LEGEND_COLUMNS) * step
+        middle = top + (index // _LEGEND_COLUMNS) * _LINE
+        shown = shorten(printable(name), 27)
+        sheet.swatch(left, middle, structure_colour(name))
+        sheet.text(left + 22, middle, f"{shown}   {size}")
+
+
+def _lines_below(prediction: Prediction, report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What stands under the legend: what was not found, warnings, the prompt; each line with its colour."""
+    lines = []
+    missing = [name for name, entry in report["labels"].items() if not entry["found"]]
+    if not report["found"]:
+        lines.append(
+            ("No structure found" + (": " + shorten(", ".join(missing), 150) if missing else "."), _AMBER)
+        )
+    elif missing:
+        wrapped, rest = wrap(printable("Not found: " + ", ".join(missing)), _LINE_ROOM, _NOT_FOUND_LINES)
+        lines += [(line, _DIM) for line in wrapped[:-1]]
+        lines.append((wrapped[-1] + (ELLIPSIS if rest else ""), _DIM))
+    for warning in report["warnings"][:1]:
+        more = len(report["warnings"]) - 1
+        suffix = f"  (+{more} more in report.json)" if more else ""
+        lines.append((shorten(printable("Warning: " + warning), _LINE_ROOM - width(suffix)) + suffix, _AMBER))
+    return lines + _prompt_lines(prediction.case.reference.prompt)
+
+
+def _prompt_lines(prompt: str) -> list[tuple[str, str]]:
+    prompt = " ".join(prompt.split())
+    if not prompt:
+        return [("No prompt.", _DIM)]
+    wrapped, _ = wrap(printable(f"Prompt: {prompt}"), _LINE_ROOM, _PROMPT_LINES)
+    shown = sum(len(line) for line in wrapped) + len(wrapped) - 1 - len("Prompt: ")
+    left_out = len(prompt) - shown
+    if left_out > 0:
+        suffix = f"{ELLIPSIS} (+{left_out:,} characters)"
+        wrapped[-1] = wrapped[-1][: -len(suffix)] + suffix
+    return [(line, _TEXT) for line in wrapped]
+
+
+def _kept_colours(prediction: Prediction) -> list[RGB]:
+    """The page's own colours, the structures' and the colour map's, which a smaller palette must not lose."""
+    page = [to_rgb(colour) for colour in (_BACKGROUND, _TEXT, _DIM, _AMBER)]
+    structures = [structure_colour(name) for name in list(prediction.labels.values())[:20]]
+    ramp = [to_rgb(colour) for colour in colormaps[_COLOUR_MAP](np.linspace(0, 1, 24))]
+    text = [(grey, grey, grey) for grey in np.linspace(0.1, 0.9, 8).tolist()]
+    return [*page, *structures, *ramp, *text]

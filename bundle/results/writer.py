@@ -1,0 +1,82 @@
+"""One prediction as a folder of files that appears whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bundle.results.atomic import replace_folder
+from bundle.results.images import BYTE_SLOPE, to_bytes, write_nifti, write_png
+from bundle.results.prediction import Prediction
+from bundle.results.preview import write_preview
+from bundle.results.report import build_report, write_json
+
+Companion = Callable[[Prediction, Path], None]
+
+
+def write_prediction(
+    prediction: Prediction,
+    output_dir: Path,
+    elapsed_seconds: float | None = None,
+    companions: Sequence[Companion] = (),
+) -> dict[str, Any]:
+    """Write mask, probability, uncertainty, preview and report to `output_dir`/<case id>/.
+
+    Volumes become NIfTI, pictures PNG. An older folder of the same case is replaced as a whole. Identical
+    predictions give identical bytes.
+
+    Args:
+        prediction: what to write.
+        output_dir: the run's folder; created when it is missing.
+        elapsed_seconds: how long the case took, for the report.
+        companions: further writers (DICOM SEG, say); each is called with the prediction and the folder to
+            write into, before the folder takes its final name.
+
+    Returns:
+        "files": their names relative to `output_dir`, with forward slashes; "report": the report's content.
+
+    Raises:
+        OSError: naming the file, when it cannot be written; nothing of the case is left behind.
+        ValueError: when the prediction holds a value that is not finite or a label without a name, or the
+            case id is no folder name.
+    """
+    case_id = prediction.case.reference.id
+    if Path(case_id).name != case_id or case_id in {"", ".", ".."}:
+        raise ValueError(f"{case_id!r} cannot be used as a folder name")
+    report = build_report(prediction, elapsed_seconds)
+    with replace_folder(output_dir / case_id) as folder:
+        (_write_volume if prediction.case.is_volume else _write_picture)(prediction, folder)
+        write_preview(prediction, report, folder / "preview.png")
+        for companion in companions:
+            companion(prediction, folder)
+        write_json(folder / "report.json", report)
+        names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return {"files": [f"{case_id}/{name}" for name in names], "report": report}
+
+
+def _write_volume(prediction: Prediction, folder: Path) -> None:
+    affine, header = prediction.case.affine, prediction.case.header
+    assert affine is not None
+    probability = _channels_last(prediction)
+    uncertainty = to_bytes(prediction.uncertainty)
+    write_nifti(folder / "mask.nii.gz", prediction.mask, affine, header)
+    write_nifti(folder / "probability.nii.gz", probability, affine, header, BYTE_SLOPE)
+    write_nifti(folder / "uncertainty.nii.gz", uncertainty, affine, header, BYTE_SLOPE)
+
+
+def _channels_last(prediction: Prediction) -> NDArray[np.uint8]:
+    """(X, Y, Z) for one structure, (X, Y, Z, K) for several; zeros when nothing could be asked for."""
+    channels = [to_bytes(channel) for channel in prediction.probability]
+    if len(channels) > 1:
+        return np.moveaxis(np.stack(channels), 0, -1)
+    return channels[0] if channels else np.zeros_like(prediction.mask)
+
+
+def _write_picture(prediction: Prediction, folder: Path) -> None:
+    write_png(folder / "mask.png", prediction.mask)
+    write_png(folder / "probability.png", to_bytes(prediction.probability.sum(axis=0)))
+    write_png(folder / "uncertainty.png", to_bytes(prediction.uncertainty))

@@ -1,0 +1,93 @@
+"""Scores the cases an evaluator segments, and writes the figures."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from ignite.engine import Engine, Events
+
+from bundle.cases import CaseError, read_label
+from bundle.cases.structures import Structures
+from bundle.results.atomic import write_atomically
+from bundle.results.prediction import Prediction
+from bundle.scoring.metrics import Score, score_masks
+from bundle.scoring.summary import metrics_csv, summarise
+
+logger = logging.getLogger(__name__)
+
+
+class Scoring:
+    """Collects a row a case and label while an evaluator runs.
+
+    The evaluator's output holds a `Prediction` under 'prediction' for each case that did not fail. At the
+    end `engine.state.metrics['dice']` is the mean Dice in per cent and, with `output_dir`, metrics.csv and
+    summary.json stand there.
+
+    Args:
+        structures: of the network.
+        split: name of the list the cases came from, for the summary.
+        spacing_is_true: whether the data's spacing is real; distances in mm are given only then.
+        output_dir: None to keep the figures to the evaluator's state.
+    """
+
+    def __init__(
+        self,
+        structures: Structures,
+        split: str = "",
+        spacing_is_true: bool = True,
+        output_dir: Path | str | None = None,
+    ) -> None:
+        self.structures = structures
+        self.split = split
+        self.spacing_is_true = spacing_is_true
+        self.output_dir = None if output_dir is None else Path(output_dir)
+        self.scores: list[Score] = []
+        #: mean Dice in per cent of the run that ended last; None before, or where there is nothing to average
+        self.dice: float | None = None
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, self.reset)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.collect)
+        engine.add_event_handler(Events.COMPLETED, self.finish)
+
+    def reset(self, engine: Engine) -> None:
+        self.scores = []
+
+    def collect(self, engine: Engine) -> None:
+        prediction: Prediction | None = engine.state.output.get("prediction")
+        if prediction is not None:
+            self.scores.extend(self.score(prediction))
+
+    def score(self, prediction: Prediction) -> list[Score]:
+        """The rows of one case.
+
+        Raises:
+            CaseError: no label, or one that does not fit the image.
+        """
+        case = prediction.case
+        reference = case.reference
+        if reference.label is None:
+            raise CaseError(reference.image, "has no label to compare with", "evaluate a list whose cases have labels")
+        unknown = [name for name in reference.labels.values() if name not in self.structures]
+        if unknown:
+            raise CaseError(reference.label, f"labels {unknown[0]!r}, which the network does not know", "leave it out")
+        labels = {value: (self.structures.value(name), name) for value, name in reference.labels.items()}
+        spacing = case.spacing if self.spacing_is_true else None
+        return score_masks(reference.id, prediction.mask, read_label(reference, case), labels, spacing)
+
+    def finish(self, engine: Engine) -> None:
+        figures = summarise(self.scores)
+        self.dice = figures["dice"]
+        if self.dice is not None:
+            engine.state.metrics["dice"] = self.dice
+        if self.output_dir is None:
+            return
+        summary: dict[str, Any] = {"split": self.split, "cases": figures["cases"], "text": {"off": figures}}
+        with write_atomically(self.output_dir / "metrics.csv") as path:
+            path.write_text(metrics_csv(self.scores), encoding="utf-8")
+        with write_atomically(self.output_dir / "summary.json") as path:
+            path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+        logger.info("Dice %s %% over %d cases of %s", figures["dice"], figures["cases"], self.split)

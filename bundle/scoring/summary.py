@@ -1,0 +1,99 @@
+"""From rows to figures: means over cases with bootstrap intervals, whole-set overlaps, a table a label."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from bundle.scoring.metrics import Score
+
+
+def case_means(scores: Iterable[Score], figure: str = "dice") -> dict[str, float]:
+    """Case -> mean of a figure over the labels present in the case's truth; cases without any are left out."""
+    present: dict[str, list[float]] = {}
+    for score in scores:
+        value = float(getattr(score, figure))
+        if score.truth > 0 and math.isfinite(value):
+            present.setdefault(score.case, []).append(value)
+    return {case: float(np.mean(values)) for case, values in present.items()}
+
+
+def bootstrap_ci95(values: Sequence[float], resamples: int = 2000, seed: int = 0) -> list[float] | None:
+    """95 % interval of the mean by the percentile bootstrap over cases; None below two cases."""
+    if len(values) < 2:
+        return None
+    drawn = np.random.default_rng(seed).choice(np.asarray(values), size=(resamples, len(values)))
+    low, high = np.percentile(drawn.mean(axis=1), [2.5, 97.5])
+    return [round(float(low), 4), round(float(high), 4)]
+
+
+def summarise(scores: Sequence[Score]) -> dict[str, Any]:
+    """The figures of one way of prompting.
+
+    Returns:
+        dice, dice_ci95, iou, iou_ci95: mean over cases of the mean over the labels present in the truth;
+        dice_global: overlap accumulated over all cases, mean over labels; hd95_mm where spacing is true;
+        cases; empty_truth: cases that show nothing, and how many were left empty; per_label. Per cent; null
+        where there is nothing to average.
+    """
+    dice, iou, distance = (case_means(scores, figure) for figure in ("dice", "iou", "hd95_mm"))
+    labels = list(dict.fromkeys(score.label for score in scores))
+    per_label = {label: _label_figures([score for score in scores if score.label == label]) for label in labels}
+    whole = [figures["dice_global"] for figures in per_label.values() if figures["dice_global"] is not None]
+    shown: dict[str, bool] = {}
+    found: dict[str, bool] = {}
+    for score in scores:
+        shown[score.case] = shown.get(score.case, False) or score.truth > 0
+        found[score.case] = found.get(score.case, False) or score.predicted > 0
+    empty = [case for case, present in shown.items() if not present]
+    return {
+        "cases": len(shown),
+        "dice": _mean(dice.values()),
+        "dice_ci95": bootstrap_ci95(list(dice.values())),
+        "dice_global": _mean(whole),
+        "iou": _mean(iou.values()),
+        "iou_ci95": bootstrap_ci95(list(iou.values())),
+        "hd95_mm": _mean(distance.values()),
+        "empty_truth": {"cases": len(empty), "left_empty": sum(not found[case] for case in empty)},
+        "per_label": per_label,
+    }
+
+
+def _label_figures(scores: Sequence[Score]) -> dict[str, Any]:
+    present = [score for score in scores if score.truth > 0]
+    size = sum(score.predicted + score.truth for score in scores)
+    overlap = sum(score.overlap for score in scores)
+    return {
+        "cases": len(present),
+        "dice": _mean(score.dice for score in present),
+        "dice_ci95": bootstrap_ci95([score.dice for score in present]),
+        "dice_global": round(100.0 * 2 * overlap / size, 4) if size else None,
+        "iou": _mean(score.iou for score in present),
+        "hd95_mm": _mean(score.hd95_mm for score in present if math.isfinite(score.hd95_mm)),
+    }
+
+
+def _mean(values: Iterable[float]) -> float | None:
+    collected = list(values)
+    return round(float(np.mean(collected)), 4) if collected else None
+
+
+def metrics_csv(scores: Iterable[Score]) -> str:
+    """The rows as CSV; empty where a figure has no meaning."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, Score.columns(), lineterminator="\n")
+    writer.writeheader()
+    for score in scores:
+        row = score.row()
+        writer.writerow(
+            {
+                name: ("" if not math.isfinite(value) else round(value, 4)) if isinstance(value, float) else value
+                for name, value in row.items()
+            }
+        )
+    return stream.getvalue()

@@ -1,0 +1,21 @@
+"""MONAI dictionary transforms for CT, X-ray and H&E."""
+
+from bundle.transforms.by_modality import ByModalityd, RandByModalityd
+from bundle.transforms.intensity import MacenkoNormalized, Monochrome2d, RandStaind, ScaleToUnitd
+from bundle.transforms.load import LoadCased, reference_item
+from bundle.transforms.pipelines import augmentation, preprocessing
+from bundle.transforms.slices import neighbouring_slices
+
+__all__ = [
+    "ByModalityd",
+    "LoadCased",
+    "MacenkoNormalized",
+    "Monochrome2d",
+    "RandByModalityd",
+    "RandStaind",
+    "ScaleToUnitd",
+    "augmentation",
+    "neighbouring_slices",
+    "preprocessing",
+    "reference_item",
+]

@@ -1,0 +1,146 @@
+"""Intensities of pictures: greyscale polarity, channels, and the stains of H&E."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform, RandomizableTransform
+from torch import Tensor
+
+#: Optical density of haematoxylin and eosin, Macenko et al. (2009), normalised; rows are stains.
+HE_REFERENCE = np.array([[0.5626, 0.7201, 0.4062], [0.2159, 0.8012, 0.5581]])
+
+
+class Monochrome2d(MapTransform):
+    """Turn MONOCHROME1 pictures (DICOM PS3.3 C.7.6.3.1.2: low is bright) into MONOCHROME2.
+
+    The polarity stands in the tensor's meta as 'photometric'; without it nothing is done.
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        item = dict(data)
+        for key in self.key_iterator(item):
+            image = item[key]
+            if image.meta.get("photometric") == "MONOCHROME1":
+                # reflected within its own range, so that percentiles stay percentiles
+                item[key] = image.max() + image.min() - image
+                item[key].meta["photometric"] = "MONOCHROME2"
+        return item
+
+
+class ScaleToUnitd(MapTransform):
+    """RGB pictures to [0, 1]: 8 bit by 255, 16 bit by 65535; a grey picture becomes RGB."""
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        item = dict(data)
+        for key in self.key_iterator(item):
+            image = item[key]
+            image = image / (255.0 if float(image.max()) <= 255.0 else 65535.0)
+            item[key] = image.expand(3, *image.shape[1:]).clone() if image.shape[0] == 1 else image
+        return item
+
+
+class MacenkoNormalized(MapTransform):
+    """Bring the stains of an H&E picture to a reference.
+
+    Macenko et al., 'A method for normalizing histology slides for quantitative analysis' (2009). Pictures
+    with too little tissue to find two stains in are left as they are.
+
+    Args:
+        keys: RGB tensors (3, H, W) in [0, 1].
+        tissue_density: optical density from which a pixel counts as tissue.
+        percentile: of the extreme angles, as in the paper.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        tissue_density: float = 0.15,
+        percentile: float = 1.0,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.tissue_density = tissue_density
+        self.percentile = percentile
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        item = dict(data)
+        for key in self.key_iterator(item):
+            normalised = self._normalised(np.asarray(item[key], dtype=np.float64))
+            if normalised is not None:
+                item[key] = item[key] * 0 + torch.from_numpy(normalised).float()
+        return item
+
+    def _normalised(self, rgb: np.ndarray) -> np.ndarray | None:
+        density = optical_density(rgb).reshape(3, -1)  # (3, pixels)
+        tissue = density[:, (density > self.tissue_density).all(axis=0)]
+        if tissue.shape[1] < 100:
+            return None
+        stains = stain_vectors(tissue, self.percentile)
+        amounts = np.linalg.lstsq(stains.T, density, rcond=None)[0]  # (2, pixels)
+        strongest = np.percentile(np.linalg.lstsq(stains.T, tissue, rcond=None)[0], 99, axis=1)
+        if (strongest <= 0).any():
+            return None
+        # 99th percentiles of the reference slide of the paper
+        scaled = amounts * (np.array([1.9705, 1.0308]) / strongest)[:, None]
+        return np.exp(-(HE_REFERENCE.T @ scaled)).clip(0, 1).reshape(rgb.shape)
+
+
+def optical_density(rgb: np.ndarray) -> np.ndarray:
+    """Beer-Lambert optical density of transmitted light in [0, 1]; white is 0."""
+    return -np.log(np.clip(rgb, 1 / 255, 1.0))
+
+
+def stain_vectors(tissue: np.ndarray, percentile: float = 1.0) -> np.ndarray:
+    """Haematoxylin and eosin directions of (3, pixels) optical densities: (2, 3), unit rows."""
+    _, vectors = np.linalg.eigh(np.cov(tissue))
+    plane = vectors[:, 1:] * np.where(vectors[:, 1:].sum(axis=0) < 0, -1.0, 1.0)  # (3, 2), pointing to density
+    angles = np.arctan2(*(plane.T @ tissue))
+    extremes = np.percentile(angles, [percentile, 100 - percentile])
+    stains = np.stack([plane @ np.array([np.sin(angle), np.cos(angle)]) for angle in extremes])
+    stains /= np.linalg.norm(stains, axis=1, keepdims=True)
+    # haematoxylin takes more red light than eosin
+    return stains[np.argsort(-stains[:, 0])]
+
+
+class RandStaind(RandomizableTransform, MapTransform):
+    """Vary the amounts of haematoxylin and eosin, as between laboratories.
+
+    Tellez et al., 'Whole-slide mitosis detection in H&E breast histology' (2018): colour deconvolution with
+    fixed stain directions, each amount scaled and shifted at random, and composed again.
+
+    Args:
+        keys: RGB tensors (3, H, W) in [0, 1].
+        strength: amounts are scaled by 1 +- strength and shifted by +- strength / 4.
+    """
+
+    def __init__(self, keys: KeysCollection, prob: float = 0.5, strength: float = 0.2) -> None:
+        MapTransform.__init__(self, keys)
+        RandomizableTransform.__init__(self, prob)
+        self.strength = strength
+        stains = HE_REFERENCE / np.linalg.norm(HE_REFERENCE, axis=1, keepdims=True)
+        basis = np.vstack([stains, np.cross(stains[0], stains[1])])
+        self._from_stains = torch.from_numpy(basis.T).float()  # (RGB, stains)
+        self._to_stains = torch.linalg.inv(self._from_stains)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        item = dict(data)
+        self.randomize(None)
+        if not self._do_transform:
+            return item
+        scale = torch.from_numpy(self.R.uniform(1 - self.strength, 1 + self.strength, 2)).float()
+        shift = torch.from_numpy(self.R.uniform(-self.strength / 4, self.strength / 4, 2)).float()
+        for key in self.key_iterator(item):
+            item[key] = self._restained(item[key], scale, shift)
+        return item
+
+    def _restained(self, image: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        density = -torch.log(image.clamp(1 / 255, 1.0))
+        amounts = torch.einsum("sc,chw->shw", self._to_stains, density)
+        tissue = (density.mean(dim=0, keepdim=True) > 0.1).float()  # glass stays glass
+        amounts[:2] = amounts[:2] * scale[:, None, None] + shift[:, None, None] * tissue
+        return torch.exp(-torch.einsum("cs,shw->chw", self._from_stains, amounts)).clamp(0.0, 1.0)

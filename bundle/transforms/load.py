@@ -1,0 +1,87 @@
+"""From a case on disk to tensors: the first transform of every pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+from monai.utils import SpaceKeys
+
+from bundle.cases import CaseReference, read_case, read_label
+from bundle.cases.case import Modality
+from bundle.cases.structures import Structures
+
+
+def reference_item(reference: CaseReference, with_label: bool = False) -> dict[str, Any]:
+    """A case as an item of a MONAI dataset: what `LoadCased` expects.
+
+    Args:
+        with_label: let the truth go through the pipeline too, as training needs it.
+    """
+    item: dict[str, Any] = {"image": str(reference.image), "reference": reference}
+    return {**item, "label": str(reference.label)} if with_label else item
+
+
+class LoadCased(MapTransform):
+    """Read a case and check it.
+
+    Adds to the item
+        image: MetaTensor (C, *spatial) float32 with the affine in mm (identity for pictures); its meta holds
+            case_id, modality and prompt, so that an inferer that sees the tensor alone knows them.
+        case: the `Case` as read, for whoever writes results in its geometry.
+        label: where the item names one, MetaTensor (1, *spatial) uint8, values as in the structures.
+
+    Args:
+        structures: of the network.
+        modality: for cases that do not state theirs; None to tell it from the file.
+
+    Raises:
+        CaseError: the case cannot be used; see `bundle.cases`.
+    """
+
+    def __init__(self, structures: Structures, modality: Modality | None = None) -> None:
+        super().__init__(keys="image")
+        self.structures = structures
+        self.modality = modality
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        item = dict(data)
+        reference = item.pop("reference", None) or self._reference(item)
+        case = read_case(reference)
+        affine = torch.from_numpy(case.affine) if case.affine is not None else torch.eye(4, dtype=torch.float64)
+        meta = {
+            "space": SpaceKeys.RAS,
+            "case_id": reference.id,
+            "modality": case.modality,
+            "prompt": reference.prompt,
+            "photometric": getattr(case, "photometric", "MONOCHROME2"),
+            "filename_or_obj": str(reference.image),
+        }
+        item["case"] = case
+        item["image"] = MetaTensor(torch.from_numpy(case.array), affine=affine, meta=dict(meta))
+        if "label" in item:
+            label = self._mapped(read_label(reference, case), reference)
+            item["label"] = MetaTensor(torch.from_numpy(label)[None], affine=affine.clone(), meta=dict(meta))
+        return item
+
+    def _reference(self, item: Mapping[Hashable, Any]) -> CaseReference:
+        """An item that a server made: a path and the fields of a request."""
+        image = Path(str(item["image"]))
+        prompt = item.get("prompt")
+        return CaseReference(
+            id=image.name.split(".")[0],
+            image=image,
+            prompt=prompt if isinstance(prompt, str) else "",
+            modality=self.modality,
+        )
+
+    def _mapped(self, label: np.ndarray, reference: CaseReference) -> np.ndarray:
+        table = np.zeros(256, dtype=np.uint8)
+        for value, name in reference.labels.items():
+            table[value] = self.structures.value(name)
+        return table[label]

@@ -1,0 +1,163 @@
+"""The pipelines of each modality: preprocessing that can be undone, and random augmentation for training."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from monai.transforms import (
+    Compose,
+    Orientationd,
+    RandAdjustContrastd,
+    RandAffined,
+    RandCoarseDropoutd,
+    RandFlipd,
+    RandGaussianNoised,
+    RandGaussianSmoothd,
+    RandRotate90d,
+    RandScaleIntensityd,
+    RandShiftIntensityd,
+    RandSpatialCropd,
+    RepeatChanneld,
+    Resized,
+    ScaleIntensityRanged,
+    ScaleIntensityRangePercentilesd,
+    Spacingd,
+    SpatialPadd,
+    Transform,
+    Zoomd,
+)
+
+from bundle.cases.case import Modality
+from bundle.cases.structures import Structures
+from bundle.transforms.by_modality import ByModalityd, RandByModalityd
+from bundle.transforms.intensity import MacenkoNormalized, Monochrome2d, RandStaind, ScaleToUnitd
+from bundle.transforms.load import LoadCased
+
+#: Voxel order in which a slice, rows along the second axis, stands as radiologists see it.
+AXCODES = "LPS"
+_BOTH = ("image", "label")
+_MODES = ("bilinear", "nearest")
+
+
+def preprocessing(
+    structures: Structures,
+    modality: Modality | None = None,
+    ct_window: tuple[float, float] = (-160.0, 240.0),
+    ct_spacing: tuple[float, float, float] = (2.0, 2.0, 3.0),
+    xray_size: int = 192,
+    xray_percentiles: tuple[float, float] = (0.5, 99.5),
+    histology_zoom: float = 0.5,
+    macenko: bool = False,
+) -> Compose:
+    """What every image, and its label where the item names one, goes through before the network.
+
+    MONAI's Invertd undoes it.
+
+    CT: voxel order LPS, resampled to `ct_spacing`, window to [0, 1]; (1, X, Y, Z).
+    X-ray: MONOCHROME2, percentiles to [0, 1], longest side to `xray_size`; (3, H, W).
+    H&E: [0, 1], optionally Macenko's stain normalisation, zoomed; (3, H, W).
+
+    Args:
+        structures: of the network.
+        modality: for cases that do not state theirs; None to tell it from the file.
+        ct_window: HU that become 0 and 1; what lies outside is clipped.
+        ct_spacing: mm along left-right, front-back and head-foot.
+        xray_size: pixels.
+        xray_percentiles: of each picture, that become 0 and 1.
+        histology_zoom: pixels of the network per pixel of the picture; 0.5 brings 40x to 20x.
+        macenko: normalise stains.
+    """
+    branches: dict[str, list[Transform]] = {
+        "CT": [
+            Orientationd(_BOTH, axcodes=AXCODES, labels=None, allow_missing_keys=True),
+            Spacingd(_BOTH, pixdim=ct_spacing, mode=_MODES, padding_mode="border", allow_missing_keys=True),
+            ScaleIntensityRanged("image", *ct_window, b_min=0.0, b_max=1.0, clip=True),
+        ],
+        "X-ray": [
+            Monochrome2d("image"),
+            ScaleIntensityRangePercentilesd("image", *xray_percentiles, b_min=0.0, b_max=1.0, clip=True),
+            RepeatChanneld("image", 3),
+            Resized(
+                _BOTH,
+                spatial_size=xray_size,
+                size_mode="longest",
+                mode=_MODES,
+                align_corners=(False, None),
+                allow_missing_keys=True,
+            ),
+        ],
+        "H&E": [
+            ScaleToUnitd("image"),
+            *([MacenkoNormalized("image")] if macenko else []),
+            Zoomd(
+                _BOTH,
+                zoom=histology_zoom,
+                mode=_MODES,
+                align_corners=(False, None),
+                keep_size=False,
+                allow_missing_keys=True,
+            ),
+        ],
+    }
+    return Compose([LoadCased(structures, modality), ByModalityd(branches)])
+
+
+def augmentation(image_size: int = 192, ct_strength: float = 1.0) -> RandByModalityd:
+    """Random variation of 2-D training images, ending in squares of `image_size`.
+
+    CT is never mirrored: left and right organs are told apart by their side alone.
+
+    Args:
+        image_size: side of the result in pixels.
+        ct_strength: scales the geometric ranges for CT.
+    """
+    square = (image_size, image_size)
+
+    def affine(rotate: float, scale: float, shift: float, shear: float, prob: float) -> Transform:
+        return cast(
+            Transform,
+            RandAffined(
+                _BOTH,
+                prob=prob,
+                rotate_range=rotate,
+                scale_range=scale,
+                translate_range=shift * image_size,
+                shear_range=shear,
+                mode=_MODES,
+                padding_mode="border",
+            ),
+        )
+
+    def cut() -> list[Any]:
+        # random_center lets pictures larger than the square be seen whole over time
+        return [SpatialPadd(_BOTH, square), RandSpatialCropd(_BOTH, square, random_size=False)]
+
+    blur_and_noise = [
+        RandGaussianSmoothd("image", sigma_x=(0.3, 1.2), sigma_y=(0.3, 1.2), prob=0.15),
+        RandGaussianNoised("image", prob=0.3, std=0.05),
+    ]
+    intensity = [
+        RandAdjustContrastd("image", prob=0.3, gamma=(0.7, 1.5)),
+        RandScaleIntensityd("image", factors=0.2, prob=0.3),
+        RandShiftIntensityd("image", offsets=0.1, prob=0.3),
+    ]
+    return RandByModalityd(
+        {
+            "CT": [
+                *cut(),
+                affine(0.26 * ct_strength, 0.2 * ct_strength, 0.1 * ct_strength, 0.1 * ct_strength, 0.9),
+                *intensity,
+                *blur_and_noise,
+                RandCoarseDropoutd("image", holes=2, spatial_size=24, max_holes=4, fill_value=0.0, prob=0.2),
+            ],
+            "X-ray": [*cut(), affine(0.15, 0.15, 0.06, 0.05, 0.8), *intensity, *blur_and_noise],
+            "H&E": [
+                *cut(),
+                RandFlipd(_BOTH, prob=0.5, spatial_axis=0),
+                RandRotate90d(_BOTH, prob=0.75),
+                affine(0.3, 0.2, 0.05, 0.05, 0.5),
+                RandStaind("image", prob=0.7),
+                *blur_and_noise,
+            ],
+        }
+    )
