@@ -9,15 +9,27 @@ model of disease and say nothing about clinical performance.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import gzip
+import io
+import json
+import logging
+import os
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeAlias
 
+import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from scipy import ndimage
 from scipy.interpolate import CubicSpline
+from scipy.spatial import cKDTree
 
-from bundle.cases.case import Modality
+from bundle.cases.case import MODALITIES, Modality
+
+_LOG = logging.getLogger(__name__)
 
 Array: TypeAlias = NDArray[Any]
 Box: TypeAlias = tuple[slice, slice, slice]
@@ -74,10 +86,11 @@ class _SmoothField:
     anatomy. Evaluation is one small matrix product per axis.
     """
 
-    def __init__(self, rng: np.random.Generator, axes: Sequence[Array], reach: float) -> None:
+    def __init__(self, rng: np.random.Generator, axes: Sequence[Array], domain: float) -> None:
         self._rng = rng
         self._axes = axes
-        self._reach = reach
+        # Rounded up, so that a coarser grid over the same region draws the same weights.
+        self._reach = [domain * np.ceil(float(np.abs(axis).max()) / domain) for axis in axes]
 
     def __call__(
         self, knot: float, box: Sequence[slice] | None = None, stretch: Sequence[float] = ()
@@ -93,10 +106,10 @@ class _SmoothField:
         for number, axis in enumerate(self._axes):
             part = axis[box[number]] if box is not None else axis
             pitch = knot * (stretch[number] if stretch else 1.0)
-            bases.append(_spline_basis(part, pitch, self._reach))
+            bases.append(_spline_basis(part, pitch, self._reach[number]))
         weights = self._rng.standard_normal([basis.shape[1] for basis in bases], dtype=np.float32)
         used = [np.flatnonzero(basis.any(axis=0)) for basis in bases]
-        field: Array = weights[np.ix_(*[slice_of for slice_of in used])]
+        field: Array = weights[np.ix_(*used)]
         for basis, columns in zip(bases, used, strict=True):
             # The product eats the first axis and appends the sampled one: after a full turn all are in order.
             field = np.tensordot(field, basis[:, columns], axes=([0], [1]))
@@ -160,14 +173,14 @@ class _Torso:
     def draw(cls, rng: np.random.Generator) -> _Torso:
         build = rng.uniform(-1, 1)
         half_width = 162 + 15 * build + rng.uniform(-5, 5)
-        half_depth = 110 + 12 * build + rng.uniform(-6, 6)
+        half_depth = 119 + 13 * build + rng.uniform(-7, 7)
         fat = float(np.clip(15 + 10 * build + rng.uniform(-6, 8), 5, 36))
         muscle = rng.uniform(9, 14)
         phase = str(rng.choice(list(_PHASES), p=[0.65, 0.2, 0.15]))
         return cls(
             half_width=half_width,
             half_depth=half_depth,
-            roundness=rng.uniform(2.2, 2.7),
+            roundness=rng.uniform(2.1, 2.5),
             fat=fat,
             visceral_fat=float(np.clip(0.5 + 0.4 * build + rng.uniform(-0.2, 0.2), 0, 1)),
             muscle=muscle,
@@ -202,8 +215,7 @@ class _Canvas:
             for count, edge, shift in zip(shape, spacing, offset, strict=True)
         ]
         self.axes = axes
-        reach = max(float(np.abs(axis).max()) for axis in axes)
-        self.field = _SmoothField(rng, axes, max(reach, 250.0))
+        self.field = _SmoothField(rng, axes, 50.0)
         self.x = axes[0][:, None, None] + 4.0 * self.field(70)
         self.y = axes[1][None, :, None] + 3.0 * self.field(70)
         self.z = axes[2][None, None, :] + 3.0 * self.field(70)
@@ -312,7 +324,8 @@ def _paint_wall(canvas: _Canvas, torso: _Torso) -> tuple[Array, Array]:
     hu[body & (depth < 2.5)] = 15
     ring = body & (depth > fat) & (inner < 0)
     # The linea alba and the layers of the abdominal wall are thin sheets of fat.
-    layers = (np.abs((depth - fat) / muscle - 0.5) < 0.07) & (np.abs(back) < 0.75) & (z < 10)
+    layers = np.abs((depth - fat) / muscle - 0.5 + 0.08 * texture) < 0.06 + 0.04 * texture
+    layers &= (np.abs(back) < 0.75) & (z < 10)
     alba = (np.abs(x) < 4) & (back < -0.6)
     hu[ring] = (torso.hu["muscle"] + 6 * texture)[ring]
     hu[ring & (layers | alba)] = -70
@@ -321,9 +334,12 @@ def _paint_wall(canvas: _Canvas, torso: _Torso) -> tuple[Array, Array]:
     cage_fraction = 1 - _smoothstep(z, -30, 20)
     erector_depth = 15 + 7 * cage_fraction
     erector = np.sqrt(((np.abs(sx) - 29) / 26) ** 2 + ((sy - 40) / erector_depth) ** 2) * 18 - 18
-    psoas_size = np.clip(8 - z * np.float32(0.16), 0.1, 24)
+    # Both muscles begin at the first lumbar vertebra; a negative radius is no muscle.
+    psoas_size = np.clip(3 - z * np.float32(0.22), -6, 24)
     psoas = np.sqrt((np.abs(sx) - 30 - 0.25 * psoas_size) ** 2 + ((sy - 6) * 0.9) ** 2) - psoas_size
-    quadratus = np.sqrt(((np.abs(sx) - 58) / 1.6) ** 2 + (sy - 30) ** 2) - np.clip(3 - z * 0.1, 0.1, 10)
+    quadratus = np.sqrt(((np.abs(sx) - 58) / 1.6) ** 2 + (sy - 30) ** 2) - np.clip(
+        1 - z * np.float32(0.12), -6, 10
+    )
     back_muscle = np.minimum(np.minimum(erector, psoas), quadratus) + 1.5 * canvas.field(18)
     marbling = 6 * texture - 45 * (canvas.field(9) > 1.8)
     meat = (back_muscle < 0) & (depth > np.minimum(fat * 0.8, 14))
@@ -345,10 +361,10 @@ def _paint_spine(canvas: _Canvas, torso: _Torso, sx: Array, sy: Array, texture: 
     canal = np.sqrt(sx**2 + (sy - 25) ** 2)
     column = np.maximum(bowl, 10.5 - canal)
     disc = np.abs(along) > 11.8
-    trabecular = 170 + 45 * canvas.field(6) + 15 * texture
+    trabecular = 150 + 45 * canvas.field(6) + 15 * texture
     bone = column < 0
     hu[bone] = trabecular[bone]
-    hu[bone & ((column > -2.2) | (np.abs(along) > 9.8))] = 420
+    hu[bone & ((column > -2.2) | (np.abs(along) > 10.4))] = 380
     hu[bone & disc] = 85
     arch = (np.abs(canal - 12) < 2.8) & ~disc & (sy > 12)
     lower = _smoothstep(-along, -2, 2)
@@ -360,7 +376,7 @@ def _paint_spine(canvas: _Canvas, torso: _Torso, sx: Array, sy: Array, texture: 
     hu[processes] = (380 + 90 * canvas.field(7))[processes]
     hu[canal < 9.2] = 32
     hu[(canal < 9.2) & (canal > 6.5)] = -5
-    return np.minimum(column, canal - 13)
+    return np.asarray(np.minimum(column, canal - 13))
 
 
 def _paint_ribs(
@@ -399,50 +415,63 @@ def _paint_cavity(canvas: _Canvas, torso: _Torso, cavity: Array) -> tuple[Array,
     hu[inside] = mesentery[inside]
 
     plane_x, plane_y = x / torso.scale_x, y - rng.uniform(-14, -2)
-    right = torso.dome_right - ((plane_x + 68) / 62) ** 2 * 26 - (plane_y / 62) ** 2 * 32
-    left = torso.dome_left - ((plane_x - 68) / 62) ** 2 * 26 - (plane_y / 62) ** 2 * 32
+    fall = (plane_y / 62) ** 2 * np.where(plane_y < 0, np.float32(14), np.float32(32))
+    right = torso.dome_right - ((plane_x + 66) / 62) ** 2 * 24 - fall
+    left = torso.dome_left - ((plane_x - 66) / 62) ** 2 * 24 - fall
+    # The central tendon carries the heart: between the domes the diaphragm sags only a little.
+    tendon = torso.dome_left - 9 - (plane_x / 55) ** 2 * 24 - 0.6 * fall
     # Steep near the wall: the costophrenic recess reaches far down behind liver and spleen.
-    steep = 60 * np.exp(-np.maximum(cavity, 0) / 9) * (0.45 + 0.55 * _smoothstep(plane_y, -60, 40))
-    softness = np.float32(8)
-    dome = softness * np.logaddexp(right / softness, left / softness) - steep + 2 * canvas.field(35)
+    steep = 58 * np.exp(-np.maximum(cavity, 0) / 5) * (0.25 + 0.75 * _smoothstep(plane_y, -50, 40))
+    dome = 6 * np.logaddexp(np.logaddexp(right / 6, left / 6), tendon / 6) - steep + 2 * canvas.field(35)
     dome = np.maximum(dome, -25)
     above = z - dome
 
     heart_box = canvas.box((-70, -100, 25), (100, 60, 200))
     cx, cy, _ = torso.at(20, 0.55, 0)
-    hz = torso.dome_left + rng.uniform(36, 44)
+    hz = torso.dome_left + rng.uniform(20, 30)
     heart = canvas.ellipsoid(
         heart_box,
         (cx, cy, hz),
-        (58 * torso.size, 40 * torso.size, 40 * torso.size),
+        (62 * torso.size, 46 * torso.size, 44 * torso.size),
         _rotation(0, rng.uniform(15, 30), rng.uniform(-40, -25)),
     ) + 2.0 * canvas.field(30, heart_box)
     heart_room = np.full(z.shape, np.inf, np.float32)
     heart_room[heart_box] = heart
+    # Behind the heart only the oesophagus, the aorta and some fat separate the lungs.
+    narrow = 15 + 13 * _smoothstep(z - hz, 5, 40)
     middle = (
-        np.sqrt(((x - torso.spine_x - 4) / 30) ** 2 + ((y - 8) / 78) ** 2) * 30 - 30 + 3 * canvas.field(30)
+        np.sqrt((x - torso.spine_x - 6) ** 2 + ((y - 4) * narrow / 84) ** 2) - narrow + 3 * canvas.field(30)
     )
     mediastinum = np.minimum(heart_room - 3, middle)
 
-    lung = inside & (cavity > 1.5) & (above > 3.5) & (mediastinum > 0)
+    lung = inside & (cavity > 1.5) & (above > 1.8) & (mediastinum > 0)
     air = rng.uniform(-870, -790)
     hu[lung] = (air + 22 * canvas.field(25) + (y - 20) * np.float32(0.35))[lung]
     canvas.label[lung] = 9
     everything = (slice(None), slice(None), slice(None))
-    small = canvas.vessels(11, everything, 0.16)
-    large = canvas.vessels(24, everything, 0.2) * np.exp(-np.maximum(mediastinum, 0) / 28)
-    vessels = np.maximum(0.75 * small, 1.3 * large).clip(0, 1) * lung
+    small = canvas.vessels(11, everything, 0.22)
+    large = canvas.vessels(22, everything, 0.24) * np.exp(-np.maximum(mediastinum, 0) / 45)
+    vessels = np.maximum(0.9 * small, 1.5 * large).clip(0, 1)
     hu += vessels * (30 - hu) * lung
 
-    diaphragm = inside & (np.abs(above) < 3.5) & (mediastinum > -2)
+    diaphragm = inside & (np.abs(above) < 1.8) & (mediastinum > -2)
     hu[diaphragm] = torso.hu["muscle"]
     blood = (heart < 0) & (above[heart_box] > 2) & (cavity[heart_box] > 3)
-    chamber = canvas.field(17, heart_box)
-    wall = (heart > -8) | (np.abs(chamber) < 0.22)
-    canvas.paint(heart_box, blood, torso.hu["heart"] + 4 * chamber)
-    canvas.paint(heart_box, blood & wall, torso.hu["heart"] * 0.45 + 48)
+    chambers = [(30, 8, 0), (8, -24, -6), (-30, -2, 0), (-8, 28, 14)]
+    reach = [
+        np.sqrt(sum((a - c - d) ** 2 for a, c, d in zip(place, (cx, cy, hz), middle_of, strict=True)))
+        for middle_of in chambers
+        for place in [(x[heart_box], y[heart_box], z[heart_box])]
+    ]
+    first, second = np.sort(np.stack(reach), axis=0)[:2]
+    left_ventricle = reach[0] <= first
+    wall = (second - first < np.where(left_ventricle, 16, 5)) | (heart > np.where(left_ventricle, -9, -3))
+    canvas.paint(heart_box, blood, torso.hu["heart"] + 4 * canvas.field(17, heart_box))
+    canvas.paint(heart_box, blood & wall, torso.hu["heart"] * 0.45 + 40)
+    fat_around = (heart > 0) & (heart < 4) & (canvas.hu[heart_box] > -200) & (above[heart_box] > 4)
+    canvas.paint(heart_box, fat_around & (cavity[heart_box] > 0), -95.0)
 
-    canvas.free = np.minimum(cavity - 1.0, -0.8 * above - 2.5).astype(np.float32)
+    canvas.free = np.minimum(cavity - 1.0, -0.8 * above - 1.2).astype(np.float32)
     return dome, cavity
 
 
@@ -508,32 +537,48 @@ def _paint_vessels(canvas: _Canvas, torso: _Torso) -> None:
         (cava, rng.uniform(9.5, 12.5), hu["vein"]),
         (portal, 6.5 * torso.size, hu["vein"] * 1.02),
         (artery, 3.6, hu["aorta"]),
-        (gullet, 7.0, 45.0),
     ):
         box = canvas.around(line, width)
         distance = canvas.tube(box, line, np.full(len(line), width)) + 0.6 * canvas.field(14, box)
-        # Veins may touch the diaphragm and the aorta's neighbourhood; only solid claims stop them.
-        canvas.paint(box, canvas.take(distance, box, -4.0 if value == 45.0 else 0.5), value)
+        canvas.paint(box, canvas.take(distance, box, 0.5), value)
+    box = canvas.around(gullet, 8)
+    distance = canvas.tube(box, gullet, np.full(len(gullet), 7.5)) + 0.8 * canvas.field(12, box)
+    wall = (distance < 0) & (canvas.label[box] == 0)
+    canvas.paint(box, wall, 48.0)
+    canvas.paint(box, wall & (distance < -5.2), -400.0)
+    canvas.free[box] = np.minimum(canvas.free[box], distance)
 
 
 def _paint_kidneys(canvas: _Canvas, torso: _Torso) -> None:
     rng, hu = canvas.rng, torso.hu
-    size = torso.size * rng.uniform(0.94, 1.06)
+    size = torso.size * rng.uniform(0.98, 1.12)
     for side, value, level in ((1, 3, rng.uniform(-42, -26)), (-1, 4, rng.uniform(-54, -38))):
-        centre = (side * (66 * torso.scale_x + rng.uniform(-3, 4)), torso.spine_y + rng.uniform(2, 10), level)
+        centre = (side * (70 * torso.scale_x + rng.uniform(-3, 5)), torso.spine_y + rng.uniform(-6, 4), level)
         turn = _rotation(rng.uniform(-14, -4), side * rng.uniform(-14, -6), side * rng.uniform(20, 40))
         radii = (25 * size, 29 * size, 53 * size * rng.uniform(0.92, 1.06))
-        box = canvas.box((centre[0] - 45, centre[1] - 45, level - 62), (centre[0] + 45, centre[1] + 45, level + 62))
+        box = canvas.box(
+            (centre[0] - 45, centre[1] - 45, level - 62), (centre[0] + 45, centre[1] + 45, level + 62)
+        )
         surface = canvas.ellipsoid(box, centre, radii, turn) + 1.6 * canvas.field(16, box)
         # The renal sinus opens towards the midline and to the front.
         offset = turn.T @ np.array([-side * 21.0, -3.0, 0.0], np.float32)
         hilum = (centre[0] + offset[0], centre[1] + offset[1], level + offset[2])
-        sinus = canvas.ellipsoid(box, hilum, (19 * size, 9 * size, 25 * size), turn) + 3.2 * canvas.field(9, box)
+        sinus = canvas.ellipsoid(box, hilum, (19 * size, 9 * size, 25 * size), turn) + 3.2 * canvas.field(
+            9, box
+        )
         kidney = canvas.take(np.maximum(surface, -sinus), box, 0.8)
         pyramids = _smoothstep(canvas.field(9, box), -0.3, 0.5) * _smoothstep(-surface, 5, 8)
-        canvas.paint(box, kidney, hu["cortex"] + (hu["medulla"] - hu["cortex"]) * pyramids + 3 * canvas.field(12, box))
+        canvas.paint(
+            box, kidney, hu["cortex"] + (hu["medulla"] - hu["cortex"]) * pyramids + 3 * canvas.field(12, box)
+        )
         canvas.label[box][kidney] = value
-        pelvis = (sinus < -3.5) & (surface < 2) & (canvas.field(10, box) > -0.2) & ~kidney & (canvas.free[box] > -40)
+        pelvis = (
+            (sinus < -3.5)
+            & (surface < 2)
+            & (canvas.field(10, box) > -0.2)
+            & ~kidney
+            & (canvas.free[box] > -40)
+        )
         canvas.paint(box, pelvis & (canvas.label[box] == 0), 22.0)
         stalk = np.array([hilum, (side * 12.0, torso.spine_front - 12, hilum[2] + 8)])
         box = canvas.around(stalk, 5)
@@ -561,16 +606,22 @@ def _paint_liver(canvas: _Canvas, torso: _Torso, dome: Array, cavity: Array) -> 
     x, y, z = canvas.x[box] / torso.scale_x, canvas.y[box], canvas.z[box]
     _, hilum_y, _ = torso.at(0, 0.25, 0)
     left_end = rng.uniform(45, 80)
-    lower = np.interp(x, [-135, -80, -30, 20, left_end], [tip, tip + 22, -22, 2, 28]).astype(np.float32)
+    lower: Array = np.interp(x, [-135, -80, -30, 20, left_end], [tip, tip + 22, -22, 2, 28]).astype(
+        np.float32
+    )
     lower = lower + slope * (y - hilum_y) * np.interp(x, [-90, -40], [0.25, 1])
-    back = np.interp(x, [-70, -38, -8, 15, left_end], [140, 52, 20, -22, -40]).astype(np.float32) + (
+    back = np.interp(x, [-70, -38, -8, 15, left_end], [140, 52, 32, -8, -30]).astype(np.float32) + (
         torso.spine_front - 26
     )
     extent = left_end - 0.35 * np.maximum(y - hilum_y + 40, 0)
     surface = np.maximum.reduce([0.85 * (lower - z), 0.8 * (y - back), 0.8 * (x - extent)])
     surface += 3.6 * canvas.field(26, box) + 1.2 * canvas.field(12, box)
     fissure_x = rng.uniform(4, 18)
-    fissure = (np.abs(x - fissure_x - 0.1 * y) < 2.2) & (y < hilum_y + 8) & (z < 8 + 0.4 * (hilum_y - y))
+    fissure = (
+        (np.abs(x - fissure_x - 0.1 * y + 4 * canvas.field(16, box)) < 1.7)
+        & (y < hilum_y + 8)
+        & (z < 8 + 0.4 * (hilum_y - y))
+    )
     surface = np.where(fissure, np.maximum(surface, 1.0), surface)
     surface = np.maximum(surface, -cavity[box] + 1.5)
     liver = canvas.take(surface, box, 0.3)
@@ -601,10 +652,12 @@ def _paint_spleen(canvas: _Canvas, torso: _Torso, cavity: Array) -> None:
     size = torso.size * rng.uniform(0.85, 1.15)
     centre = (104 * torso.scale_x, torso.spine_y - rng.uniform(8, 22), rng.uniform(2, 18))
     turn = _rotation(0, rng.uniform(-12, 8), rng.uniform(15, 40))
-    box = canvas.box((centre[0] - 70, centre[1] - 75, centre[2] - 65), (centre[0] + 70, centre[1] + 75, centre[2] + 65))
-    body = canvas.ellipsoid(box, centre, (32 * size, 52 * size, 50 * size), turn)
-    hollow = (centre[0] - 44 * size, centre[1] - 20 * size, centre[2])
-    imprint = canvas.ellipsoid(box, hollow, (37 * size, 46 * size, 62 * size), turn)
+    box = canvas.box(
+        (centre[0] - 70, centre[1] - 75, centre[2] - 65), (centre[0] + 70, centre[1] + 75, centre[2] + 65)
+    )
+    body = canvas.ellipsoid(box, centre, (37 * size, 56 * size, 54 * size), turn)
+    hollow = (centre[0] - 50 * size, centre[1] - 22 * size, centre[2] - 6)
+    imprint = canvas.ellipsoid(box, hollow, (36 * size, 46 * size, 62 * size), turn)
     surface = np.maximum(body, -imprint) + 2.2 * canvas.field(18, box)
     surface = np.maximum(surface, -cavity[box] + 1.5)
     spleen = _largest(canvas.take(surface, box, 0.3))
@@ -630,7 +683,9 @@ def _paint_pancreas(canvas: _Canvas, torso: _Torso) -> None:
     )
     path[:, 1] += rng.normal(0, 1.2, len(path))
     size = torso.size * rng.uniform(0.88, 1.12)
-    radii = np.interp(np.linspace(0, 1, len(path)), [0, 0.2, 0.4, 0.6, 0.85, 1], [12, 13, 9, 9.5, 10.5, 7]) * size
+    radii = (
+        np.interp(np.linspace(0, 1, len(path)), [0, 0.2, 0.4, 0.6, 0.85, 1], [12, 13, 9, 9.5, 10.5, 7]) * size
+    )
     box = canvas.around(path, 14)
     surface = canvas.tube(box, path, radii) + 2.0 * canvas.field(7, box) + 1.2 * canvas.field(14, box)
     pancreas = _largest(canvas.take(surface, box, 0.6))
@@ -667,7 +722,9 @@ def _paint_stomach(canvas: _Canvas, torso: _Torso) -> None:
     stomach = _largest(canvas.take(surface, box, 0.8))
     thickness = rng.uniform(3.5, 6) + 1.2 * canvas.field(12, box)
     # Depth below the organ's real outline, which its neighbours dent.
-    inside = ndimage.distance_transform_edt(stomach, sampling=[abs(float(np.diff(axis[:2])[0])) for axis in canvas.axes])
+    inside = ndimage.distance_transform_edt(
+        stomach, sampling=[abs(float(np.diff(axis[:2])[0])) for axis in canvas.axes]
+    )
     lumen = stomach & (inside > thickness)
     canvas.paint(box, stomach, torso.hu["wall"] + 6 * canvas.field(8, box))
     meal = rng.random()
@@ -695,13 +752,31 @@ def _paint_bowel(canvas: _Canvas, torso: _Torso, cavity: Array) -> None:
         _curve([torso.at(-104, 0.05, -150), torso.at(-108, 0.08, -80), torso.at(-98, 0.3, -52)]),
         _curve(
             [
-                torso.at(-96, 0.36, -54 + rise), torso.at(-60, 0.82, -62 + rise), torso.at(0, 0.92, -58 + rise),
-                torso.at(64, 0.84, -42 + rise), torso.at(104, 0.4, -6),
+                torso.at(-96, 0.36, -54 + rise),
+                torso.at(-60, 0.82, -62 + rise),
+                torso.at(0, 0.92, -58 + rise),
+                torso.at(64, 0.84, -42 + rise),
+                torso.at(104, 0.4, -6),
             ]
         ),
-        _curve([torso.at(106, 0.36, -4), torso.at(118, 0.02, -30), torso.at(118, -0.02, -90), torso.at(112, 0.05, -150)]),
-        _curve([torso.at(-16, 0.62, -26), torso.at(-44, 0.42, -22), torso.at(-50, 0.22, -46), torso.at(-20, 0.2, -72), torso.at(24, 0.24, -62)]),
-    ]  # fmt: skip
+        _curve(
+            [
+                torso.at(106, 0.36, -4),
+                torso.at(118, 0.02, -30),
+                torso.at(118, -0.02, -90),
+                torso.at(112, 0.05, -150),
+            ]
+        ),
+        _curve(
+            [
+                torso.at(-16, 0.62, -26),
+                torso.at(-44, 0.42, -22),
+                torso.at(-50, 0.22, -46),
+                torso.at(-20, 0.2, -72),
+                torso.at(24, 0.24, -62),
+            ]
+        ),
+    ]
     for number, path in enumerate(routes):
         colon = number < 3
         base = rng.uniform(15, 22) if colon else rng.uniform(9, 12)
@@ -720,18 +795,21 @@ def _paint_bowel(canvas: _Canvas, torso: _Torso, cavity: Array) -> None:
             canvas.paint(box, lumen & (heights < gas_to), -940.0)
 
     box = canvas.box((-130, -130, -140), (130, 40, -2))
-    loops = canvas.field(15, box, stretch=(1.0, 0.85, 1.0))
+    loops = canvas.field(12, box, stretch=(1.0, 0.85, 1.1))
     # Visceral fat keeps the loops apart.
-    threshold = -0.55 + 0.75 * torso.visceral_fat
+    threshold = -0.35 + 0.6 * torso.visceral_fat
     room = np.minimum(canvas.free[box] - 2, 12)
     behind = _smoothstep(canvas.y[box], torso.spine_front - 20, torso.spine_front + 10)
     level = loops - threshold - 1.2 * behind - 0.35 * _smoothstep(canvas.z[box], -30, 10)
     bowel = (level > 0) & (room > 0)
     content = canvas.field(16, box)
-    values = np.where(level < 0.38, torso.hu["wall"] * 1.05, 22 + 12 * content)
+    folds = (level < 0.34) | (np.abs(canvas.field(10, box)) < 0.16)
+    values = np.where(folds, torso.hu["wall"] * 1.05, 22 + 12 * content)
     oral = rng.random() < 0.3
-    values = np.where((level >= 0.38) & (content > (0.2 if oral else 9)), 190 + 30 * content, values)
-    values = np.where((level > 0.55) & (content < -0.95) & (canvas.y[box] < torso.spine_front - 35), -920, values)
+    values = np.where(~folds & (content > (0.2 if oral else 9)), 190 + 30 * content, values)
+    values = np.where(
+        (level > 0.55) & (content < -0.95) & (canvas.y[box] < torso.spine_front - 35), -920, values
+    )
     canvas.paint(box, bowel, values + 6 * canvas.field(7, box))
     canvas.free[box] = np.where(bowel, -1, canvas.free[box])
     fat = (canvas.free[box] > 1.5) & (canvas.label[box] == 0) & (cavity[box] > 4) & ~bowel
@@ -817,3 +895,803 @@ def ct_phantom(
     affine = np.diag([-spacing[0], -spacing[1], spacing[2], 1.0])
     affine[:3, 3] = [-canvas.axes[0][0], -canvas.axes[1][0], canvas.axes[2][0]]
     return Phantom(image, canvas.label, affine, "CT", dict(CT_LABELS), "")
+
+
+# --------------------------------------------------------------------------------------------------
+# chest X-ray; places are fractions of the picture, u to the right and v down
+
+_OVERSAMPLING = 3
+
+
+class _Film:
+    """Antialiased drawing of shapes given in fractions of the picture."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def draw(self, pen: Callable[[ImageDraw.ImageDraw, int], None]) -> NDArray[np.float32]:
+        side = self.size * _OVERSAMPLING
+        sheet = Image.new("L", (side, side))
+        pen(ImageDraw.Draw(sheet), side)
+        return np.asarray(sheet.reduce(_OVERSAMPLING), np.float32) / np.float32(255)
+
+    def area(self, outline: Array) -> NDArray[np.float32]:
+        """A filled closed curve through the corner points (n, 2)."""
+        closed = np.vstack([outline, outline[:1]])
+        steps = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(closed, axis=0), axis=1))])
+        curve = CubicSpline(steps, closed, bc_type="periodic")(np.linspace(0, steps[-1], 160))
+        return self.draw(lambda pen, side: pen.polygon([(u * side, v * side) for u, v in curve], fill=255))
+
+    def strokes(self, lines: Iterable[tuple[Array, float, float]]) -> NDArray[np.float32]:
+        """Polylines (n, 2) with a width as a fraction of the picture and a grey value 0-1."""
+        items = list(lines)
+
+        def pen(sheet: ImageDraw.ImageDraw, side: int) -> None:
+            for line, width, grey in items:
+                corners = [(float(u) * side, float(v) * side) for u, v in line]
+                sheet.line(corners, fill=round(255 * grey), width=max(1, round(width * side)), joint="curve")
+
+        return self.draw(pen)
+
+    def blur(self, picture: Array, sigma: float) -> Array:
+        return np.asarray(ndimage.gaussian_filter(picture, sigma * self.size, mode="nearest"))
+
+
+def _lung_outlines(rng: np.random.Generator) -> tuple[Array, Array, Array]:
+    """Outlines of the image-left lung, the image-right lung and heart with mediastinum, jittered together."""
+    left = np.array(
+        [
+            (0.375, 0.13),
+            (0.29, 0.16),
+            (0.21, 0.28),
+            (0.155, 0.45),
+            (0.125, 0.62),
+            (0.115, 0.735),
+            (0.135, 0.752),
+            (0.20, 0.685),
+            (0.29, 0.655),
+            (0.37, 0.68),
+            (0.455, 0.735),
+            (0.465, 0.60),
+            (0.46, 0.40),
+            (0.45, 0.22),
+            (0.425, 0.145),
+        ]
+    )
+    right = left.copy()
+    right[:, 0] = 1 - right[:, 0]
+    right[7:11, 1] += 0.025
+    heart = np.array(
+        [
+            (0.445, 0.02),
+            (0.445, 0.15),
+            (0.437, 0.25),
+            (0.435, 0.36),
+            (0.43, 0.44),
+            (0.405, 0.53),
+            (0.395, 0.62),
+            (0.42, 0.72),
+            (0.44, 0.83),
+            (0.60, 0.83),
+            (0.70, 0.765),
+            (0.722, 0.70),
+            (0.695, 0.61),
+            (0.645, 0.52),
+            (0.592, 0.44),
+            (0.572, 0.395),
+            (0.577, 0.345),
+            (0.588, 0.305),
+            (0.572, 0.268),
+            (0.552, 0.24),
+            (0.55, 0.14),
+            (0.55, 0.02),
+        ]
+    )
+    width, height, shift_v = rng.uniform(0.92, 1.18), rng.uniform(0.9, 1.14), rng.uniform(-0.02, 0.05)
+    tilt = rng.uniform(-0.04, 0.04)
+    inspiration = rng.uniform(-0.05, 0.05)
+    heart_size = rng.uniform(0.9, 1.28)
+    swell = np.where(heart[:, 1] > 0.4, heart_size, 1.0)
+    heart[:, 0] = 0.5 + (heart[:, 0] - 0.5) * swell
+    placed = []
+    for outline in (left, right, heart):
+        outline = outline.copy()
+        outline[:, 1] += inspiration * _smoothstep(outline[:, 1], 0.4, 0.75)
+        outline += rng.normal(0, 0.006, outline.shape)
+        u, v = outline[:, 0] - 0.5, outline[:, 1] - 0.45
+        outline[:, 0] = 0.5 + width * u + tilt * v
+        outline[:, 1] = 0.45 + shift_v + height * v - tilt * u
+        placed.append(outline)
+    return placed[0], placed[1], placed[2]
+
+
+def _rib_lines(rng: np.random.Generator, lungs: tuple[Array, Array]) -> list[tuple[Array, float, float]]:
+    """Ribs as projected rings: the back half crosses the lung flat, the front half steeply and fainter."""
+    top = min(outline[:, 1].min() for outline in lungs) - 0.015
+    bottom = max(outline[:, 1].max() for outline in lungs)
+    pitch = rng.uniform(0.062, 0.074)
+    drop = rng.uniform(0.16, 0.24)
+    thick = rng.uniform(0.017, 0.024)
+    lines = []
+    for side, outline in ((-1, lungs[0]), (1, lungs[1])):
+        edge = outline[:, 0].min() if side < 0 else outline[:, 0].max()
+        reach = abs(edge - 0.5) + 0.012
+        for number in range(10):
+            level = top + number * pitch
+            if level > bottom:
+                break
+            angle = np.linspace(0.1, 2.45, 30)
+            descent = level + drop * (1 - np.cos(angle)) / 2 * (0.55 + 0.05 * number)
+            open_to = reach * (0.52 + 0.48 * _smoothstep(descent, top, top + 0.55 * (bottom - top)))
+            ring = np.stack([0.5 + side * (0.03 + (open_to - 0.03) * np.sin(angle)), descent], axis=1)
+            back = angle < np.pi / 2 + 0.1
+            lines.append((ring[back], thick, 1.0))
+            lines.append((ring[~back], thick * 1.15, 0.55))
+    return lines
+
+
+def _vessel_lines(
+    rng: np.random.Generator, hilum: tuple[float, float], side: int
+) -> list[tuple[Array, float, float]]:
+    """A branching tree from the hilum towards the periphery."""
+    lines: list[tuple[Array, float, float]] = []
+    open_ends = [
+        (np.array(hilum), angle + rng.normal(0, 0.12), 0.0125, 0) for angle in np.linspace(-1.35, 1.35, 8)
+    ]
+    while open_ends:
+        start, angle, width, order = open_ends.pop()
+        steps = rng.integers(4, 7)
+        angles = angle + np.cumsum(rng.normal(0, 0.14, steps))
+        length = 0.021 * (1 - 0.1 * order)
+        walk = start + np.cumsum(np.stack([side * np.cos(angles), np.sin(angles)], axis=1) * length, axis=0)
+        lines.append((np.vstack([start, walk]), width, 0.35 + 45 * width))
+        if order < 4:
+            fork = rng.uniform(0.2, 0.5)
+            for turn in (-fork, fork):
+                open_ends.append((walk[-1], float(angles[-1]) + turn, width * 0.7, order + 1))
+    return lines
+
+
+def _opacities(
+    rng: np.random.Generator, size: int, lung: Array, lungs: Sequence[Array]
+) -> tuple[Array, Array]:
+    """Hazy opacities in the visible lung: their strength 0-1 and the truth."""
+    axis = (np.arange(size) + 0.5) / size
+    field = _SmoothField(rng, (axis, axis), 1.0)
+    v, u = axis[:, None], axis[None, :]
+    haze = np.zeros((size, size), np.float32)
+    count = int(rng.choice(5, p=[0.12, 0.25, 0.33, 0.18, 0.12]))
+    sides = rng.permutation([0, 1, 0, 1])[:count] if count != 2 or rng.random() < 0.4 else np.array([0, 1])
+    for side in sides:
+        outline = lungs[int(side)]
+        low, high = outline.min(axis=0), outline.max(axis=0)
+        # Disease prefers the lower and outer lung.
+        depth = rng.beta(2.6, 1.6)
+        across = rng.beta(1.6, 1.9)
+        outward = 1 - across if side == 0 else across
+        centre_u = low[0] + outward * (high[0] - low[0])
+        centre_v = low[1] + depth * (high[1] - low[1])
+        extent = rng.uniform(0.06, 0.16) if rng.random() < 0.7 else rng.uniform(0.16, 0.34)
+        radius_u, radius_v = extent * rng.uniform(0.7, 1.1), extent * rng.uniform(0.8, 1.5)
+        ragged = 0.17 * field(0.06) + 0.07 * field(0.025)
+        shape = np.sqrt(((u - centre_u) / radius_u) ** 2 + ((v - centre_v) / radius_v) ** 2) + ragged
+        strength = rng.uniform(0.6, 1.0)
+        haze = np.maximum(haze, strength * _smoothstep(-shape, -1.25, -0.62))
+    truth = (haze > 0.2) & (lung > 0.5)
+    truth = ndimage.binary_opening(ndimage.binary_fill_holes(truth), iterations=max(1, size // 200))
+    parts, found = ndimage.label(truth, np.ones((3, 3)))
+    sizes = np.bincount(parts.ravel(), minlength=found + 1)
+    keep = sizes >= max(12, 0.002 * size * size)
+    keep[0] = False
+    truth = keep[parts]
+    # What was too small for the truth must not be visible either.
+    near = np.clip(ndimage.gaussian_filter(truth.astype(np.float32), 0.012 * size) * 2, 0, 1)
+    patchy = 0.85 + 0.11 * field(0.035) + 0.06 * field(0.012)
+    return haze * near * np.clip(patchy, 0.3, 1.3), truth
+
+
+def infection_sentence(truth: Array, left_span: tuple[float, float], right_span: tuple[float, float]) -> str:
+    """The finding in the wording of text-guided chest X-ray data; sides are sides of the image.
+
+    Areas are connected regions. A region names the thirds of its lung's height that hold at least a
+    fifth of it; a lung with one region over all three thirds is 'all', several regions together list theirs.
+
+    Args:
+        truth: (H, W), above 0 where the lung is infected.
+        left_span: first and last row of the lung in the left half of the image.
+        right_span: the same of the right half.
+    """
+    parts, count = ndimage.label(np.asarray(truth) > 0, np.ones((3, 3)))
+    if count == 0:
+        return "no pulmonary infection."
+    middle = truth.shape[1] // 2
+    phrases = []
+    for side, (top, bottom), half in (
+        ("left", left_span, parts[:, :middle]),
+        ("right", right_span, parts[:, middle:]),
+    ):
+        named: set[str] = set()
+        whole = False
+        for number in np.unique(half[half > 0]):
+            rows = np.nonzero(half == number)[0]
+            third = np.clip(((rows - top) / max(bottom - top, 1) * 3).astype(int), 0, 2)
+            share = np.bincount(third, minlength=3) / len(third)
+            zones = {zone for zone, part in zip(ZONES, share, strict=True) if part >= 0.2}
+            whole |= len(zones) == 3
+            named |= zones
+        if named:
+            words = "all" if whole else " ".join(zone for zone in ZONES if zone in named)
+            phrases.append(f"{words} {side} lung")
+    spread = "bilateral" if len(phrases) == 2 else "unilateral"
+    number_word = COUNT_WORDS[count] if count < len(COUNT_WORDS) else "many"
+    areas = "area" if count == 1 else "areas"
+    return f"{spread} pulmonary infection, {number_word} infected {areas}, {' and '.join(phrases)}."
+
+
+def xray_phantom(seed: int, size: int = 256) -> Phantom:
+    """A frontal chest radiograph with none to a few hazy opacities.
+
+    Args:
+        seed: chooses the patient, the exposure and the disease.
+        size: height and width in pixels, at least 64.
+
+    Returns:
+        Image uint8 (size, size), bright where dense; labels `XRAY_LABELS`; the text names number and zones
+        of the opacities ('no pulmonary infection.' where there is none), with sides of the image.
+
+    Raises:
+        ValueError: the size is too small.
+    """
+    if size < 64:
+        raise ValueError(f"size must be at least 64 pixels, not {size}")
+    rng = np.random.default_rng(seed)
+    film = _Film(size)
+    axis = (np.arange(size) + 0.5) / size
+    v, u = axis[:, None], axis[None, :]
+    field = _SmoothField(rng, (axis, axis), 1.0)
+    left, right, heart_outline = _lung_outlines(rng)
+    lungs = [film.area(left), film.area(right)]
+    lung = np.maximum(*lungs)
+    heart = film.area(heart_outline)
+    visible = lung * (1 - heart)
+
+    # Soft tissue: shoulders, trunk, neck.
+    chest = max(0.5 - left[:, 0].min(), right[:, 0].max() - 0.5)
+    wall = chest + rng.uniform(0.035, 0.13)
+    shoulder = rng.uniform(0.13, 0.2)
+    half_width = np.interp(
+        axis,
+        [0, shoulder - 0.1, shoulder - 0.02, shoulder + 0.06, 0.45, 1],
+        [0.15, 0.2, 0.36, 0.54, wall, wall + 0.02],
+    )[:, None]
+    half_width = np.asarray(ndimage.gaussian_filter1d(half_width, 0.02 * size, axis=0, mode="nearest"))
+    inside = np.clip(1 - (np.abs(u - 0.5 + 0.01 * field(0.25)) / half_width) ** 5, 0, 1)
+    body = np.sqrt(inside) * (0.62 + 0.16 * _smoothstep(v, 0.55, 0.95))
+    arm = wall + 0.075
+    arms = np.clip(1 - ((np.abs(u - 0.5) - arm) / 0.06) ** 2, 0, 1) * _smoothstep(
+        v, shoulder, shoulder + 0.12
+    )
+    body = np.maximum(body, 0.42 * np.sqrt(arms) * rng.choice([0.0, 1.0], p=[0.4, 0.6]))
+
+    depth = sum(np.tanh(ndimage.distance_transform_edt(part > 0.5) / (0.05 * size)) * part for part in lungs)
+    depth = film.blur(np.asarray(depth), 0.004)
+    aeration = rng.uniform(0.34, 0.46)
+    dense = body - aeration * depth
+    core = np.tanh(ndimage.distance_transform_edt(heart > 0.5) / (0.035 * size)) * heart
+    dense += film.blur(core, 0.003) * (
+        rng.uniform(0.05, 0.1) * lung + rng.uniform(0.68, 0.85) * aeration * depth
+    )
+    dense += 0.06 * np.exp(-(((u - 0.5) / 0.055) ** 2)) * _smoothstep(v, 0.0, 0.1)
+
+    # Spine, airway and bones.
+    pitch = rng.uniform(0.05, 0.06)
+    discs = 0.5 + 0.5 * np.cos(2 * np.pi * v / pitch + rng.uniform(0, 6))
+    spine = film.blur((np.abs(u - 0.5) < 0.034).astype(np.float32) * np.ones_like(v), 0.004)
+    dense += spine * (0.035 + 0.025 * discs**4)
+    fork = heart_outline[:, 1].min() + rng.uniform(0.31, 0.36)
+    lean = rng.uniform(-0.012, 0.004)
+    airway = film.strokes(
+        [
+            (np.array([(0.5, 0.0), (0.497 + lean, 0.2), (0.497 + lean, fork)]), 0.036, 1.0),
+            (np.array([(0.497 + lean, fork), (0.44, fork + 0.075)]), 0.024, 0.8),
+            (np.array([(0.497 + lean, fork), (0.57, fork + 0.085)]), 0.022, 0.8),
+        ]
+    )
+    dense -= 0.085 * film.blur(airway, 0.006)
+    ribs = _rib_lines(rng, (left, right))
+    full = film.strokes(ribs)
+    hollow = film.strokes([(line, width * 0.55, grey) for line, width, grey in ribs])
+    # A tube of cortical bone is densest at its rims.
+    dense += rng.uniform(0.055, 0.09) * film.blur(0.55 * full + 0.75 * np.clip(full - hollow, 0, 1), 0.0025)
+    collar = []
+    blade = []
+    rise = rng.uniform(-0.02, 0.05)
+    apex = min(left[:, 1].min(), right[:, 1].min())
+    for side in (-1, 1):
+        tilt = rng.normal(0, 0.008)
+        bone = [
+            (0.045, apex + 0.085),
+            (0.13, apex + 0.07 - 0.3 * rise),
+            (0.24, apex + 0.028 - rise + tilt),
+            (0.37, apex - 0.005 - rise + tilt),
+        ]
+        collar.append((_plane_curve([(0.5 + side * a, b) for a, b in bone]), 0.026, 1.0))
+        rim = [(0.31, apex + 0.03), (0.335, apex + 0.13), (0.30, apex + 0.26), (0.27, apex + 0.335)]
+        blade.append((_plane_curve([(0.5 + side * (a + chest - 0.36), b) for a, b in rim]), 0.016, 0.8))
+        blade.append(
+            (
+                np.array([(0.5 + side * (chest + 0.05), apex), (0.5 + side * (chest + 0.13), apex + 0.05)]),
+                0.05,
+                0.7,
+            )
+        )
+    clavicles = film.strokes(collar)
+    rims = np.clip(
+        clavicles - film.strokes([(line, width * 0.5, grey) for line, width, grey in collar]), 0, 1
+    )
+    dense += rng.uniform(0.07, 0.11) * film.blur(0.6 * clavicles + 0.5 * rims, 0.003)
+    dense += rng.uniform(0.03, 0.06) * film.blur(film.strokes(blade), 0.005)
+
+    # Lung markings, breasts, gas below the diaphragm.
+    hilum_v = heart_outline[:, 1].min() + 0.43
+    tree = film.strokes(
+        _vessel_lines(rng, (0.44, hilum_v), -1) + _vessel_lines(rng, (0.565, hilum_v - 0.015), 1)
+    )
+    hila = sum(np.exp(-(((u - hu) / 0.03) ** 2) - ((v - hilum_v) / 0.055) ** 2) for hu in (0.425, 0.585))
+    haze, truth = _opacities(rng, size, visible, (left, right))
+    markings = rng.uniform(0.055, 0.11) * (1 - 0.6 * haze)
+    dense += markings * film.blur(tree, 0.0022) * depth.clip(0, 1) + 0.06 * hila * depth.clip(0, 1)
+    dense += 0.010 * field(0.012) * depth.clip(0, 1)
+    if rng.random() < 0.5:
+        big = rng.uniform(0.13, 0.19)
+        fold = rng.uniform(0.58, 0.7)
+        for side in (-1, 1):
+            bag = ((u - 0.5 - side * 0.235) / big) ** 2 + ((v - fold) / (0.8 * big)) ** 2
+            dense += rng.uniform(0.05, 0.1) * np.clip(1 - bag, 0, 1) ** 0.5 * _smoothstep(v, fold - big, fold)
+    floor = right[7:10, 1].mean()
+    for _ in range(int(rng.integers(1, 5))):
+        place_u, place_v = rng.uniform(0.58, 0.76), floor + rng.uniform(0.07, 0.2)
+        bubble = ((u - place_u) / rng.uniform(0.02, 0.06)) ** 2 + (
+            (v - place_v) / rng.uniform(0.015, 0.035)
+        ) ** 2
+        dense -= rng.uniform(0.04, 0.13) * _smoothstep(-bubble - 0.2 * field(0.03), -1.2, -0.4)
+
+    dense += 0.72 * aeration * haze * depth.clip(0, 1)
+    image = _expose(rng, film, field, dense)
+
+    spans = [
+        (float(outline[:, 1].min() * size), float(outline[:, 1].max() * size)) for outline in (left, right)
+    ]
+    text = infection_sentence(truth, spans[0], spans[1])
+    return Phantom(image, truth.astype(np.uint8), None, "X-ray", dict(XRAY_LABELS), text)
+
+
+def _plane_curve(points: Sequence[tuple[float, float]]) -> Array:
+    return _curve([(a, b, 0.0) for a, b in points], count=20)[:, :2]
+
+
+def _expose(rng: np.random.Generator, film: _Film, field: _SmoothField, dense: Array) -> NDArray[np.uint8]:
+    """Scatter, quantum noise, the detector's curve, and what else lies on a film."""
+    size = film.size
+    scatter = rng.uniform(0.1, 0.3)
+    dense = (1 - scatter) * dense + scatter * film.blur(dense, 0.09)
+    if rng.random() < 0.15:
+        leads = []
+        for _ in range(int(rng.integers(1, 3))):
+            corners = [(rng.uniform(0, 1), rng.uniform(0.1, 1)) for _ in range(4)]
+            leads.append((_plane_curve(corners), 0.006, 1.0))
+        dense = dense + 0.16 * film.blur(film.strokes(leads), 0.002)
+    noise = ndimage.gaussian_filter(rng.standard_normal(dense.shape, dtype=np.float32), rng.uniform(0.4, 0.9))
+    dense = dense + rng.uniform(0.006, 0.016) * noise / noise.std() + 0.012 * field(0.3)
+    dense = film.blur(dense, rng.uniform(0.0008, 0.0022))
+    centre, slope = rng.uniform(0.42, 0.56), rng.uniform(4.2, 6.8)
+    grey = 1 / (1 + np.exp(-slope * (dense - centre)))
+    floor = 1 / (1 + np.exp(slope * centre))
+    grey = ((grey - floor) / (1 - floor)).clip(0, 1) ** rng.uniform(0.8, 1.2)
+    grey = rng.uniform(0, 0.08) + grey * rng.uniform(0.82, 1.0)
+    if rng.random() < 0.4:
+        # The side marker: L for the patient's left, which is on the image's right.
+        place = np.array([rng.uniform(0.88, 0.93), rng.uniform(0.05, 0.1)])
+        letter = place + np.array([(0, 0), (0, 0.035), (0.02, 0.035)])
+        grey = np.maximum(grey, 0.95 * film.strokes([(letter, 0.007, 1.0)]))
+    if rng.random() < 0.15:
+        border = int(rng.uniform(0.01, 0.04) * size)
+        grey[:, :border] = grey[:, size - border :] = 0.01
+    return np.asarray(np.clip(np.round(255 * grey), 0, 255), np.uint8)
+
+
+# --------------------------------------------------------------------------------------------------
+# H&E histology; lengths are pixels at 0.25 um
+
+# Optical density of the two stains in red, green and blue, as scanned slides show them.
+_HAEMATOXYLIN = np.array([0.61, 0.68, 0.41])
+_EOSIN = np.array([0.20, 0.87, 0.45])
+
+
+@dataclass(frozen=True)
+class _Nuclei:
+    """Centres (n, 2) in rows and columns, half axes (n, 2), directions in radians, kinds.
+
+    Kinds: 0 vesicular (pale inside, dark rim, nucleolus), 1 dense, 2 spindle.
+    """
+
+    centre: Array
+    axes: Array
+    direction: Array
+    kind: Array
+
+
+def _tissue(rng: np.random.Generator, field: _SmoothField, size: int) -> dict[str, Array]:
+    """Maps 0-1 of lumen and epithelium (the rest is stroma) and of how dense nuclei lie."""
+    pattern = str(rng.choice(["glands", "sheet", "lymphoid", "stroma"], p=[0.4, 0.28, 0.14, 0.18]))
+    coarse = field(rng.uniform(60, 95)) + 0.25 * field(25)
+    fine = 0.12 * field(9)
+    if pattern == "glands":
+        epithelium = _smoothstep(coarse + fine, -0.45, -0.35)
+        lumen = _smoothstep(coarse + fine - rng.uniform(1.0, 1.35), 0, 0.07)
+    elif pattern == "sheet":
+        epithelium = _smoothstep(coarse + fine + rng.uniform(0.9, 1.7), 0, 0.1)
+        lumen = _smoothstep(np.abs(field(40)) * -1 + 0.035 + 0.3 * fine, 0, 0.06) * _smoothstep(
+            coarse, 0, 0.3
+        )
+    elif pattern == "lymphoid":
+        epithelium = _smoothstep(coarse + 1.8, 0, 0.1)
+        lumen = _smoothstep(field(14) + 0.5 * field(7) - rng.uniform(0.9, 1.5), 0, 0.1)
+    else:
+        epithelium = _smoothstep(coarse + fine - 1.1, 0, 0.1)
+        lumen = _smoothstep(field(22) + fine - rng.uniform(1.5, 2.0), 0, 0.1)
+    epithelium = epithelium * (1 - lumen)
+    crowd = {"glands": (1.0, 0.35), "sheet": (1.0, 0.4), "lymphoid": (1.0, 0.5), "stroma": (0.8, 0.4)}[
+        pattern
+    ]
+    pale = {"glands": 1.0, "sheet": 1.0, "lymphoid": 0.45, "stroma": 1.0}[pattern]
+    density = crowd[0] * epithelium + crowd[1] * (1 - epithelium) * (1 - lumen)
+    if rng.random() < 0.5:
+        # One side may be more cellular than the other.
+        angle = rng.uniform(0, 2 * np.pi)
+        axis = np.linspace(-1, 1, size)
+        slope = np.cos(angle) * axis[None, :] + np.sin(angle) * axis[:, None]
+        density = density * np.clip(0.75 + rng.uniform(0.3, 0.7) * slope, 0.1, 1.3)
+    scale = {"glands": 1.0, "sheet": 1.1, "lymphoid": 0.72, "stroma": 0.85}[pattern]
+    dense_share = {"glands": 0.25, "sheet": 0.25, "lymphoid": 0.9, "stroma": 0.55}[pattern]
+    return {
+        "lumen": lumen,
+        "epithelium": epithelium,
+        "density": density,
+        "pale": np.float32(pale),
+        "scale": np.float32(scale),
+        "dense_share": np.float32(dense_share if rng.random() < 0.7 else rng.uniform(0, 1)),
+    }
+
+
+def _place_nuclei(rng: np.random.Generator, tissue: dict[str, Array], fibre: Array, size: int) -> _Nuclei:
+    """Random sequential placement: a nucleus is kept where the tissue wants one and has room for it."""
+    radius = rng.uniform(10.5, 15) * float(tissue["scale"])
+    spacing = radius * rng.uniform(1.6, 2.3)
+    room = size + 40
+    tries = int(rng.uniform(1.5, 3.5) * (room / spacing) ** 2)
+    centre = rng.uniform(-20, size + 20, (tries, 2))
+    inside = np.clip(centre.astype(int), 0, size - 1)
+    wanted = tissue["density"][inside[:, 0], inside[:, 1]]
+    centre = centre[rng.random(tries) < wanted * rng.uniform(0.2, 0.75)]
+    # First come, first served: of every pair that is too close the later one goes.
+    pairs = cKDTree(centre).query_pairs(spacing, output_type="ndarray")
+    alive = np.ones(len(centre), bool)
+    for first, second in pairs[np.lexsort((pairs[:, 0], pairs[:, 1]))]:
+        if alive[first]:
+            alive[second] = False
+    centre = centre[alive]
+    count = len(centre)
+    inside = np.clip(centre.astype(int), 0, size - 1)
+    in_stroma = tissue["epithelium"][inside[:, 0], inside[:, 1]] < 0.5
+    kind = (rng.random(count) < float(tissue["dense_share"])).astype(int)
+    kind[in_stroma & (rng.random(count) < 0.75)] = 2
+    mean = radius * rng.lognormal(0, rng.uniform(0.1, 0.22), count)
+    stretch = rng.uniform(1.0, 1.5, count)
+    stretch[kind == 2] = rng.uniform(1.8, 3.2, int((kind == 2).sum()))
+    mean[kind == 1] *= 0.88
+    mean[kind == 2] *= 0.82
+    axes = np.stack([mean * np.sqrt(stretch), mean / np.sqrt(stretch)], axis=1)
+    direction = rng.uniform(0, np.pi, count)
+    along = fibre[inside[:, 0], inside[:, 1]] + rng.normal(0, 0.25, count)
+    direction = np.where(kind == 2, along, direction)
+    return _Nuclei(centre, axes, direction, kind)
+
+
+def _stain_nuclei(
+    rng: np.random.Generator, nuclei: _Nuclei, field: _SmoothField, size: int
+) -> tuple[Array, NDArray[np.bool_]]:
+    """Haematoxylin density of all nuclei together and their common mask."""
+    density = np.zeros((size, size), np.float32)
+    mask = np.zeros((size, size), bool)
+    coarse, fine = field(3.2), field(1.6)
+    strength = {0: rng.uniform(0.5, 0.8), 1: rng.uniform(0.95, 1.35), 2: rng.uniform(0.8, 1.15)}
+    hollow = rng.uniform(0.15, 0.6)
+    clumps = rng.uniform(0.12, 0.28)
+    order = np.arange(5)
+    blurred = rng.uniform(1.4, 3.2)
+    for centre, axes, direction, kind in zip(
+        nuclei.centre, nuclei.axes, nuclei.direction, nuclei.kind, strict=True
+    ):
+        reach = int(axes[0] * 1.35) + 3
+        r0, c0 = int(centre[0]) - reach, int(centre[1]) - reach
+        rows = slice(max(r0, 0), min(r0 + 2 * reach, size))
+        columns = slice(max(c0, 0), min(c0 + 2 * reach, size))
+        wobble = rng.normal(0, 1, (2, 5)) * 0.11 / (order + 1)
+        dot = rng.uniform(-0.4, 0.4, 2)
+        gain = rng.lognormal(0, 0.14)
+        if rows.start >= rows.stop or columns.start >= columns.stop:
+            continue
+        dy = np.arange(rows.start, rows.stop)[:, None] - centre[0]
+        dx = np.arange(columns.start, columns.stop)[None, :] - centre[1]
+        cos, sin = np.cos(direction), np.sin(direction)
+        p, q = (dx * cos + dy * sin) / axes[0], (dy * cos - dx * sin) / axes[1]
+        angle = np.arctan2(q, p)
+        rim = 1.0 + sum(
+            wobble[0, k] * np.cos((k + 1) * angle) + wobble[1, k] * np.sin((k + 1) * angle)
+            for k in range(1, 5)
+        )
+        rho = np.sqrt(p**2 + q**2) / rim
+        # Distance to the membrane in pixels makes the edge equally sharp for every size.
+        edge = (1 - rho) * axes[1]
+        cover = np.clip(edge / blurred + 0.5, 0, 1)
+        texture = clumps * (coarse[rows, columns] + 0.7 * fine[rows, columns])
+        if kind == 0:
+            membrane = np.exp(-(((edge - 1.6) / 1.7) ** 2))
+            body = (1 - hollow) + (hollow + 0.25) * membrane + 1.5 * texture
+            nucleolus = np.exp(-(((p - dot[0]) * axes[0]) ** 2 + ((q - dot[1]) * axes[1]) ** 2) / 5.5)
+            body = body + 0.7 * nucleolus
+        else:
+            body = 1.0 + texture
+        value = cover * strength[int(kind)] * gain * np.clip(body, 0.15, 2.0)
+        view = density[rows, columns]
+        # Overlapping nuclei add up only in part: the section is thin.
+        density[rows, columns] = np.maximum(view, value) + 0.25 * np.minimum(view, value)
+        mask[rows, columns] |= edge > 0
+    return density, mask
+
+
+def histology_sentence(truth: Array) -> str:
+    """How the nuclei are distributed, in the wording of text-guided H&E data.
+
+    Args:
+        truth: (H, W), above 0 in nuclei.
+    """
+    nuclei = np.asarray(truth) > 0
+    share = float(nuclei.mean())
+    if share == 0:
+        return "No nuclei are visible."
+    rows, columns = (np.array_split(np.arange(length), 4) for length in nuclei.shape)
+    cells = np.array([[nuclei[np.ix_(row, column)].mean() for column in columns] for row in rows]) / share
+    quarters = {
+        "upper left": cells[:2, :2].mean(),
+        "upper right": cells[:2, 2:].mean(),
+        "lower left": cells[2:, :2].mean(),
+        "lower right": cells[2:, 2:].mean(),
+    }
+    halves = {
+        "upper": cells[:2].mean(),
+        "lower": cells[2:].mean(),
+        "left": cells[:, :2].mean(),
+        "right": cells[:, 2:].mean(),
+    }
+    half = max(halves, key=lambda name: halves[name])
+    quarter = max(quarters, key=lambda name: quarters[name])
+    within = [value for name, value in quarters.items() if half in name]
+    if halves[half] > 1.25 and max(within) < 1.3 * min(within):
+        return f"The nuclei density in the {half} is high."
+    if quarters[quarter] > 1.35:
+        return f"The nuclei density in the {quarter} is high."
+    if share < 0.12:
+        return "The nuclei are sparsely distributed."
+    if cells.std() < 0.3:
+        return "The nuclei are evenly distributed."
+    return "The nuclei are irregularly distributed."
+
+
+def histology_phantom(seed: int, size: int = 512) -> Phantom:
+    """An H&E tile at 40x (0.25 um a pixel): stroma, epithelium, lumina and nuclei.
+
+    Args:
+        seed: chooses tissue, nuclei, stain and scanner.
+        size: height and width in pixels, at least 64; a smaller tile shows less tissue, not smaller nuclei.
+
+    Returns:
+        Image uint8 RGB (size, size, 3); labels `HISTOLOGY_LABELS`; the text says how the nuclei lie.
+
+    Raises:
+        ValueError: the size is too small.
+    """
+    if size < 64:
+        raise ValueError(f"size must be at least 64 pixels, not {size}")
+    rng = np.random.default_rng(seed)
+    axis = np.arange(size, dtype=np.float32) - size / 2
+    field = _SmoothField(rng, (axis, axis), 64.0)
+    tissue = _tissue(rng, field, size)
+    lumen, epithelium = tissue["lumen"], tissue["epithelium"]
+    stroma = (1 - epithelium) * (1 - lumen)
+
+    # Collagen runs along the level lines of a smooth potential: bundles curve but never cross.
+    potential = (
+        field(110) * 150
+        + field(40) * 22
+        + axis[:, None] * rng.uniform(-1, 1)
+        + axis[None, :] * rng.uniform(-1, 1)
+    )
+    gy, gx = np.gradient(potential)
+    fibre = np.arctan2(gx, -gy)
+    # Fibres: noise that is fine across the bundles and long along them, in three widths.
+    across = rng.standard_normal((512, 64))
+    along = (axis[:, None] * rng.uniform(0.4, 1) - axis[None, :] * rng.uniform(0.4, 1) + 12 * field(30)) / 26
+    waves = sum(
+        gain
+        * ndimage.map_coordinates(across, [potential / width + 97 * width, along], order=1, mode="grid-wrap")
+        for width, gain in ((1.8, 0.7), (4.0, 0.8), (9.0, 0.7))
+    )
+    nuclei = _place_nuclei(rng, tissue, fibre, size)
+    haematoxylin, mask = _stain_nuclei(rng, nuclei, field, size)
+
+    grain = 0.6 * field(1.7) + 0.5 * field(4)
+    eosin = stroma * (0.55 + 0.15 * waves + 0.08 * grain + 0.12 * field(45))
+    clefts = _smoothstep(field(10, stretch=(1.0, 1.0)) + 0.5 * waves, 1.3, 2.0) * stroma
+    eosin *= 1 - 0.75 * clefts
+    cytoplasm = 0.42 + 0.08 * grain + 0.08 * field(18) + 0.1 * field(60)
+    if len(nuclei.centre) > 3:
+        # Borders of cells lie halfway between neighbouring nuclei.
+        grid = np.stack(np.meshgrid(np.arange(0, size, 2), np.arange(0, size, 2), indexing="ij"), axis=-1)
+        drift = 3.0 * np.stack([field(14)[::2, ::2], field(14)[::2, ::2]], axis=-1)
+        nearest = cKDTree(nuclei.centre).query(grid + drift, k=2)[0]
+        border = np.exp(-(((nearest[..., 1] - nearest[..., 0]) / 3.5) ** 2))
+        border = ndimage.zoom(border, 2, order=1)[:size, :size]
+        border = np.pad(border, [(0, size - border.shape[0]), (0, size - border.shape[1])], mode="edge")
+        membrane = rng.uniform(-0.3, 0.3)
+        cytoplasm = cytoplasm + membrane * border
+    eosin += epithelium * np.clip(cytoplasm, 0.03, None) * rng.uniform(0.7, 1.25) * tissue["pale"]
+    eosin *= rng.uniform(0.8, 1.3)
+    # Secretion and debris in the lumina, red cells in some tissues.
+    eosin += lumen * np.clip(0.02 + 0.06 * (field(7) > 1.6), 0, 1)
+    rim = _smoothstep(lumen, 0.05, 0.5) * (1 - _smoothstep(lumen, 0.5, 0.95))
+    eosin += 0.12 * rim
+    basophilia = epithelium * rng.uniform(0.03, 0.26) * (1 + 0.3 * grain) + 0.03 * stroma
+    haematoxylin = haematoxylin + np.where(mask, 0.3, 1.0) * basophilia
+    eosin = eosin * np.where(mask, rng.uniform(0.35, 0.7), 1.0)
+    red = np.zeros_like(lumen)
+    if rng.random() < 0.45:
+        red = _red_cells(rng, field, stroma + 0.5 * lumen, mask, size)
+    image = _compose_stains(rng, field, haematoxylin, np.clip(eosin, 0, None) * (1 - red), red)
+    truth = mask.astype(np.uint8)
+    return Phantom(image, truth, None, "H&E", dict(HISTOLOGY_LABELS), histology_sentence(truth))
+
+
+def _red_cells(rng: np.random.Generator, field: _SmoothField, where: Array, mask: Array, size: int) -> Array:
+    """Erythrocytes in small vessels: discs of about 7 um, packed where a field is high."""
+    pool = field(24) > 1.5
+    centre = rng.uniform(0, size, (int(size * size / 420), 2))
+    place = centre.astype(int)
+    centre = centre[pool[place[:, 0], place[:, 1]] & (where[place[:, 0], place[:, 1]] > 0.4)]
+    if not len(centre):
+        return np.zeros((size, size))
+    seeds = np.ones((size, size), bool)
+    spots = centre.astype(int)
+    seeds[spots[:, 0], spots[:, 1]] = False
+    distance = ndimage.distance_transform_edt(seeds) + 1.2 * field(6)
+    return np.asarray(_smoothstep(-distance, -11.5, -9.5) * ~mask)
+
+
+def _compose_stains(
+    rng: np.random.Generator, field: _SmoothField, haematoxylin: Array, eosin: Array, red: Array
+) -> NDArray[np.uint8]:
+    """Beer-Lambert: optical densities add, light is attenuated exponentially; then optics and JPEG."""
+    h = np.clip(_HAEMATOXYLIN + rng.normal(0, 0.03, 3), 0.05, None)
+    e = np.clip(_EOSIN + rng.normal(0, 0.05, 3), 0.02, None)
+    h, e = h / np.linalg.norm(h), e / np.linalg.norm(e)
+    blood = np.array([0.10, 0.88, 0.62])
+    uneven = 1 + 0.06 * field(120)
+    amount = rng.uniform(0.62, 1.0), rng.uniform(0.4, 0.68)
+    density = (
+        (haematoxylin * uneven * amount[0])[..., None] * h
+        + (eosin * uneven * amount[1])[..., None] * e
+        + 0.62 * red[..., None] * blood
+    )
+    density = ndimage.gaussian_filter(density, (rng.uniform(0.6, 1.2),) * 2 + (0,))
+    lamp = np.array([242, 240, 243]) + rng.uniform(-8, 6, 3)
+    light = lamp * 10 ** -np.clip(density, 0, None)
+    light += rng.normal(0, rng.uniform(0.8, 2.5), light.shape)
+    pixels = np.asarray(np.clip(np.round(light), 0, 255), np.uint8)
+    # Slide scanners store JPEG; its blocks and chroma subsampling are part of the look.
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, format="JPEG", quality=int(rng.integers(80, 96)))
+    with Image.open(stream) as stored:
+        return np.array(stored.convert("RGB"))
+
+
+# --------------------------------------------------------------------------------------------------
+# data sets on disk
+
+_MAKERS: dict[Modality, tuple[Callable[..., Phantom], str]] = {
+    "CT": (ct_phantom, "Synthetic CT torsos"),
+    "X-ray": (xray_phantom, "Synthetic chest X-rays"),
+    "H&E": (histology_phantom, "Synthetic H&E tiles"),
+}
+
+
+def write_phantoms(
+    folder: Path,
+    modality: Modality,
+    seeds: Iterable[int],
+    split: str = "training",
+    progress: bool = False,
+    **size: Any,
+) -> Path:
+    """Writes phantoms as a data set in the MONAI datalist form.
+
+    Volumes become NIfTI (image int16, label uint8, one affine), pictures PNG, in `images/` and `labels/`.
+    A datalist that is already there keeps its other splits; the named split is added or replaced.
+
+    Args:
+        folder: the data set's folder, created where needed.
+        modality: 'CT', 'X-ray' or 'H&E'; one data set holds one modality.
+        seeds: one study each.
+        split: the list that names the studies, such as 'training', 'validation' or 'test'.
+        progress: log a line per study.
+        size: passed to the phantom: `shape` and `spacing` for CT, `size` for pictures.
+
+    Returns:
+        Path of `datalist.json`; the paths in it are relative to `folder`.
+
+    Raises:
+        ValueError: unknown modality, no seed, a split's name that the datalist needs for itself, or a
+            folder that holds another modality.
+    """
+    if modality not in MODALITIES:
+        raise ValueError(f"modality must be one of {', '.join(MODALITIES)}, not {modality!r}")
+    seeds = list(seeds)
+    if not seeds:
+        raise ValueError("no seed is given: nothing to write")
+    if split in ("name", "modality", "labels"):
+        raise ValueError(f"a split cannot be called {split!r}")
+    maker, name = _MAKERS[modality]
+    path = folder / "datalist.json"
+    datalist: dict[str, Any] = {"name": name, "modality": modality, "labels": {}}
+    if path.exists():
+        datalist = json.loads(path.read_text(encoding="utf-8"))
+        if datalist.get("modality") != modality:
+            raise ValueError(
+                f"{path} lists {datalist.get('modality')}, not {modality}: choose another folder"
+            )
+    for part in ("images", "labels"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    entries: list[dict[str, str]] = []
+    for number, seed in enumerate(seeds, start=1):
+        phantom = maker(seed, **size)
+        file = f"{split}_{seed:05d}" + (".png" if phantom.affine is None else ".nii.gz")
+        _replace(folder / "images" / file, _encode(phantom.image, phantom.affine))
+        _replace(folder / "labels" / file, _encode(phantom.label, phantom.affine))
+        entry = {"image": f"images/{file}", "label": f"labels/{file}"}
+        entries.append(entry | ({"text": phantom.text} if phantom.text else {}))
+        datalist["labels"] = {"0": "background"} | {
+            str(value): label for value, label in phantom.labels.items()
+        }
+        if progress:
+            _LOG.info("%s %d of %d: seed %d", name, number, len(seeds), seed)
+    datalist[split] = entries
+    _replace(path, (json.dumps(datalist, indent=1) + "\n").encode())
+    return path
+
+
+def _encode(array: Array, affine: NDArray[np.float64] | None) -> bytes:
+    if affine is None:
+        stream = io.BytesIO()
+        Image.fromarray(array).save(stream, format="PNG")
+        return stream.getvalue()
+    image = nib.Nifti1Image(array, affine)  # type: ignore[no-untyped-call]
+    image.header.set_xyzt_units("mm", "sec")  # type: ignore[no-untyped-call]
+    # Without a time stamp in it the same study gives the same file.
+    return gzip.compress(image.to_bytes(), compresslevel=4, mtime=0)
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Writes under a temporary name and renames: what exists under the final name is whole."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part.write_bytes(content)
+    part.replace(path)

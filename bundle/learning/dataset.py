@@ -7,7 +7,6 @@ that is what makes a resumed training equal an uninterrupted one bit for bit.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Compose, RandomizableTrait
+from monai.transforms import Compose
 from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
@@ -25,19 +24,21 @@ from bundle.cases import CaseError, CaseReference, collect_cases
 from bundle.cases.case import Modality
 from bundle.cases.structures import Structures
 from bundle.learning.losses import MaskTarget, log_inverse_frequency
-from bundle.transforms import neighbouring_slices, reference_item
+from bundle.transforms import RandByModalityd, neighbouring_slices, reference_item
 
 
 def training_references(
     datalist: str | Path | Sequence[str | Path], split: str, modality: Modality | None = None
-) -> list[CaseReference]:
-    """The labelled cases of one or several datalists.
+) -> list[list[CaseReference]]:
+    """The labelled cases of one or several datalists, a list each.
 
     Raises:
         CaseError: a file is missing, or a case has no label: training does not begin on part of its data.
     """
+    if datalist is None:
+        raise CaseError("--datalist", "was not given", "name a datalist JSON with labelled cases")
     sources = [datalist] if isinstance(datalist, str | Path) else list(datalist)
-    references: list[CaseReference] = []
+    groups = []
     for source in sources:
         found, failures = collect_cases(source, modality=modality, split=split)
         if failures:
@@ -47,20 +48,20 @@ def training_references(
                 raise CaseError(reference.image, f"has no label in {source}", "give every training case a label")
             if not reference.labels:
                 raise CaseError(source, "does not say what its label values mean", "add 'labels': {'1': name, ...}")
-        references.extend(found)
-    return references
+        groups.append(found)
+    return groups
 
 
 class TrainingImages(Dataset):
     """2-D training images out of volumes and pictures.
 
     Args:
-        references: labelled cases.
+        groups: labelled cases, a list for each datalist.
         preprocessing: see `bundle.transforms.preprocessing`; its result is kept in memory.
-        augmentation: random, ends in images of one size.
+        augmentation: ends in images of one size, see `bundle.transforms.augmentation`.
         structures: of the network.
         images_per_epoch: how many are drawn, with replacement.
-        modality_shares: share of the draws each modality gets; None for equal shares of those that occur.
+        shares: share of the draws each group gets, in their order; None for equal shares.
         neighbours: slices on either side that a CT slice brings along.
         seed: of draws and augmentation.
         workers: threads that read the cases.
@@ -72,25 +73,28 @@ class TrainingImages(Dataset):
 
     def __init__(
         self,
-        references: Sequence[CaseReference],
+        groups: Sequence[Sequence[CaseReference]],
         preprocessing: Compose,
-        augmentation: Any,
+        augmentation: RandByModalityd,
         structures: Structures,
         images_per_epoch: int,
-        modality_shares: Mapping[str, float] | None = None,
+        shares: Sequence[float] | None = None,
         neighbours: int = 1,
         seed: int = 0,
         workers: int = 2,
         progress: bool = True,
     ) -> None:
-        if not references:
+        if not groups or not all(groups):
             raise ValueError("there is no training case; check --datalist and the split's name")
+        if shares is not None and (len(shares) != len(groups) or min(shares) < 0 or sum(shares) <= 0):
+            raise ValueError(f"datalist_shares: {list(shares)} do not fit {len(groups)} datalists")
         self.structures = structures
         self.augmentation = augmentation
         self.images_per_epoch = images_per_epoch
         self.neighbours = neighbours
         self.seed = seed
-        self.references = list(references)
+        self.references = [reference for group in groups for reference in group]
+        group_of_case = [number for number, group in enumerate(groups) for _ in group]
         with ThreadPoolExecutor(workers) as pool:
             reading = pool.map(lambda reference: _read(reference, preprocessing), self.references)
             self.items = list(
@@ -106,24 +110,9 @@ class TrainingImages(Dataset):
                 self.units.append((index, position))
                 pixels = label if position is None else label[..., position]
                 shown.append(torch.bincount(pixels.flatten().long(), minlength=structures.channels) > 0)
-        self.weights = self._draw_weights(torch.stack(shown), modality_shares)
+        group_of_unit = torch.tensor([group_of_case[index] for index, _ in self.units])
+        self.weights = draw_weights(torch.stack(shown), group_of_unit, shares or [1.0] * len(groups))
         self.set_epoch(1)
-
-    def _draw_weights(self, shown: Tensor, shares: Mapping[str, float] | None) -> Tensor:
-        """Rare classes first: a unit weighs the inverse frequency of the rarest class it shows."""
-        modalities = [self.items[index]["modality"] for index, _ in self.units]
-        occurring = Counter(modalities)
-        shares = dict.fromkeys(occurring, 1.0) if shares is None else shares
-        frequency = shown.double().mean(dim=0).clamp_min(1e-12)
-        weights = torch.where(shown, 1.0 / frequency, torch.zeros_like(frequency)).amax(dim=1)
-        # one class may not crowd out the rest
-        weights = weights.clamp(max=float(weights.median()) * 10.0)
-        for modality in occurring:
-            members = torch.tensor([m == modality for m in modalities])
-            weights[members] *= shares.get(modality, 0.0) / weights[members].sum()
-        if weights.sum() <= 0:
-            raise ValueError(f"modality_shares leave nothing to draw from {', '.join(occurring)}")
-        return weights
 
     def class_weights(self) -> Tensor:
         """Weights of the cross-entropy, see `log_inverse_frequency`."""
@@ -139,7 +128,7 @@ class TrainingImages(Dataset):
         return self.images_per_epoch
 
     def __getitem__(self, position: int) -> dict[str, Any]:
-        """image (3, H, W) float32 in [0, 1]; label (H, W) int64; labelled and possible (K,) bool."""
+        """image (3, H, W) float32 in [0, 1]; label (H, W) int64; labelled and possible (K,) bool; noise (K, H, W)."""
         index, slice_index = self.units[int(self.plan[position])]
         item = self.items[index]
         image, label = item["image"], item["label"]
@@ -147,15 +136,42 @@ class TrainingImages(Dataset):
             image, label = neighbouring_slices(image, slice_index, self.neighbours), label[..., slice_index]
         meta = {"modality": item["modality"]}
         drawn: dict[str, Any] = {"image": MetaTensor(image, meta=dict(meta)), "label": MetaTensor(label, meta=dict(meta))}
-        if isinstance(self.augmentation, RandomizableTrait):
-            self.augmentation.set_random_state(seed=stable_seed(self.seed, self.epoch, position) % 2**32)
+        seed = stable_seed(self.seed, self.epoch, position)
+        self.augmentation.set_random_state(seed=seed % 2**32)
         drawn = self.augmentation(drawn)
+        generator = torch.Generator().manual_seed(seed)
+        label = drawn["label"].as_tensor()[0].round().long()
         return {
             "image": drawn["image"].as_tensor().float().clamp(0.0, 1.0).contiguous(),
-            "label": drawn["label"].as_tensor()[0].round().long(),
+            "label": label,
             "labelled": item["labelled"],
             "possible": possible_channels(self.structures, item["modality"]),
+            # drawn here because drawing takes one thread as long as the network takes two
+            "noise": torch.randn((self.structures.channels, *label.shape), generator=generator),
         }
+
+
+def draw_weights(shown: Tensor, group: Tensor, shares: Sequence[float]) -> Tensor:
+    """Rare classes first: within its group an image weighs the inverse frequency of the rarest class it shows.
+
+    Args:
+        shown: (images, K) bool, the classes an image shows.
+        group: (images,) number of its group.
+        shares: of each group in the draws.
+
+    Returns:
+        (images,) float64; the weights of a group add up to its share.
+    """
+    weights = torch.zeros(len(shown), dtype=torch.float64)
+    for number, share in enumerate(shares):
+        members = group == number
+        inside = shown[members]
+        frequency = inside.double().mean(dim=0).clamp_min(1e-12)
+        rarest = torch.where(inside, 1.0 / frequency, 0.0).amax(dim=1)
+        # one rare class may not crowd out the rest
+        rarest = rarest.clamp(max=10.0 * float(rarest.median()))
+        weights[members] = share * rarest / rarest.sum()
+    return weights
 
 
 def possible_channels(structures: Structures, modality: Modality) -> Tensor:
@@ -167,12 +183,12 @@ def possible_channels(structures: Structures, modality: Modality) -> Tensor:
 
 def prepare_batch(
     batch: Mapping[str, Tensor], device: torch.device | str | None, non_blocking: bool = False, **_: Any
-) -> tuple[Tensor, MaskTarget, tuple[()], dict[str, MaskTarget]]:
-    """For MONAI's SupervisedTrainer: image, target, and the target once more for the noising."""
+) -> tuple[Tensor, MaskTarget, tuple[()], dict[str, Any]]:
+    """For MONAI's SupervisedTrainer: image, target, and what the noising needs."""
     moved = {key: value.to(device, non_blocking=non_blocking) for key, value in batch.items()}
     image = moved["image"].contiguous(memory_format=torch.channels_last)
     target = MaskTarget(moved["label"], moved["labelled"], moved["possible"])
-    return image, target, (), {"target": target}
+    return image, target, (), {"target": target, "noise": moved["noise"]}
 
 
 def _read(reference: CaseReference, preprocessing: Compose) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from bundle.learning.checkpoint import Stateful, load_checkpoint, save_checkpoint, save_whole
 from bundle.learning.dataset import TrainingImages, stable_seed
-from bundle.learning.losses import batch_dice, merge_unlabelled
+from bundle.learning.losses import batch_dice
 
 logger = logging.getLogger(__name__)
 
@@ -183,6 +183,6 @@ def step_figures(output: dict[str, Any], images: int = 4) -> dict[str, float]:
     """Loss and, on the first images of the batch, mean Dice in per cent."""
     target = output[Keys.LABEL]
     target = type(target)(target.label[:images], target.labelled[:images], target.possible[:images])
-    dice = batch_dice(merge_unlabelled(output[Keys.PRED][:images], target).softmax(dim=1), target)
-    figures = {"loss": float(output[Keys.LOSS])}
+    dice = batch_dice(output[Keys.PRED][:images].softmax(dim=1), target)
+    figures = {"loss": float(output[Keys.LOSS].detach())}
     return figures | {"Dice": 100.0 * float(dice.mean())} if len(dice) else figures

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from bundle.networks.segmenter import IMPOSSIBLE
-
 
 @dataclass(frozen=True)
 class MaskTarget:
@@ -25,32 +23,38 @@ class MaskTarget:
     labelled: Tensor
     possible: Tensor
 
-    def one_hot(self) -> Tensor:
-        """(B, K, H, W) float32, 1 at the label."""
-        return nn.functional.one_hot(self.label, self.labelled.shape[1]).movedim(-1, 1).float()
+    def scaled_one_hot(self) -> Tensor:
+        """The mask as the diffusion sees it: (B, K, H, W) float32, 1 at the label and -1 elsewhere."""
+        batch, height, width = self.label.shape
+        masks = torch.full((batch, self.labelled.shape[1], height, width), -1.0, device=self.label.device)
+        return masks.scatter_(1, self.label[:, None], 1.0)
+
+    def background(self) -> Tensor:
+        """(B, K) float32, 1 for background and for what is possible but not labelled in this data."""
+        merged = self.possible & ~self.labelled
+        merged[:, 0] = True
+        return merged.float()
 
 
-def merge_unlabelled(logits: Tensor, target: MaskTarget) -> Tensor:
-    """Count what a data set does not label as its background.
+def true_log_probability(log_probability: Tensor, target: MaskTarget) -> Tensor:
+    """log-probability of the truth, where the truth 'background' may be any class that is not labelled.
 
-    In data that labels the liver alone, a pixel of background may be spleen: the probability of all
-    unlabelled classes is added to the background's. Marginal loss, Shi et al., 'Marginal loss and exclusion
-    loss for partially supervised multi-organ segmentation' (2021), eq. 3.
+    In data that labels the liver alone, a pixel of background may be spleen: the probability of unlabelled
+    classes counts as background's. Marginal loss, Shi et al., 'Marginal loss and exclusion loss for
+    partially supervised multi-organ segmentation' (2021), eq. 3.
 
     Args:
-        logits: (B, K, H, W).
+        log_probability: (B, K, H, W).
 
     Returns:
-        logits of the same shape in which unlabelled classes are impossible.
+        (B, H, W).
     """
-    unlabelled = target.possible & ~target.labelled
-    if not unlabelled.any():
-        return logits
-    unlabelled = unlabelled[:, :, None, None]
-    into_background = unlabelled.clone()
-    into_background[:, 0] = True
-    background = logits.masked_fill(~into_background, IMPOSSIBLE).logsumexp(dim=1, keepdim=True)
-    return torch.cat([background, logits[:, 1:].masked_fill(unlabelled[:, 1:], IMPOSSIBLE)], dim=1)
+    true = log_probability.gather(1, target.label[:, None])[:, 0]
+    merged = target.background()
+    if (merged.sum(dim=1) == 1).all():
+        return true
+    background = torch.einsum("bkhw,bk->bhw", log_probability.exp(), merged).clamp_min(1e-12).log()
+    return torch.where(target.label > 0, true, background)
 
 
 class HybridLoss(nn.Module):
@@ -77,17 +81,22 @@ class HybridLoss(nn.Module):
 
     def forward(self, logits: Tensor, target: MaskTarget) -> Tensor:
         """(B, K, H, W) logits -> scalar."""
-        logits = merge_unlabelled(logits, target)
-        cross_entropy = nn.functional.cross_entropy(logits, target.label, weight=self.class_weights)
-        return self.dice_weight * self._dice(logits, target) + self.ce_weight * cross_entropy
-
-    def _dice(self, logits: Tensor, target: MaskTarget) -> Tensor:
-        scores = batch_dice(logits.softmax(dim=1), target)
-        return 1.0 - scores.mean() if len(scores) else logits.sum() * 0.0
+        log_probability = logits.log_softmax(dim=1)
+        true = true_log_probability(log_probability, target)
+        if self.class_weights is None:
+            cross_entropy = -true.mean()
+        else:
+            weights = self.class_weights[target.label]
+            cross_entropy = -(weights * true).sum() / weights.sum()
+        scores = batch_dice(log_probability.exp(), target)
+        dice = 1.0 - scores.mean() if len(scores) else logits.sum() * 0.0
+        return self.dice_weight * dice + self.ce_weight * cross_entropy
 
 
 def batch_dice(probability: Tensor, target: MaskTarget) -> Tensor:
     """Soft Dice over the batch for each foreground class that it shows.
+
+    Images in which a class is not labelled say nothing of it and are left out of its sums.
 
     Args:
         probability: (B, K, H, W).
@@ -95,13 +104,15 @@ def batch_dice(probability: Tensor, target: MaskTarget) -> Tensor:
     Returns:
         (classes shown,), empty where there are none.
     """
-    truth = target.one_hot()[:, 1:]
-    # images in which a class is not labelled say nothing of it
-    known = target.labelled[:, 1:, None, None].float()
-    overlap = (probability[:, 1:] * truth * known).sum(dim=(0, 2, 3))
-    size = ((probability[:, 1:] + truth) * known).sum(dim=(0, 2, 3))
-    shown = truth.sum(dim=(0, 2, 3)) > 0
-    return 2.0 * overlap[shown] / size[shown].clamp_min(1e-6)
+    labels = target.label.flatten(1)  # (B, pixels)
+    at_truth = probability.flatten(2).gather(1, labels[:, None])[:, 0]
+    zeros = torch.zeros_like(probability[:, :, 0, 0])  # (B, K)
+    overlap = zeros.scatter_add(1, labels, at_truth)
+    truth = zeros.scatter_add(1, labels, torch.ones_like(at_truth))
+    known = target.labelled.to(probability)
+    overlap, truth, predicted = ((sums * known).sum(dim=0)[1:] for sums in (overlap, truth, probability.sum((2, 3))))
+    shown = truth > 0
+    return 2.0 * overlap[shown] / (truth + predicted)[shown].clamp_min(1e-6)
 
 
 def log_inverse_frequency(pixels: Tensor) -> Tensor:

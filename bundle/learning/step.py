@@ -25,14 +25,14 @@ class NoisedMaskInferer(Inferer):
     def __init__(self, bfloat16: bool = False) -> None:
         self.bfloat16 = bfloat16
 
-    def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, target: MaskTarget, **kwargs: Any) -> Tensor:
-        """(B, 3, H, W) images -> (B, K, H, W) logits of the clean mask."""
+    def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, target: MaskTarget, noise: Tensor, **kwargs: Any) -> Tensor:
+        """(B, 3, H, W) images, truth and standard normal noise -> (B, K, H, W) logits of the clean mask."""
         segmenter = getattr(network, "module", network)  # DistributedDataParallel wraps it
         batch = len(inputs)
         offset = torch.rand(1, device=inputs.device)
         times = (offset + torch.arange(batch, device=inputs.device) / batch) % 1.0
         log_snr = segmenter.schedule(times)
-        x_0 = target.one_hot() * 2.0 - 1.0
-        x_t = noised(x_0, torch.randn_like(x_0), log_snr)
+        x_0 = target.scaled_one_hot()
+        x_t = noised(x_0, noise, log_snr)
         with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
             return network(inputs, noisy=(x_t, log_snr), possible=target.possible)

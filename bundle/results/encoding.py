@@ -12,7 +12,7 @@ from PIL import Image, PngImagePlugin
 from bundle.results.colours import RGB
 
 _KEPT_BITS = 0b11111100
-_MANY_COLOURS, _FEW_COLOURS = 200, 64  # taken from the picture itself, on top of those to keep
+_MANY_COLOURS, _FEW_COLOURS = 128, 64  # taken from the picture itself, on top of those to keep
 # By what factor each step can be hoped to bring the size down; further away it is not worth its time.
 _LOSS_OF_BITS, _LOSS_OF_COLOURS = 2.0, 3.0
 _MARGIN = 0.985
@@ -27,7 +27,7 @@ def encode_png(
 
     Args:
         pixels: the picture.
-        keep: colours in [0, 1] that a palette must hold, however few pixels have them; up to 56.
+        keep: colours in [0, 1] that a palette must hold, however few pixels have them; up to 128.
         limit: the most bytes.
         key: name of a text chunk that holds `box`.
         box: left, top, right and bottom in pixels, scaled with the picture.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from functools import cache
 
 from matplotlib import font_manager
@@ -22,6 +21,7 @@ _FALLBACKS = (
     "Noto Sans Devanagari",
     "Noto Sans Thai",
 )
+_MEASURED_AT, _POINTS_PER_INCH, _FIXED_POINT = 64, 72, 65536
 _LOOKED_AT = 4000  # characters: no preview shows more, however long the prompt
 
 
@@ -33,52 +33,43 @@ def families() -> tuple[str, ...]:
 
 
 @cache
-def _drawable() -> frozenset[int]:
-    paths = [font_manager.findfont(family) for family in families()]
-    return frozenset(code for path in paths for code in FT2Font(path).get_charmap())
+def _fonts() -> tuple[FT2Font, ...]:
+    fonts = tuple(FT2Font(font_manager.findfont(family)) for family in families())
+    for font in fonts:
+        font.set_size(_MEASURED_AT, _POINTS_PER_INCH)
+    return fonts
+
+
+@cache
+def _advance(character: str) -> float | None:
+    """How wide one character is drawn, in units of the type size; None where no font has it."""
+    code = ord(character)
+    for font in _fonts():
+        if font.get_char_index(code):
+            return float(font.load_char(code).linearHoriAdvance) / _FIXED_POINT / _MEASURED_AT
+    return None
 
 
 def printable(text: str) -> str:
     """`text` on one line, with a box for each character that no font at hand can draw."""
     line = " ".join(text[:_LOOKED_AT].split())
-    return "".join(character if ord(character) in _drawable() else MISSING for character in line)
+    return "".join(MISSING if _advance(character) is None else character for character in line)
 
 
 def width(text: str) -> float:
-    """About how many average Latin letters wide `text` is drawn."""
-    return sum(_character_width(character) for character in text)
-
-
-def _character_width(character: str) -> float:
-    if unicodedata.combining(character):
-        return 0.0
-    if unicodedata.east_asian_width(character) in "WF":
-        return 1.8
-    if character in "MWmw@%" or character == MISSING:
-        return 1.5
-    return (
-        1.15
-        if character.isupper() or character.isdigit()
-        else 0.55
-        if character in " iljtf.,:;'|!()"
-        else 1.0
-    )
+    """How wide `text` is drawn, in units of the type size; kerning is left out."""
+    return sum(_advance(character) or 1.0 for character in text)
 
 
 def shorten(text: str, room: float) -> str:
-    """`text`, cut with an ellipsis when it is wider than `room` average letters."""
+    """`text`, cut with an ellipsis when it is wider than `room` type sizes."""
     if width(text) <= room:
         return text
-    kept = ""
-    for character in text:
-        if width(kept) + _character_width(character) > room - 1:
-            break
-        kept += character
-    return kept.rstrip() + ELLIPSIS
+    return text[: _fitting(text, room - width(ELLIPSIS))].rstrip() + ELLIPSIS
 
 
 def wrap(text: str, room: float, lines: int) -> tuple[list[str], int]:
-    """`text` in at most `lines` lines of `room` average letters, and how many characters did not fit.
+    """`text` in at most `lines` lines of `room` type sizes, and how many characters did not fit.
 
     Words are kept whole where they fit on a line; scripts without spaces break anywhere.
     """
@@ -98,7 +89,7 @@ def _fitting(text: str, room: float) -> int:
     """How many of the first characters fit; at least one."""
     used = 0.0
     for index, character in enumerate(text):
-        used += _character_width(character)
+        used += width(character)
         if used > room:
             return max(index, 1)
     return len(text)

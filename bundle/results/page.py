@@ -248,7 +248,7 @@ def _uncertainty_cell(report: Mapping[str, Any]) -> str:
     inside, whole = report.get("mean_uncertainty_foreground"), report.get("mean_uncertainty")
     lines = [
         f"{value:.3f} <span class='dim'>{place}</span>"
-        for value, place in ((inside, "in the mask"), (whole, "whole image"))
+        for value, place in ((inside, "in the mask"), (whole, "overall"))
         if isinstance(value, int | float)
     ]
     return "<br>".join(lines)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from bundle.results.colours import RGB, structure_colour
 from bundle.results.encoding import encode_png
-from bundle.results.lettering import ELLIPSIS, families, printable, shorten, width, wrap
+from bundle.results.lettering import ELLIPSIS, MISSING, families, printable, shorten, width, wrap
 from bundle.results.prediction import Prediction
 from bundle.results.views import View, select_views
 
@@ -28,13 +28,22 @@ PANEL_KEY = "mask-panel"  # PNG text chunk: left, top, right, bottom of the firs
 _WIDTH, _MARGIN, _GAP, _BAR_ROOM = 1500, 30, 14, 64
 _PANEL = (_WIDTH - 2 * _MARGIN - 2 * _GAP - _BAR_ROOM) / 3
 _ROWS_HEIGHT = 980.0
-_HEAD, _COLUMN_HEAD, _LINE, _FOOT = 58, 30, 25, 40
+_HEAD, _COLUMN_HEAD, _LINE, _SPACE, _FOOT = 58, 30, 25, 6, 40
 _LEGEND_COLUMNS, _PROMPT_LINES, _NOT_FOUND_LINES = 4, 4, 2
-_LINE_ROOM = 176.0  # average letters of the text size across the picture
 _MAX_BYTES = 490_000
 _DPI = 100
+_TEXT_SIZE, _TITLE_SIZE = 10.5, 15.0  # points
+_HINTING = 0.95  # drawn at a small size, letters are up to a twentieth wider than they were designed
+# Rooms are widths in units of the type size.
+_LINE_ROOM = _HINTING * (_WIDTH - 2 * _MARGIN) / (_TEXT_SIZE * _DPI / 72)
+_TITLE_ROOM = 36.0
+_CUT_ROOM = 13.0  # for the note on how much of a prompt was cut
+_LEGEND_ROOM = _LINE_ROOM / _LEGEND_COLUMNS - 2.5
 _BACKGROUND, _TEXT, _DIM, _AMBER = "#15181c", "#e9edf1", "#97a1ab", "#ffc663"
+_NOTICE = "Research use only. Not for diagnosis."
 _COLOUR_MAP = "magma"
+_OPACITY, _THIN_OPACITY = 0.33, 0.2
+_KEPT_STRUCTURES = 12
 _FAINT = 0.22  # how bright the image lies under the uncertainty: enough to tell where one looks
 
 
@@ -55,7 +64,7 @@ class _Sheet:
 
     def text(self, left: float, top: float, text: str, **style: Any) -> None:
         """One line; `top` is its middle. Dollar signs are text, never formulae."""
-        merged = {"color": _TEXT, "fontsize": 10.5, "va": "center", "family": list(families()), **style}
+        merged = {"color": _TEXT, "fontsize": _TEXT_SIZE, "va": "center", "family": list(families()), **style}
         self.figure.text(left / _WIDTH, 1 - top / self.height, text, parse_math=False, **merged)
 
     def swatch(self, left: float, top: float, colour: Any) -> None:
@@ -88,30 +97,20 @@ def write_preview(prediction: Prediction, report: Mapping[str, Any], path: Path)
     views, note = select_views(prediction)
     sizes = _panel_sizes(views)
     legend, below = _legend(report), _lines_below(prediction, report)
-    legend_rows = -(-len(legend) // _LEGEND_COLUMNS)
-    rows_end = _HEAD + _COLUMN_HEAD + sum(high + _GAP for _, high in sizes)
-    sheet = _Sheet(round(rows_end + 6 + _LINE * (legend_rows + len(below)) + _FOOT))
+    legend_top = _HEAD + _COLUMN_HEAD + sum(high + _GAP for _, high in sizes) + _SPACE
+    below_top = legend_top + (_LINE * -(-len(legend) // _LEGEND_COLUMNS) + _SPACE if legend else 0)
+    sheet = _Sheet(round(below_top + _LINE * len(below) + _FOOT))
     _draw_head(sheet, prediction, note)
-    top = first = float(_HEAD + _COLUMN_HEAD)
-    for view, (wide, high) in zip(views, sizes, strict=True):
-        _draw_row(sheet, view, prediction.labels, top, wide, high, bool(report["found"]) or top > first)
-        top += high + _GAP
+    _draw_rows(sheet, prediction, views, sizes)
     _draw_colour_bar(sheet, _HEAD + _COLUMN_HEAD, sizes[0][1])
-    _draw_legend(sheet, legend, rows_end + 6 + _LINE / 2)
+    _draw_legend(sheet, legend, legend_top + _LINE / 2)
     for index, (text, colour) in enumerate(below):
-        sheet.text(_MARGIN, rows_end + 6 + _LINE * (legend_rows + index + 0.5), text, color=colour)
-    sheet.text(
-        _WIDTH - _MARGIN,
-        sheet.height - 20,
-        "Research use only. Not for diagnosis.",
-        color=_DIM,
-        ha="right",
-        fontsize=9,
-    )
-    left, panel_top = _panel_left(1, sizes[0][0]), _HEAD + _COLUMN_HEAD
-    panel = (left, panel_top, left + sizes[0][0], panel_top + sizes[0][1])
+        sheet.text(_MARGIN, below_top + _LINE * (index + 0.5), text, color=colour)
+    sheet.text(_WIDTH - _MARGIN, sheet.height - 20, _NOTICE, color=_DIM, ha="right", fontsize=9)
+    left, top, (wide, high) = _panel_left(1, sizes[0][0]), _HEAD + _COLUMN_HEAD, sizes[0]
     sheet.canvas.draw()
     pixels = np.asarray(sheet.canvas.buffer_rgba())[..., :3]
+    panel = (left, top, left + wide, top + high)
     path.write_bytes(encode_png(pixels, _kept_colours(prediction), _MAX_BYTES, PANEL_KEY, panel))
 
 
@@ -133,27 +132,37 @@ def _draw_head(sheet: _Sheet, prediction: Prediction, note: str) -> None:
     facts = [case.modality, " x ".join(str(edge) for edge in prediction.mask.shape)]
     if case.spacing is not None:
         facts.append(" x ".join(f"{edge:.3g}" for edge in case.spacing) + " mm")
-    sheet.text(_MARGIN, 32, shorten(printable(case.reference.id), 80), fontsize=15, weight="bold")
+    sheet.text(
+        _MARGIN, 32, shorten(printable(case.reference.id), _TITLE_ROOM), fontsize=_TITLE_SIZE, weight="bold"
+    )
     sheet.text(_WIDTH - _MARGIN, 32, "   |   ".join(facts), color=_DIM, ha="right")
     titles = ("Image" + (f"   {note}" if note else ""), "Mask", "Uncertainty   normalised predictive entropy")
     for column, title in enumerate(titles):
         sheet.text(_panel_left(column, _PANEL), _HEAD + _COLUMN_HEAD / 2, title, color=_DIM)
 
 
-def _draw_row(
-    sheet: _Sheet, view: View, labels: Mapping[int, str], top: float, wide: float, high: float, found: bool
+def _draw_rows(
+    sheet: _Sheet, prediction: Prediction, views: list[View], sizes: list[tuple[float, float]]
 ) -> None:
-    image, mask, uncertainty = (sheet.axes(_panel_left(column, wide), top, wide, high) for column in range(3))
+    top = float(_HEAD + _COLUMN_HEAD)
+    for index, (view, (wide, high)) in enumerate(zip(views, sizes, strict=True)):
+        axes = [sheet.axes(_panel_left(column, wide), top, wide, high) for column in range(3)]
+        _draw_row(axes, view, prediction.labels, wide, high)
+        if index == 0 and not prediction.mask.any():
+            _outlined(axes[1], 0.5, 0.88, "No structure found", fontsize=14, color=_AMBER, ha="center")
+        top += high + _GAP
+
+
+def _draw_row(panels: list[Axes], view: View, labels: Mapping[int, str], wide: float, high: float) -> None:
+    image, mask, uncertainty = panels
     for axes in (image, mask):
         axes.imshow(view.image, cmap="gray", vmin=0, vmax=255, aspect="auto", interpolation="bilinear")
     uncertainty.imshow(_uncertainty_colours(view), aspect="auto", interpolation="bilinear")
     small = len(view.mask) > 1.5 * high  # many source pixels a screen pixel: thick lines would hide them
     for value, name in labels.items():
         _draw_structure(mask, view.mask == value, structure_colour(name), small)
-    if not found:
-        _outlined(mask, 0.5, 0.88, "No structure found", fontsize=14, color=_AMBER, ha="center", va="center")
     _outlined(image, 0.02, 8 / high, view.title, fontsize=9, va="bottom")
-    for axes in (image, mask, uncertainty):
+    for axes in panels:
         _draw_letters(axes, view, high)
     if view.letters:
         _draw_scale_bar(image, view.size[0], wide, high)
@@ -176,7 +185,9 @@ def _draw_structure(axes: Axes, inside: NDArray[np.bool_], colour: RGB, small: b
     # A frame of background closes the contours of what touches the edge.
     padded = np.pad(inside.astype(np.float32), 1)
     down, across = (np.arange(-1, edge + 1) for edge in inside.shape)
-    axes.contourf(across, down, padded, levels=[0.5, 1.5], colors=[colour], alpha=0.2 if small else 0.33)
+    axes.contourf(
+        across, down, padded, levels=[0.5, 1.5], colors=[colour], alpha=_THIN_OPACITY if small else _OPACITY
+    )
     axes.contour(across, down, padded, levels=[0.5], colors=[colour], linewidths=0.7 if small else 1.3)
     axes.set_xlim(-0.5, inside.shape[1] - 0.5)
     axes.set_ylim(inside.shape[0] - 0.5, -0.5)
@@ -261,23 +272,14 @@ def _draw_legend(sheet: _Sheet, legend: list[tuple[str, str]], top: float) -> No
     for index, (name, size) in enumerate(legend):
         left = _MARGIN + (index % _LEGEND_COLUMNS) * step
         middle = top + (index // _LEGEND_COLUMNS) * _LINE
-        shown = shorten(printable(name), 27)
+        shown = shorten(printable(name), _LEGEND_ROOM - width(size))
         sheet.swatch(left, middle, structure_colour(name))
         sheet.text(left + 22, middle, f"{shown}   {size}")
 
 
 def _lines_below(prediction: Prediction, report: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What stands under the legend: what was not found, warnings, the prompt; each line with its colour."""
-    lines = []
-    missing = [name for name, entry in report["labels"].items() if not entry["found"]]
-    if not report["found"]:
-        lines.append(
-            ("No structure found" + (": " + shorten(", ".join(missing), 150) if missing else "."), _AMBER)
-        )
-    elif missing:
-        wrapped, rest = wrap(printable("Not found: " + ", ".join(missing)), _LINE_ROOM, _NOT_FOUND_LINES)
-        lines += [(line, _DIM) for line in wrapped[:-1]]
-        lines.append((wrapped[-1] + (ELLIPSIS if rest else ""), _DIM))
+    lines = _missing_lines(report)
     for warning in report["warnings"][:1]:
         more = len(report["warnings"]) - 1
         suffix = f"  (+{more} more in report.json)" if more else ""
@@ -285,23 +287,44 @@ def _lines_below(prediction: Prediction, report: Mapping[str, Any]) -> list[tupl
     return lines + _prompt_lines(prediction.case.reference.prompt)
 
 
+def _missing_lines(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    missing = ", ".join(name for name, entry in report["labels"].items() if not entry["found"])
+    if not report["found"]:
+        text = f"No structure found: {missing}" if missing else "No structure found"
+        return [(shorten(printable(text), _LINE_ROOM), _AMBER)]
+    wrapped, rest = wrap(printable(f"Not found: {missing}"), _LINE_ROOM, _NOT_FOUND_LINES)
+    if rest:
+        wrapped[-1] = shorten(wrapped[-1] + " " * rest, _LINE_ROOM)
+    return [(line, _DIM) for line in wrapped] if missing else []
+
+
 def _prompt_lines(prompt: str) -> list[tuple[str, str]]:
     prompt = " ".join(prompt.split())
     if not prompt:
         return [("No prompt.", _DIM)]
-    wrapped, _ = wrap(printable(f"Prompt: {prompt}"), _LINE_ROOM, _PROMPT_LINES)
-    shown = sum(len(line) for line in wrapped) + len(wrapped) - 1 - len("Prompt: ")
-    left_out = len(prompt) - shown
+    title = "Prompt: "
+    wrapped, _ = wrap(printable(title + prompt), _LINE_ROOM, _PROMPT_LINES)
+    left_out = len(title) + len(prompt) - len(" ".join(wrapped))
     if left_out > 0:
-        suffix = f"{ELLIPSIS} (+{left_out:,} characters)"
-        wrapped[-1] = wrapped[-1][: -len(suffix)] + suffix
-    return [(line, _TEXT) for line in wrapped]
+        last, cut = wrap(wrapped[-1], _LINE_ROOM - _CUT_ROOM, 1)
+        wrapped[-1] = f"{last[0]}{ELLIPSIS} (+{left_out + cut:,} characters)"
+    lines = [(line, _TEXT) for line in wrapped]
+    if MISSING in "".join(wrapped) and MISSING not in prompt:
+        lines.append(
+            (f"{MISSING} no font for this character here; the model was given the prompt as it is", _DIM)
+        )
+    return lines
 
 
 def _kept_colours(prediction: Prediction) -> list[RGB]:
-    """The page's own colours, the structures' and the colour map's, which a smaller palette must not lose."""
+    """The page's own colours, the colour map's and the structures', plain and over greys, for a palette."""
     page = [to_rgb(colour) for colour in (_BACKGROUND, _TEXT, _DIM, _AMBER)]
-    structures = [structure_colour(name) for name in list(prediction.labels.values())[:20]]
     ramp = [to_rgb(colour) for colour in colormaps[_COLOUR_MAP](np.linspace(0, 1, 24))]
-    text = [(grey, grey, grey) for grey in np.linspace(0.1, 0.9, 8).tolist()]
-    return [*page, *structures, *ramp, *text]
+    greys = [(grey, grey, grey) for grey in np.linspace(0.1, 0.9, 8).tolist()]
+    plain = [structure_colour(name) for name in list(prediction.labels.values())[:_KEPT_STRUCTURES]]
+    tints = [
+        (_OPACITY * red + grey, _OPACITY * green + grey, _OPACITY * blue + grey)
+        for red, green, blue in plain
+        for grey in ((1 - _OPACITY) * np.linspace(0, 1, 6)).tolist()
+    ]
+    return [*page, *ramp, *greys, *plain, *tints]

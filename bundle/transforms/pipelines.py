@@ -44,6 +44,7 @@ def preprocessing(
     modality: Modality | None = None,
     ct_window: tuple[float, float] = (-160.0, 240.0),
     ct_spacing: tuple[float, float, float] = (2.0, 2.0, 3.0),
+    ct_in_plane_size: int | None = None,
     xray_size: int = 192,
     xray_percentiles: tuple[float, float] = (0.5, 99.5),
     histology_zoom: float = 0.5,
@@ -62,15 +63,27 @@ def preprocessing(
         modality: for cases that do not state theirs; None to tell it from the file.
         ct_window: HU that become 0 and 1; what lies outside is clipped.
         ct_spacing: mm along left-right, front-back and head-foot.
+        ct_in_plane_size: pixels; resize slices to squares of it, as MedCondDiff does, instead of resampling
+            to a spacing.
         xray_size: pixels.
         xray_percentiles: of each picture, that become 0 and 1.
         histology_zoom: pixels of the network per pixel of the picture; 0.5 brings 40x to 20x.
         macenko: normalise stains.
     """
+    if ct_in_plane_size is None:
+        ct_grid = Spacingd(_BOTH, pixdim=ct_spacing, mode=_MODES, padding_mode="border", allow_missing_keys=True)
+    else:
+        ct_grid = Resized(
+            _BOTH,
+            spatial_size=(ct_in_plane_size, ct_in_plane_size, -1),
+            mode=("trilinear", "nearest"),
+            align_corners=(False, None),
+            allow_missing_keys=True,
+        )
     branches: dict[str, list[Transform]] = {
         "CT": [
             Orientationd(_BOTH, axcodes=AXCODES, labels=None, allow_missing_keys=True),
-            Spacingd(_BOTH, pixdim=ct_spacing, mode=_MODES, padding_mode="border", allow_missing_keys=True),
+            ct_grid,
             ScaleIntensityRanged("image", *ct_window, b_min=0.0, b_max=1.0, clip=True),
         ],
         "X-ray": [

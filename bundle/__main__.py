@@ -1,0 +1,116 @@
+"""The command line: ``python -m bundle segment PATH... --output DIR``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bundle.cases.case import MODALITIES
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every command with its options; defaults that a configuration has are left to it."""
+    main = argparse.ArgumentParser(
+        prog="python -m bundle",
+        description="Text-prior diffusion segmentation of CT, X-ray and H&E. For research use only.",
+    )
+    commands = main.add_subparsers(dest="command", required=True)
+    segment = commands.add_parser("segment", help="segment images, folders of images or datalists")
+    segment.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="image file, folder or datalist JSON")
+    segment.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder for the results")
+    prompt = segment.add_mutually_exclusive_group()
+    prompt.add_argument("--prompt", metavar="TEXT", help="what to segment, one for all cases")
+    prompt.add_argument("--prompt-file", type=Path, metavar="FILE", help="text, or JSON from case id to prompt")
+    segment.add_argument("--modality", choices=MODALITIES, help="default: told from the file")
+    segment.add_argument("--split", help="list of a datalist; default: all")
+    segment.add_argument("--steps", type=int, metavar="N", help="evaluations of the denoiser a member")
+    segment.add_argument("--members", type=int, metavar="N", help="chains from different noise")
+    segment.add_argument("--seed", type=int, metavar="N", help="of the noise, together with the case id")
+    segment.add_argument("--batch-size", type=int, metavar="N", help="slices or tiles a pass")
+    segment.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: the first GPU, or the CPU")
+    segment.add_argument("--weights", type=Path, metavar="FILE", help="default: models/model.pt")
+    segment.add_argument("--config", type=Path, action="append", default=[], metavar="FILE",
+                         help="configuration over configs/inference.yaml, e.g. configs/medconddiff.yaml; repeatable")
+    segment.add_argument("--resume", action="store_true", help="leave out what an earlier run in DIR finished")
+    segment.add_argument("--debug", action="store_true", help="tracebacks and MONAI's own messages")
+    return main
+
+
+def segment(arguments: argparse.Namespace) -> int:
+    """Run `configs/inference.yaml` on the paths.
+
+    What the user gave reaches the configuration as objects (paths, not strings), and prompts not at all: a
+    path or a prompt that begins with '$' or '@' is not evaluated.
+
+    Returns:
+        exit code.
+    """
+    import torch
+    from monai.bundle import ConfigWorkflow
+
+    from bundle.cases import CaseError
+    from bundle.command_line import NOT_STARTED, sentence_for
+    from bundle.inference import find_cases
+    from bundle.networks import WeightsError
+
+    overrides: dict[str, Any] = {
+        "bundle_root": ROOT,
+        "weights": (arguments.weights or ROOT / "models" / "model.pt"),
+        "input": list(arguments.paths),
+        "output_dir": arguments.output,
+        "resume": arguments.resume,
+    }
+    for name in ("steps", "members", "seed", "batch_size", "modality", "split"):
+        if getattr(arguments, name) is not None:
+            overrides[name] = getattr(arguments, name)
+    try:
+        if arguments.device is not None:
+            overrides["device"] = torch.device(arguments.device)
+        overrides["cases"] = find_cases(
+            arguments.paths,
+            output_dir=arguments.output,
+            prompt_file=arguments.prompt_file,
+            prompt=arguments.prompt,
+            split=arguments.split,
+            modality=arguments.modality,
+            resume=arguments.resume,
+        )
+        workflow = ConfigWorkflow(
+            config_file=[str(path) for path in [ROOT / "configs" / "inference.yaml", *arguments.config]],
+            meta_file=str(ROOT / "configs" / "metadata.json"),
+            logging_file=False,
+            workflow_type="inference",
+            **overrides,
+        )
+        workflow.initialize()
+        evaluator = workflow.evaluator
+        record = workflow.parser.get_parsed_content("record")
+    except (CaseError, WeightsError, OSError, ValueError, RuntimeError, KeyError) as error:
+        if arguments.debug:
+            logging.exception("nothing could be started")
+        print(f"error: {sentence_for(error)}", file=sys.stderr)
+        return NOT_STARTED
+    evaluator.run()
+    record.finish()
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    arguments = parser().parse_args(argv)
+    if not arguments.debug:
+        # MONAI and ignite report every step of the engine
+        logging.disable(logging.WARNING)
+        os.environ.setdefault("MONAI_DEBUG", "false")
+    return segment(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

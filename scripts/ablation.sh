@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Fusion ablation of MedCondDiff at a small size and an equal budget: additive, concatenation and no prior.
+# Usage: scripts/ablation.sh DATA_FOLDER OUTPUT_FOLDER [SEEDS]   (DATA_FOLDER holds datalist.json)
+# Finished parts are left as they are, unfinished ones go on: it can be stopped and started at will.
+set -euo pipefail
+data=$1; output=$2; seeds=${3:-"0 1 2"}
+small=(--image_prior b0 --denoiser_width 64 --upsample_widths "[32,16]" --ct_in_plane_size 128
+       --schedule_shift -1.386)
+for seed in $seeds; do
+  for fusion in additive concatenation none; do
+    run=$output/$fusion-$seed
+    [ -f "$run/evaluation/summary.json" ] && continue
+    python -m monai.bundle run \
+      --config_file "['configs/train.yaml','configs/data_ct_abdomen.yaml','configs/medconddiff.yaml']" \
+      --datalist "$data/datalist.json" --output_dir "$run" --fusion "$fusion" --seed "$seed" "${small[@]}" \
+      --image_size 128 --batch_size 16 --learning_rate 0.0005 --epochs 10 --images_per_epoch 960 --val_interval 100
+    python -m monai.bundle run \
+      --config_file "['configs/evaluate.yaml','configs/data_ct_abdomen.yaml','configs/medconddiff.yaml']" \
+      --datalist "$data/datalist.json" --split validation --output_dir "$run/evaluation" \
+      --weights "$run/latest.pt" --fusion "$fusion" "${small[@]}" --batch_size 16
+  done
+done
