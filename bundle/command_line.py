@@ -36,8 +36,17 @@ _RUNNER_ARGUMENTS = frozenset(
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """What went wrong in the first place; MONAI wraps errors of configured parts, some of them twice."""
-    while (cause := error.__cause__ or error.__context__) is not None:
+    """What went wrong in the first place; MONAI wraps errors of configured parts, some of them twice.
+
+    This project's own errors are sentences for the user, whatever library error stands behind them.
+    """
+    from bundle.cases import CaseError
+    from bundle.networks.weights import WeightsError
+
+    while not isinstance(error, CaseError | WeightsError):
+        cause = error.__cause__ or error.__context__
+        if cause is None:
+            break
         error = cause
     return error
 

@@ -55,11 +55,11 @@ def _staple(predictions: Tensor) -> Tensor:
             # where all agree, the filter has nothing to estimate and the vote is the posterior
             if not rated.any() or (rated == rated[0]).all():
                 continue
-            estimator = itk.STAPLEImageFilter[itk.Image[itk.UC, 2], itk.Image[itk.D, 2]].New()
+            estimator = itk.STAPLEImageFilter[itk.Image[itk.D, 2], itk.Image[itk.D, 2]].New()
             estimator.SetForegroundValue(1)
             estimator.SetMaximumIterations(50)
             for rater in range(raters):
-                estimator.SetInput(rater, itk.image_from_array(np.ascontiguousarray(rated[rater])))
+                estimator.SetInput(rater, itk.image_from_array(rated[rater].astype(np.float64)))
             estimator.Update()
             posterior[image, label] = itk.array_from_image(estimator.GetOutput())
         # each class was judged against all the others on its own

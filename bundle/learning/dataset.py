@@ -192,8 +192,12 @@ def prepare_batch(
 
 
 def _read(reference: CaseReference, preprocessing: Compose) -> dict[str, Any]:
-    item = preprocessing(reference_item(reference, with_label=True))
     structures: Structures = preprocessing.transforms[0].structures
+    unknown = [name for name in reference.labels.values() if name not in structures]
+    if unknown and reference.label is not None:
+        problem = f"labels {unknown[0]!r}, which the network does not know"
+        raise CaseError(reference.label, problem, "add it to 'structures' in the configuration or leave it out")
+    item = preprocessing(reference_item(reference, with_label=True))
     labelled = torch.zeros(structures.channels, dtype=torch.bool)
     labelled[[0, *(structures.value(name) for name in reference.labels.values())]] = True
     return {

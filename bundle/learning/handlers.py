@@ -67,7 +67,7 @@ class AfterEachStep:
 
     def __call__(self, engine: Engine) -> None:
         self.lr_scheduler.step()
-        self.averaged.update_parameters(getattr(self.network, "module", self.network))
+        self.averaged.update_parameters(self.network)
 
 
 def averaged_network(network: nn.Module, decay: float = 0.999) -> AveragedModel:
@@ -81,6 +81,7 @@ def averaged_network(network: nn.Module, decay: float = 0.999) -> AveragedModel:
         weight = 1.0 - min(decay, (1.0 + float(n)) / (10.0 + float(n)))
         torch._foreach_lerp_(averages, current, weight)
 
+    network = getattr(network, "module", network)  # without a distributed wrapper
     return AveragedModel(network, multi_avg_fn=torch.no_grad()(average), use_buffers=False)
 
 
@@ -98,6 +99,7 @@ class Checkpoints:
         resume: go on from latest.pt where it exists; otherwise a new training in that folder is refused.
         epoch_length: steps an epoch.
         interval: epochs between two latest.pt.
+        write: false in all but one process of a distributed training.
 
     Raises:
         FileExistsError: latest.pt exists and `resume` is false.
@@ -113,6 +115,7 @@ class Checkpoints:
         resume: bool = True,
         epoch_length: int = 1,
         interval: int = 1,
+        write: bool = True,
     ) -> None:
         self.latest = Path(folder) / "latest.pt"
         self.best = Path(best)
@@ -122,13 +125,15 @@ class Checkpoints:
         self.resume = resume
         self.epoch_length = epoch_length
         self.interval = interval
+        self.write = write
         self.best_metric = float("-inf")
         if self.latest.exists() and not resume:
             raise FileExistsError(f"{self.latest}: a training lies here; resume it or give another --output_dir.")
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, self.start)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self.keep)
+        if self.write:
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self.keep)
 
     def start(self, engine: Engine) -> None:
         if not self.latest.exists():

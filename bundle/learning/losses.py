@@ -50,7 +50,7 @@ def true_log_probability(log_probability: Tensor, target: MaskTarget) -> Tensor:
         (B, H, W).
     """
     true = log_probability.gather(1, target.label[:, None])[:, 0]
-    merged = target.background()
+    merged = target.background().to(log_probability)
     if (merged.sum(dim=1) == 1).all():
         return true
     background = torch.einsum("bkhw,bk->bhw", log_probability.exp(), merged).clamp_min(1e-12).log()

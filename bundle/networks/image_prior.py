@@ -13,6 +13,8 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PvtV2Backbone, PvtV2Config
 
+from bundle.networks.weights import WeightsError
+
 _B2_ON: dict[str, list[int]] = {
     "hidden_sizes": [64, 128, 320, 512],
     "num_attention_heads": [1, 2, 5, 8],
@@ -80,4 +82,17 @@ def _load_pretrained(source: str, settings: dict[str, Any]) -> PvtV2Backbone:
     if source.startswith((".", "/", "~")) and not Path(source).expanduser().is_dir():
         raise FileNotFoundError(f"{source}: no such folder with PVT v2 weights; download one or give a hub name.")
     path = Path(source).expanduser()
-    return PvtV2Backbone.from_pretrained(str(path) if path.is_dir() else source, **settings)
+    backbone, found = PvtV2Backbone.from_pretrained(
+        str(path) if path.is_dir() else source,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,
+        **settings,
+    )
+    # transformers only warns of tensors that are missing or of another shape, and leaves them random
+    unfit = sorted([*found["missing_keys"], *(mismatch[0] for mismatch in found["mismatched_keys"])])
+    if unfit:
+        raise WeightsError(
+            f"{source}: {len(unfit)} tensors are missing or of another shape, first {unfit[0]}; "
+            "give the weights of the variant that is configured."
+        )
+    return backbone

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import nibabel
+import numpy as np
 from ignite.engine import Engine, Events
+from numpy.typing import NDArray
 
 from bundle.cases import CaseError, read_label
 from bundle.cases.structures import Structures
 from bundle.results.atomic import write_atomically
 from bundle.results.prediction import Prediction
+from bundle.scoring.calibration import (
+    Reliability,
+    UnitCertainty,
+    certainty_figures,
+    relevant_voxels,
+    unit_certainties,
+)
 from bundle.scoring.metrics import Score, score_masks
 from bundle.scoring.summary import metrics_csv, summarise
 
@@ -45,6 +56,8 @@ class Scoring:
         self.spacing_is_true = spacing_is_true
         self.output_dir = None if output_dir is None else Path(output_dir)
         self.scores: list[Score] = []
+        self.units: list[UnitCertainty] = []
+        self.reliability = Reliability()
         #: mean Dice in per cent of the run that ended last; None before, or where there is nothing to average
         self.dice: float | None = None
 
@@ -54,15 +67,19 @@ class Scoring:
         engine.add_event_handler(Events.COMPLETED, self.finish)
 
     def reset(self, engine: Engine) -> None:
-        self.scores = []
+        self.scores, self.units, self.reliability = [], [], Reliability()
 
     def collect(self, engine: Engine) -> None:
         prediction: Prediction | None = engine.state.output.get("prediction")
-        if prediction is not None:
-            self.scores.extend(self.score(prediction))
+        if prediction is None:
+            return
+        try:
+            self.score(prediction)
+        except CaseError as error:  # the rest of the list goes on
+            engine.state.output["error"] = str(error)
 
-    def score(self, prediction: Prediction) -> list[Score]:
-        """The rows of one case.
+    def score(self, prediction: Prediction) -> None:
+        """Add the figures of one case.
 
         Raises:
             CaseError: no label, or one that does not fit the image.
@@ -76,7 +93,27 @@ class Scoring:
             raise CaseError(reference.label, f"labels {unknown[0]!r}, which the network does not know", "leave it out")
         labels = {value: (self.structures.value(name), name) for value, name in reference.labels.items()}
         spacing = case.spacing if self.spacing_is_true else None
-        return score_masks(reference.id, prediction.mask, read_label(reference, case), labels, spacing)
+        truth = read_label(reference, case)
+        self.scores.extend(score_masks(reference.id, prediction.mask, truth, labels, spacing))
+        self._add_certainty(prediction, truth, labels)
+
+    def _add_certainty(
+        self, prediction: Prediction, truth: NDArray[np.uint8], labels: Mapping[int, tuple[int, str]]
+    ) -> None:
+        table = np.zeros(256, dtype=np.uint8)  # truth in the numbering of the mask
+        for value, (mask_value, _) in labels.items():
+            table[value] = mask_value
+        truth = table[truth]
+        known = [mask_value for mask_value, _ in labels.values()]
+        # what this data set does not label is background in its truth, and so it is here
+        mask = np.where(np.isin(prediction.mask, known), prediction.mask, np.uint8(0))
+        channels = [channel for channel, value in enumerate(prediction.labels) if value in known]
+        probability = prediction.probability[channels]
+        relevant = relevant_voxels(probability, truth)
+        confidence = np.maximum(probability.max(axis=0), 1.0 - probability.sum(axis=0))[relevant].clip(0.0, 1.0)
+        self.reliability.add(confidence, (mask == truth)[relevant])
+        axis = head_foot_axis(prediction.case.affine) if prediction.case.affine is not None else None
+        self.units.extend(unit_certainties(mask, truth, prediction.uncertainty, relevant, axis))
 
     def finish(self, engine: Engine) -> None:
         figures = summarise(self.scores)
@@ -86,8 +123,17 @@ class Scoring:
         if self.output_dir is None:
             return
         summary: dict[str, Any] = {"split": self.split, "cases": figures["cases"], "text": {"off": figures}}
+        summary["uncertainty"] = {
+            "expected_calibration_error": self.reliability.expected_calibration_error(),
+            **certainty_figures(self.units),
+        }
         with write_atomically(self.output_dir / "metrics.csv") as path:
             path.write_text(metrics_csv(self.scores), encoding="utf-8")
         with write_atomically(self.output_dir / "summary.json") as path:
             path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
         logger.info("Dice %s %% over %d cases of %s", figures["dice"], figures["cases"], self.split)
+
+
+def head_foot_axis(affine: NDArray[np.float64]) -> int:
+    """The array's axis that runs closest to the body's long axis."""
+    return int(np.flatnonzero(np.isin(nibabel.aff2axcodes(affine), ["S", "I"]))[0])

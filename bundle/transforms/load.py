@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,8 @@ class LoadCased(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         item = dict(data)
         reference = item.pop("reference", None) or self._reference(item)
+        if reference.modality is None and self.modality is not None:
+            reference = replace(reference, modality=self.modality)
         case = read_case(reference)
         affine = torch.from_numpy(case.affine) if case.affine is not None else torch.eye(4, dtype=torch.float64)
         meta = {
@@ -77,7 +80,6 @@ class LoadCased(MapTransform):
             id=image.name.split(".")[0],
             image=image,
             prompt=prompt if isinstance(prompt, str) else "",
-            modality=self.modality,
         )
 
     def _mapped(self, label: np.ndarray, reference: CaseReference) -> np.ndarray:

@@ -133,9 +133,10 @@ def augmentation(image_size: int = 192, ct_strength: float = 1.0) -> RandByModal
                 _BOTH,
                 prob=prob,
                 rotate_range=rotate,
-                scale_range=scale,
-                translate_range=shift * image_size,
-                shear_range=shear,
+                # a single number would vary the first axis alone
+                scale_range=(scale, scale),
+                translate_range=(shift * image_size,) * 2,
+                shear_range=(shear, shear),
                 mode=_MODES,
                 padding_mode="border",
             ),

@@ -1,0 +1,138 @@
+"""What steps, members and caching cost and bring.
+
+``python scripts/benchmark.py steps --datalist FILE --split NAME [--data-config FILE]`` prints Dice against seconds
+for several numbers of steps and members. ``python scripts/benchmark.py prior`` prints what it saves to run the
+image prior once, for MedCondDiff's published sizes and for the shipped network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import torch  # noqa: E402
+from monai.bundle import ConfigParser, ConfigWorkflow  # noqa: E402
+
+from bundle.diffusion.sampler import seeded_noise  # noqa: E402
+from bundle.diffusion.sampling import Sampling, sample_members  # noqa: E402
+from bundle.networks import DiffusionSegmenter  # noqa: E402
+
+
+def steps_table(arguments: argparse.Namespace) -> None:
+    """Evaluate with each setting and print a row for each."""
+    print("| sampler | steps | members | Dice | s a case | times the first row | ECE | most certain quarter | least |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    first: float | None = None
+    for sampler, placement in (("ddim", "log_snr"), ("ancestral", "time")):
+        for members in arguments.members:
+            for steps in arguments.steps:
+                if sampler == "ancestral" and (members > 1 or steps == 1):
+                    continue
+                summary, seconds = evaluated(arguments, steps, members, sampler, placement)
+                first = first or seconds
+                sure = summary["uncertainty"]
+                print(
+                    f"| {sampler}, {placement} | {steps} | {members} | {summary['text']['off']['dice']:.2f} "
+                    f"| {seconds:.2f} | {seconds / first:.2f} | {sure['expected_calibration_error']:.2f} "
+                    f"| {sure['dice_most_certain']:.1f} | {sure['dice_least_certain']:.1f} |",
+                    flush=True,
+                )
+
+
+def evaluated(
+    arguments: argparse.Namespace, steps: int, members: int, sampler: str, placement: str
+) -> tuple[dict, float]:
+    """summary.json and the mean seconds a case of one evaluation."""
+    with tempfile.TemporaryDirectory() as folder:
+        workflow = ConfigWorkflow(
+            config_file=[str(ROOT / "configs" / "evaluate.yaml"), *map(str, arguments.data_config)],
+            logging_file=False,
+            workflow_type="inference",
+            bundle_root=ROOT,
+            weights=arguments.weights,
+            datalist=arguments.datalist,
+            split=arguments.split,
+            output_dir=folder,
+            steps=steps,
+            members=members,
+            sampler=sampler,
+            placement=placement,
+            progress=False,
+        )
+        workflow.initialize()
+        workflow.evaluator.run()
+        run = json.loads((Path(folder) / "run.json").read_text())
+        seconds = [case["seconds"] for case in run["cases"] if case["status"] == "done"]
+        return json.loads((Path(folder) / "summary.json").read_text()), sum(seconds) / len(seconds)
+
+
+def prior_table(arguments: argparse.Namespace) -> None:
+    """Time sampling with the prior run once an image and again at every step."""
+    print("| network | pixels | steps | prior once, s | prior every step, s | ratio | largest difference |")
+    print("|---|---|---|---|---|---|---|")
+    for name, files, pixels in (
+        ("MedCondDiff, B1", ["inference.yaml", "medconddiff.yaml"], 352),
+        ("shipped, B0", ["inference.yaml"], 192),
+    ):
+        parser = ConfigParser()
+        parser.read_config([str(ROOT / "configs" / file) for file in files])
+        network: DiffusionSegmenter = parser.get_parsed_content("network_def").eval()
+        image = torch.rand(1, 3, pixels, pixels)
+        for steps in arguments.steps:
+            sampling = Sampling(steps=steps, sampler="ddim")
+            once, kept = timed(lambda: network.predict(image, ["case"], sampling), arguments.repeats)  # noqa: B023
+            again, naive = timed(lambda: prior_every_step(network, image, sampling), arguments.repeats)  # noqa: B023
+            difference = float((kept - naive).abs().max())
+            print(f"| {name} | {pixels} | {steps} | {once:.3f} | {again:.3f} | {again / once:.2f} | {difference:.1e} |", flush=True)
+
+
+def prior_every_step(network: DiffusionSegmenter, image: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+    """What `DiffusionSegmenter.predict` does, the slow way of the published sampler."""
+
+    def denoiser(x_t: torch.Tensor, log_snr: torch.Tensor) -> torch.Tensor:
+        return network.denoise(x_t, log_snr, network.encode(image)).softmax(dim=1) * 2.0 - 1.0
+
+    noise = seeded_noise(sampling.seed, ["case/member 0"], (network.classes, *image.shape[-2:]))
+    return (sample_members(denoiser, [noise], network.schedule, sampling) + 1.0) / 2.0
+
+
+@torch.inference_mode()
+def timed(function: Callable[[], torch.Tensor], repeats: int) -> tuple[float, torch.Tensor]:
+    """The shortest of several runs in seconds, and the result."""
+    function()
+    durations = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        result = function()
+        durations.append(time.perf_counter() - started)
+    return min(durations), result
+
+
+def main() -> None:
+    """Read the command and print its table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    steps = commands.add_parser("steps")
+    steps.add_argument("--datalist", required=True)
+    steps.add_argument("--split", default="validation")
+    steps.add_argument("--data-config", type=Path, action="append", default=[])
+    steps.add_argument("--weights", default=str(ROOT / "models" / "model.pt"))
+    steps.add_argument("--steps", type=int, nargs="+", default=[1, 2, 5, 10])
+    steps.add_argument("--members", type=int, nargs="+", default=[1, 4])
+    prior = commands.add_parser("prior")
+    prior.add_argument("--steps", type=int, nargs="+", default=[1, 2, 5, 10])
+    prior.add_argument("--repeats", type=int, default=3)
+    arguments = parser.parse_args()
+    {"steps": steps_table, "prior": prior_table}[arguments.command](arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,259 @@
+"""What training sees depends on (seed, epoch, position) alone, is drawn by share and rarity, and is checked first."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+import yaml
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from bundle.cases import CaseError
+from bundle.cases.structures import Structures
+from bundle.command_line import sentence_for
+from bundle.learning import TrainingImages, prepare_batch, training_references, worker_threads
+from bundle.learning.dataset import draw_weights, stable_seed
+from bundle.transforms import augmentation, preprocessing
+
+ROOT = Path(__file__).resolve().parents[2]
+STRUCTURES = Structures(yaml.safe_load((ROOT / "configs" / "inference.yaml").read_text())["structures"])
+CLASSES = STRUCTURES.channels
+
+
+def images(*datalists: Path, structures: Structures = STRUCTURES, **options: Any) -> TrainingImages:
+    return TrainingImages(
+        training_references(list(datalists), options.pop("split", "training")),
+        preprocessing(structures, ct_spacing=(8.0, 8.0, 20.0), xray_size=64),
+        augmentation(64),
+        structures,
+        **{"images_per_epoch": 24, "progress": False, **options},
+    )
+
+
+@pytest.fixture(scope="module")
+def three(phantoms: dict[str, Path]) -> TrainingImages:
+    return images(*phantoms.values())
+
+
+def batches(dataset: TrainingImages, epoch: int, workers: int) -> list[dict[str, Tensor]]:
+    dataset.set_epoch(epoch)
+    return list(DataLoader(dataset, batch_size=4, num_workers=workers, worker_init_fn=worker_threads))
+
+
+def equal(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+# --- what is drawn ---------------------------------------------------------------------------------------
+
+
+def test_worker_processes_change_nothing(three: TrainingImages) -> None:
+    without, with_two = batches(three, 2, 0), batches(three, 2, 2)
+    assert len(without) == len(with_two) == 6
+    assert all(map(equal, without, with_two))
+
+
+def test_the_order_of_access_changes_nothing(three: TrainingImages) -> None:
+    three.set_epoch(3)
+    forward = [three[position] for position in range(8)]
+    np.random.seed(1)
+    torch.manual_seed(1)
+    backward = [three[position] for position in reversed(range(8))]
+    assert all(map(equal, forward, reversed(backward)))
+
+
+def test_epochs_positions_and_seeds_differ(three: TrainingImages, phantoms: dict[str, Path]) -> None:
+    first = batches(three, 1, 0)
+    second = batches(three, 2, 0)
+    assert all(map(equal, first, batches(three, 1, 0)))
+    assert not any(map(equal, first, second))
+    noises = torch.cat([batch["noise"].flatten(1)[:, :50] for batch in first + second])
+    assert len(noises.unique(dim=0)) == len(noises)
+    one, other = (images(phantoms["X-ray"], seed=seed) for seed in (0, 1))
+    assert not equal(one[0], other[0])
+    assert not torch.equal(one.plan, other.plan)
+
+
+def test_a_training_image_is_what_the_network_expects(three: TrainingImages) -> None:
+    three.set_epoch(1)
+    for position in range(len(three)):
+        item = three[position]
+        assert item["image"].shape == (3, 64, 64) and item["image"].dtype == torch.float32
+        assert 0.0 <= float(item["image"].min()) and float(item["image"].max()) <= 1.0
+        assert item["label"].shape == (64, 64) and item["label"].dtype == torch.int64
+        assert item["noise"].shape == (CLASSES, 64, 64)
+        assert abs(float(item["noise"].mean())) < 0.02 and abs(float(item["noise"].std()) - 1) < 0.02
+        assert item["possible"][item["labelled"]].all()
+        assert item["labelled"][item["label"].unique()].all()
+
+
+def test_shares_of_the_datalists_are_kept(phantoms: dict[str, Path]) -> None:
+    shares = [0.6, 0.3, 0.1]
+    dataset = images(*phantoms.values(), images_per_epoch=20_000, shares=shares)
+    modalities = ["CT", "X-ray", "H&E"]
+    drawn = [dataset.items[dataset.units[int(unit)][0]]["modality"] for unit in dataset.plan]
+    for modality, share in zip(modalities, shares, strict=True):
+        # 20 000 draws: three standard deviations are at most one in a hundred
+        assert drawn.count(modality) / len(drawn) == pytest.approx(share, abs=0.0105)
+
+
+def test_rare_classes_are_drawn_more_often() -> None:
+    shown = torch.zeros(100, 3, dtype=torch.bool)
+    shown[:, 0] = True
+    shown[10:, 1] = True
+    shown[:5, 2] = True  # 1 of 20, but no more than ten times the median
+    weights = draw_weights(shown, torch.zeros(100, dtype=torch.long), [1.0])
+    assert float(weights.sum()) == pytest.approx(1.0)
+    common = float(weights[50])
+    assert float(weights[7]) == pytest.approx(common * 0.9)  # background alone
+    assert float(weights[0]) == pytest.approx(common * 10.0)
+    drawn = torch.multinomial(weights, 20_000, replacement=True, generator=torch.Generator().manual_seed(0))
+    assert float((drawn < 5).double().mean()) == pytest.approx(float(weights[:5].sum()), abs=0.01)
+    assert float((drawn < 5).double().mean()) > 5 * 0.05
+
+
+def test_weights_of_groups_are_their_shares_whatever_their_sizes() -> None:
+    shown = torch.ones(12, 2, dtype=torch.bool)
+    group = torch.tensor([0] * 10 + [1] * 2)
+    weights = draw_weights(shown, group, [1.0, 3.0])
+    assert float(weights[group == 0].sum()) == pytest.approx(1.0)
+    assert float(weights[group == 1].sum()) == pytest.approx(3.0)
+
+
+# --- labels ----------------------------------------------------------------------------------------------
+
+
+def test_labels_are_mapped_by_name(phantoms: dict[str, Path], tmp_path: Path) -> None:
+    names = json.loads(phantoms["CT"].read_text())["labels"]
+    reordered = Structures(
+        [{"name": name, "modality": "CT"} for value, name in sorted(names.items(), reverse=True) if int(value)]
+    )
+    dataset = images(phantoms["CT"], structures=reordered)
+    source = np.asarray(nibabel.load(dataset.references[0].label).dataobj)  # type: ignore[attr-defined]
+    mapped = dataset.items[0]["label"][0].numpy()
+    assert len(np.unique(source)) > 3
+    for value in np.unique(source):
+        expected = 0 if value == 0 else reordered.value(names[str(value)])
+        # the phantoms stand on the grid they are resampled to
+        assert np.array_equal(mapped == expected, source == value)
+
+
+def test_flags_say_which_classes_are_labelled_and_which_are_possible(three: TrainingImages) -> None:
+    for unit in range(len(three.items)):
+        item, reference = three.items[unit], three.references[unit]
+        named = {0, *(STRUCTURES.value(name) for name in reference.labels.values())}
+        assert set(item["labelled"].nonzero().flatten().tolist()) == named
+    three.set_epoch(1)
+    for position in range(8):
+        item = three.items[three.units[int(three.plan[position])][0]]
+        of_modality = {0, *STRUCTURES.of_modality(item["modality"])}
+        assert set(three[position]["possible"].nonzero().flatten().tolist()) == of_modality
+    lung = STRUCTURES.value("lung")
+    ct = three.items[0]
+    assert ct["modality"] == "CT" and not ct["labelled"][lung]
+
+
+def test_class_weights_count_every_pixel(phantoms: dict[str, Path]) -> None:
+    dataset = images(phantoms["H&E"])
+    counted = sum(int((item["label"] == STRUCTURES.value("nucleus")).sum()) for item in dataset.items)
+    assert int(dataset.pixels[STRUCTURES.value("nucleus")]) == counted > 0
+    assert int(dataset.pixels.sum()) == sum(item["label"].numel() for item in dataset.items)
+    weights = dataset.class_weights()
+    assert weights[STRUCTURES.value("nucleus")] > weights[0]
+
+
+def test_the_target_reaches_the_trainer_as_it_was_drawn(three: TrainingImages) -> None:
+    batch = batches(three, 1, 0)[0]
+    image, target, arguments, named = prepare_batch(batch, "cpu")
+    assert torch.equal(image, batch["image"]) and arguments == ()
+    assert named["target"] is target and torch.equal(named["noise"], batch["noise"])
+    assert torch.equal(target.label, batch["label"]) and torch.equal(target.possible, batch["possible"])
+
+
+def test_seeds_are_the_same_in_every_process() -> None:
+    assert stable_seed(0, 1, "draws") == 2218393399498227811
+    assert len({stable_seed(seed, epoch) for seed in range(20) for epoch in range(20)}) == 400
+
+
+# --- errors before training begins -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def copied(phantoms: dict[str, Path], tmp_path: Path) -> Path:
+    shutil.copytree(phantoms["CT"].parent, tmp_path / "data")
+    return tmp_path / "data" / "datalist.json"
+
+
+def change(datalist: Path, edit: Callable[[dict[str, Any]], Any]) -> None:
+    content = json.loads(datalist.read_text())
+    edit(content)
+    datalist.write_text(json.dumps(content))
+
+
+def missing_label(datalist: Path) -> str:
+    name = json.loads(datalist.read_text())["training"][1]["label"]
+    (datalist.parent / name).unlink()
+    return Path(name).name
+
+
+def entry_without_label(datalist: Path) -> str:
+    change(datalist, lambda content: content["training"][1].pop("label"))
+    return Path(json.loads(datalist.read_text())["training"][1]["image"]).name
+
+
+def unlisted_value(datalist: Path) -> str:
+    change(datalist, lambda content: content["labels"].pop("1"))
+    return "label"
+
+
+def unknown_structure(datalist: Path) -> str:
+    change(datalist, lambda content: content["labels"].update({"1": "left ear"}))
+    return "left ear"
+
+
+def no_names(datalist: Path) -> str:
+    change(datalist, lambda content: content.pop("labels"))
+    return datalist.name
+
+
+def empty_split(datalist: Path) -> str:
+    change(datalist, lambda content: content.update(training=[]))
+    return "training"
+
+
+def broken_image(datalist: Path) -> str:
+    name = json.loads(datalist.read_text())["training"][2]["image"]
+    path = datalist.parent / name
+    path.write_bytes(path.read_bytes()[:300])
+    return path.name
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [missing_label, entry_without_label, unlisted_value, unknown_structure, no_names, empty_split, broken_image],
+)
+def test_training_does_not_begin_on_part_of_its_data(copied: Path, spoil: Callable[[Path], str]) -> None:
+    named = spoil(copied)
+    with pytest.raises(Exception) as caught:  # noqa: B017, PT011 - MONAI wraps what a transform raises
+        images(copied)
+    sentence = sentence_for(caught.value)
+    assert named in sentence
+    assert sentence.endswith(".") and "Traceback" not in sentence and "\n" not in sentence
+    assert str(copied.parent) in sentence
+
+
+def test_a_missing_datalist_and_shares_that_do_not_fit_are_refused(phantoms: dict[str, Path]) -> None:
+    with pytest.raises(CaseError, match="--datalist"):
+        training_references(None, "training")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="datalist_shares"):
+        images(phantoms["CT"], shares=[0.5, 0.5])
+    with pytest.raises(ValueError, match="no training case"):
+        TrainingImages([], preprocessing(STRUCTURES), augmentation(64), STRUCTURES, 1)
