@@ -23,11 +23,15 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = main.add_subparsers(dest="command", required=True)
     segment = commands.add_parser("segment", help="segment images, folders of images or datalists")
-    segment.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="image file, folder or datalist JSON")
+    segment.add_argument(
+        "paths", nargs="+", type=Path, metavar="PATH", help="image file, folder or datalist JSON"
+    )
     segment.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder for the results")
     prompt = segment.add_mutually_exclusive_group()
     prompt.add_argument("--prompt", metavar="TEXT", help="what to segment, one for all cases")
-    prompt.add_argument("--prompt-file", type=Path, metavar="FILE", help="text, or JSON from case id to prompt")
+    prompt.add_argument(
+        "--prompt-file", type=Path, metavar="FILE", help="text, or JSON from case id to prompt"
+    )
     segment.add_argument("--modality", choices=MODALITIES, help="default: told from the file")
     segment.add_argument("--split", help="list of a datalist; default: all")
     segment.add_argument("--steps", type=int, metavar="N", help="evaluations of the denoiser a member")
@@ -36,9 +40,17 @@ def parser() -> argparse.ArgumentParser:
     segment.add_argument("--batch-size", type=int, metavar="N", help="slices or tiles a pass")
     segment.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: the first GPU, or the CPU")
     segment.add_argument("--weights", type=Path, metavar="FILE", help="default: models/model.pt")
-    segment.add_argument("--config", type=Path, action="append", default=[], metavar="FILE",
-                         help="configuration over configs/inference.yaml, e.g. configs/medconddiff.yaml; repeatable")
-    segment.add_argument("--resume", action="store_true", help="leave out what an earlier run in DIR finished")
+    segment.add_argument(
+        "--config",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="configuration over configs/inference.yaml, e.g. configs/medconddiff.yaml; repeatable",
+    )
+    segment.add_argument(
+        "--resume", action="store_true", help="leave out what an earlier run in DIR finished"
+    )
     segment.add_argument("--debug", action="store_true", help="tracebacks and MONAI's own messages")
     return main
 
@@ -55,10 +67,8 @@ def segment(arguments: argparse.Namespace) -> int:
     import torch
     from monai.bundle import ConfigWorkflow
 
-    from bundle.cases import CaseError
     from bundle.command_line import NOT_STARTED, sentence_for
     from bundle.inference import find_cases
-    from bundle.networks import WeightsError
 
     overrides: dict[str, Any] = {
         "bundle_root": ROOT,
@@ -92,7 +102,7 @@ def segment(arguments: argparse.Namespace) -> int:
         workflow.initialize()
         evaluator = workflow.evaluator
         record = workflow.parser.get_parsed_content("record")
-    except (CaseError, WeightsError, OSError, ValueError, RuntimeError, KeyError) as error:
+    except Exception as error:  # torch and MONAI raise every kind for settings they cannot use
         if arguments.debug:
             logging.exception("nothing could be started")
         print(f"error: {sentence_for(error)}", file=sys.stderr)

@@ -77,7 +77,11 @@ def check_overrides(arguments: Sequence[str] | None = None) -> None:
         if name.replace("::", "#") not in known:
             top = sorted(item for item in known if "#" not in item and not item.startswith("_"))
             close = difflib.get_close_matches(name, top, n=1)
-            hint = f"did you mean --{close[0]}?" if close else "see the ids at the top of the configuration file."
+            hint = (
+                f"did you mean --{close[0]}?"
+                if close
+                else "see the ids at the top of the configuration file."
+            )
             fail(f"unknown override --{name}; {hint}")
 
 
@@ -97,7 +101,8 @@ def sentence_for(error: BaseException) -> str:
     """One line for an error: its own words, or its kind where it has none."""
     cause = root_cause(error)
     text = " ".join(str(cause).split())
-    return text if text else type(cause).__name__
+    text = text or type(cause).__name__
+    return text if text.endswith((".", "?", "!")) else f"{text}."
 
 
 def _is_bundle_command() -> bool:
@@ -144,9 +149,7 @@ def _known_ids(config_file: str | None, args_file: str | None) -> set[str] | Non
     return ids
 
 
-def _exit_with_sentence(
-    kind: type[BaseException], error: BaseException, trace: TracebackType | None
-) -> None:
+def _exit_with_sentence(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     if issubclass(kind, KeyboardInterrupt):
         sys.__excepthook__(kind, error, trace)
         return

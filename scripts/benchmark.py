@@ -28,7 +28,9 @@ from bundle.networks import DiffusionSegmenter  # noqa: E402
 
 def steps_table(arguments: argparse.Namespace) -> None:
     """Evaluate with each setting and print a row for each."""
-    print("| sampler | steps | members | Dice | s a case | times the first row | ECE | most certain quarter | least |")
+    print(
+        "| sampler | steps | members | Dice | s a case | times the first row | ECE | most certain quarter | least |"
+    )
     print("|---|---|---|---|---|---|---|---|---|")
     first: float | None = None
     for sampler, placement in (("ddim", "log_snr"), ("ancestral", "time")):
@@ -91,7 +93,10 @@ def prior_table(arguments: argparse.Namespace) -> None:
             once, kept = timed(lambda: network.predict(image, ["case"], sampling), arguments.repeats)  # noqa: B023
             again, naive = timed(lambda: prior_every_step(network, image, sampling), arguments.repeats)  # noqa: B023
             difference = float((kept - naive).abs().max())
-            print(f"| {name} | {pixels} | {steps} | {once:.3f} | {again:.3f} | {again / once:.2f} | {difference:.1e} |", flush=True)
+            print(
+                f"| {name} | {pixels} | {steps} | {once:.3f} | {again:.3f} | {again / once:.2f} | {difference:.1e} |",
+                flush=True,
+            )
 
 
 def prior_every_step(network: DiffusionSegmenter, image: torch.Tensor, sampling: Sampling) -> torch.Tensor:
@@ -118,7 +123,9 @@ def timed(function: Callable[[], torch.Tensor], repeats: int) -> tuple[float, to
 
 def main() -> None:
     """Read the command and print its table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     steps = commands.add_parser("steps")
     steps.add_argument("--datalist", required=True)

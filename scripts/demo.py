@@ -46,13 +46,17 @@ def dice(reference: CaseReference, folder: Path, structures: Structures) -> floa
 
 def main() -> int:
     """Make, segment, compare; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--output", type=Path, default=Path("out/demo"), metavar="DIR")
     output = parser.parse_args().output
     structures = Structures(yaml.safe_load((ROOT / "configs" / "inference.yaml").read_text())["structures"])
     print("making the samples ...", flush=True)
     lists = [
-        write_phantoms(output / "samples" / modality.replace("&", ""), modality, [SEEDS[modality]], split="demo")
+        write_phantoms(
+            output / "samples" / modality.replace("&", ""), modality, [SEEDS[modality]], split="demo"
+        )
         for modality in MODALITIES
     ]
     print("segmenting them ...", flush=True)
@@ -63,7 +67,9 @@ def main() -> int:
     references, _ = collect_cases([*lists])
     for reference in references:
         figure = dice(reference, results / reference.id, structures)
-        print(f"{reference.modality:6} Dice against the truth {figure:5.1f} %   {results / reference.id / 'preview.png'}")
+        print(
+            f"{reference.modality:6} Dice against the truth {figure:5.1f} %   {results / reference.id / 'preview.png'}"
+        )
     print(f"all of it on one page: {results / 'index.html'}")
     return 0
 

@@ -186,12 +186,12 @@ def tiny(
         datalist=str(phantoms["H&E"]),
         output_dir=str(files.trained.parent),
         image_size=64,
-        images_per_epoch=240,
-        batch_size=8,
+        images_per_epoch=480,
+        batch_size=4,
         epochs=1,
         warmup_steps=5,
         learning_rate=3e-3,
-        average_decay=0.9,
+        average_decay=0.95,
         bfloat16=False,
         num_workers=0,
     ).run()
@@ -207,7 +207,7 @@ def segment(tiny: Tiny) -> Iterator[Callable[..., int]]:
     def run(*arguments: object, weights: Path | None = None) -> int:
         network = ["--config", tiny.config, "--weights", weights or tiny.random, "--device", "cpu"]
         try:
-            return main(["segment", *map(str, arguments), *map(str, network)])
+            return main(["segment", *map(str, network), *map(str, arguments)])
         except SystemExit as stop:
             return int(stop.code or 0)
 

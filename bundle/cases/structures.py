@@ -58,7 +58,8 @@ class Structures(Sequence[Structure]):
             raise KeyError(f"no structure {name!r}; known are {', '.join(self._values)}")
         return self._values[name]
 
-    def __contains__(self, name: object) -> bool:
+    def knows(self, name: str) -> bool:
+        """Whether a structure of that name has a channel."""
         return name in self._values
 
     def of_modality(self, modality: Modality) -> dict[int, str]:

@@ -54,7 +54,9 @@ class Sampling:
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in get_args(allowed):
-                raise ValueError(f"{name} must be one of {', '.join(get_args(allowed))}, not {getattr(self, name)!r}")
+                raise ValueError(
+                    f"{name} must be one of {', '.join(get_args(allowed))}, not {getattr(self, name)!r}"
+                )
 
 
 def sample_members(
@@ -71,4 +73,6 @@ def sample_members(
     """
     place = steps_by_time if sampling.placement == "time" else steps_by_log_snr
     log_snrs = place(schedule, sampling.steps)
-    return torch.stack([x_0 for noise in noises for x_0 in sample(denoiser, noise, log_snrs, sampling.sampler)])
+    return torch.stack(
+        [x_0 for noise in noises for x_0 in sample(denoiser, noise, log_snrs, sampling.sampler)]
+    )

@@ -71,7 +71,9 @@ class SegmentationInferer(Inferer):
             positions = range(start, min(start + self.batch_size, volume.shape[-1]))
             slices = torch.stack([neighbouring_slices(volume, z, self.neighbours) for z in positions])
             keys = [f"{meta['case_id']}/slice {z}" for z in positions]
-            result[0, ..., positions.start : positions.stop] = self._images(network, slices, keys, channels).movedim(0, -1)
+            result[0, ..., positions.start : positions.stop] = self._images(
+                network, slices, keys, channels
+            ).movedim(0, -1)
         return _like(inputs, result)
 
     def _images(self, network: Any, images: Tensor, keys: Sequence[str], channels: list[int]) -> Tensor:
@@ -86,10 +88,14 @@ class SegmentationInferer(Inferer):
         importance = compute_importance_map(tile, mode="gaussian", sigma_scale=0.125).clamp_min(1e-3)
         total = torch.zeros((len(images), len(channels) + 1, *padded.shape[-2:]))
         weight = torch.zeros(padded.shape[-2:])
-        for batch in _batches([(place, image) for place in range(len(places)) for image in range(len(images))], self.batch_size):
+        for batch in _batches(
+            [(place, image) for place in range(len(places)) for image in range(len(images))], self.batch_size
+        ):
             tiles = torch.stack([padded[(image, slice(None), *places[place])] for place, image in batch])
             tile_keys = [f"{keys[image]}/tile {place}" for place, image in batch]
-            for (place, image), result in zip(batch, self._tiles(network, tiles, tile_keys, channels), strict=True):
+            for (place, image), result in zip(
+                batch, self._tiles(network, tiles, tile_keys, channels), strict=True
+            ):
                 total[(image, slice(None), *places[place])] += result * importance
                 if image == 0:
                     weight[places[place]] += importance

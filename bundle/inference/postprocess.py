@@ -27,7 +27,9 @@ class ToPredictiond(MapTransform):
         settings: more that the report should say of how the result was made.
     """
 
-    def __init__(self, structures: Structures, sampling: Sampling, settings: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, structures: Structures, sampling: Sampling, settings: Mapping[str, Any] | None = None
+    ) -> None:
         super().__init__(keys="pred")
         self.structures = structures
         self.settings = {**asdict(sampling), **(settings or {})}
@@ -42,7 +44,9 @@ class ToPredictiond(MapTransform):
         mask = values[probability.argmax(axis=0)]
         warnings = []
         if case.reference.prompt:
-            warnings.append("This network reads no text: the prompt is kept with the result but did not guide it.")
+            warnings.append(
+                "This network reads no text: the prompt is kept with the result but did not guide it."
+            )
         item["prediction"] = Prediction(
             case=case,
             mask=mask,

@@ -19,12 +19,12 @@ from ignite.engine import Engine, Events
 from tqdm import tqdm
 
 import bundle
+from bundle.atomic import write_atomically
 from bundle.cases import CaseError, CaseFailure, CaseReference, collect_cases, read_prompts
 from bundle.cases.case import Modality
 from bundle.command_line import SOME_FAILED
 from bundle.networks.weights import file_sha256
 from bundle.results import write_prediction
-from bundle.results.atomic import write_atomically
 from bundle.results.page import write_index
 
 
@@ -63,7 +63,9 @@ def find_cases(
         raise CaseError("--input", "was not given", "name a file, a folder or a datalist")
     prompts = read_prompts(Path(prompt_file)) if prompt_file is not None else prompt
     output = None if output_dir is None else Path(output_dir)
-    references, failures = collect_cases(source, modality=modality, prompts=prompts, split=split, exclude=output)
+    references, failures = collect_cases(
+        source, modality=modality, prompts=prompts, split=split, exclude=output
+    )
     if resume and output is not None:
         done = {entry["id"] for entry in _previous(output) if _is_whole(entry, output)}
         references = [reference for reference in references if reference.id not in done]
@@ -80,7 +82,9 @@ def _previous(output_dir: Path) -> list[dict[str, Any]]:
 
 def _is_whole(entry: Mapping[str, Any], output_dir: Path) -> bool:
     files = entry.get("files") or []
-    return entry.get("status") == "done" and bool(files) and all((output_dir / name).is_file() for name in files)
+    return (
+        entry.get("status") == "done" and bool(files) and all((output_dir / name).is_file() for name in files)
+    )
 
 
 class RunRecord:
@@ -117,9 +121,20 @@ class RunRecord:
         self.progress = progress
         _check_writable(self.output_dir)
         this_run = {reference.id for reference in cases.references}
-        earlier = [entry for entry in _previous(self.output_dir) if entry.get("id") not in this_run] if resume else []
+        earlier = (
+            [entry for entry in _previous(self.output_dir) if entry.get("id") not in this_run]
+            if resume
+            else []
+        )
         self.entries: list[dict[str, Any]] = earlier + [
-            {"id": failure.id, "input": failure.input, "status": "failed", "error": failure.error, "files": [], "seconds": 0.0}
+            {
+                "id": failure.id,
+                "input": failure.input,
+                "status": "failed",
+                "error": failure.error,
+                "files": [],
+                "seconds": 0.0,
+            }
             for failure in cases.failures
             if failure.id not in {entry.get("id") for entry in earlier}
         ]
@@ -148,7 +163,8 @@ class RunRecord:
             try:
                 files = write_prediction(output["prediction"], self.output_dir, output["seconds"])["files"]
             except (OSError, ValueError) as problem:
-                error = f"{reference.image}: the result could not be written: {problem}; free space or give another folder."
+                remedy = "free space or give another folder"
+                error = f"{reference.image}: the result could not be written ({problem}); {remedy}."
         self.entries.append(
             {
                 "id": reference.id,
@@ -212,4 +228,6 @@ def _check_writable(folder: Path) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise CaseError(folder, f"cannot be written ({error.strerror})", "give another --output_dir") from error
+        raise CaseError(
+            folder, f"cannot be written ({error.strerror})", "give another --output_dir"
+        ) from error

@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 import torch
 
+from bundle.atomic import write_atomically
 from bundle.networks.weights import WeightsError
-from bundle.results.atomic import write_atomically
 
 
 class Stateful(Protocol):
@@ -52,4 +52,3 @@ def load_checkpoint(path: Path, parts: dict[str, Stateful]) -> dict[str, float |
         part.load_state_dict(content[name])
     progress: dict[str, float | int] = content["progress"]
     return progress
-

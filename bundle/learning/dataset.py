@@ -45,9 +45,13 @@ def training_references(
             raise CaseError(source, f"{failures[0].error} ({len(failures)} such cases)", "mend the datalist")
         for reference in found:
             if reference.label is None:
-                raise CaseError(reference.image, f"has no label in {source}", "give every training case a label")
+                raise CaseError(
+                    reference.image, f"has no label in {source}", "give every training case a label"
+                )
             if not reference.labels:
-                raise CaseError(source, "does not say what its label values mean", "add 'labels': {'1': name, ...}")
+                raise CaseError(
+                    source, "does not say what its label values mean", "add 'labels': {'1': name, ...}"
+                )
         groups.append(found)
     return groups
 
@@ -98,7 +102,14 @@ class TrainingImages(Dataset):
         with ThreadPoolExecutor(workers) as pool:
             reading = pool.map(lambda reference: _read(reference, preprocessing), self.references)
             self.items = list(
-                tqdm(reading, total=len(self.references), desc="reading", unit="case", disable=not progress, leave=False)
+                tqdm(
+                    reading,
+                    total=len(self.references),
+                    desc="reading",
+                    unit="case",
+                    disable=not progress,
+                    leave=False,
+                )
             )
         self.units: list[tuple[int, int | None]] = []
         shown = []
@@ -122,7 +133,9 @@ class TrainingImages(Dataset):
         """Draw what epoch number `epoch`, counted from 1, shows."""
         self.epoch = epoch
         generator = torch.Generator().manual_seed(stable_seed(self.seed, epoch, "draws"))
-        self.plan = torch.multinomial(self.weights, self.images_per_epoch, replacement=True, generator=generator)
+        self.plan = torch.multinomial(
+            self.weights, self.images_per_epoch, replacement=True, generator=generator
+        )
 
     def __len__(self) -> int:
         return self.images_per_epoch
@@ -135,10 +148,13 @@ class TrainingImages(Dataset):
         if slice_index is not None:
             image, label = neighbouring_slices(image, slice_index, self.neighbours), label[..., slice_index]
         meta = {"modality": item["modality"]}
-        drawn: dict[str, Any] = {"image": MetaTensor(image, meta=dict(meta)), "label": MetaTensor(label, meta=dict(meta))}
+        drawn: dict[str, Any] = {
+            "image": MetaTensor(image, meta=dict(meta)),
+            "label": MetaTensor(label, meta=dict(meta)),
+        }
         seed = stable_seed(self.seed, self.epoch, position)
         self.augmentation.set_random_state(seed=seed % 2**32)
-        drawn = self.augmentation(drawn)
+        drawn = self.augmentation(drawn)  # type: ignore[arg-type]
         generator = torch.Generator().manual_seed(seed)
         label = drawn["label"].as_tensor()[0].round().long()
         return {
@@ -193,10 +209,12 @@ def prepare_batch(
 
 def _read(reference: CaseReference, preprocessing: Compose) -> dict[str, Any]:
     structures: Structures = preprocessing.transforms[0].structures
-    unknown = [name for name in reference.labels.values() if name not in structures]
+    unknown = [name for name in reference.labels.values() if not structures.knows(name)]
     if unknown and reference.label is not None:
         problem = f"labels {unknown[0]!r}, which the network does not know"
-        raise CaseError(reference.label, problem, "add it to 'structures' in the configuration or leave it out")
+        raise CaseError(
+            reference.label, problem, "add it to 'structures' in the configuration or leave it out"
+        )
     item = preprocessing(reference_item(reference, with_label=True))
     labelled = torch.zeros(structures.channels, dtype=torch.bool)
     labelled[[0, *(structures.value(name) for name in reference.labels.values())]] = True

@@ -128,7 +128,9 @@ class Checkpoints:
         self.write = write
         self.best_metric = float("-inf")
         if self.latest.exists() and not resume:
-            raise FileExistsError(f"{self.latest}: a training lies here; resume it or give another --output_dir.")
+            raise FileExistsError(
+                f"{self.latest}: a training lies here; resume it or give another --output_dir."
+            )
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, self.start)
@@ -173,14 +175,16 @@ class TrainingProgress:
         self.loss_sum, self.steps = 0.0, 0
 
     def count(self, engine: Engine) -> None:
-        self.loss_sum += float(engine.state.output[Keys.LOSS])
+        self.loss_sum += float(engine.state.output[Keys.LOSS].detach())
         self.steps += 1
 
     def log(self, engine: Engine) -> None:
         metric = self.validation_metric() if self.validation_metric is not None else None
         validation = "" if metric is None else f", validation Dice {metric:.2f}"
         mean_loss = self.loss_sum / max(self.steps, 1)
-        logger.info("epoch %d of %d: loss %.4f%s", engine.state.epoch, engine.state.max_epochs, mean_loss, validation)
+        logger.info(
+            "epoch %d of %d: loss %.4f%s", engine.state.epoch, engine.state.max_epochs, mean_loss, validation
+        )
 
 
 @torch.no_grad()

@@ -71,7 +71,10 @@ class HybridLoss(nn.Module):
     class_weights: Tensor | None
 
     def __init__(
-        self, dice_weight: float = 0.3, ce_weight: float = 0.7, class_weights: Sequence[float] | Tensor | None = None
+        self,
+        dice_weight: float = 0.3,
+        ce_weight: float = 0.7,
+        class_weights: Sequence[float] | Tensor | None = None,
     ) -> None:
         super().__init__()
         self.dice_weight = dice_weight
@@ -110,7 +113,9 @@ def batch_dice(probability: Tensor, target: MaskTarget) -> Tensor:
     overlap = zeros.scatter_add(1, labels, at_truth)
     truth = zeros.scatter_add(1, labels, torch.ones_like(at_truth))
     known = target.labelled.to(probability)
-    overlap, truth, predicted = ((sums * known).sum(dim=0)[1:] for sums in (overlap, truth, probability.sum((2, 3))))
+    overlap, truth, predicted = (
+        (sums * known).sum(dim=0)[1:] for sums in (overlap, truth, probability.sum((2, 3)))
+    )
     shown = truth > 0
     return 2.0 * overlap[shown] / (truth + predicted)[shown].clamp_min(1e-6)
 

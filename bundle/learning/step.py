@@ -25,9 +25,11 @@ class NoisedMaskInferer(Inferer):
     def __init__(self, bfloat16: bool = False) -> None:
         self.bfloat16 = bfloat16
 
-    def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, target: MaskTarget, noise: Tensor, **kwargs: Any) -> Tensor:
+    def __call__(
+        self, inputs: Tensor, network: nn.Module, *args: Any, target: MaskTarget, noise: Tensor, **kwargs: Any
+    ) -> Tensor:
         """(B, 3, H, W) images, truth and standard normal noise -> (B, K, H, W) logits of the clean mask."""
-        segmenter = getattr(network, "module", network)  # DistributedDataParallel wraps it
+        segmenter: Any = getattr(network, "module", network)  # DistributedDataParallel wraps it
         batch = len(inputs)
         offset = torch.rand(1, device=inputs.device)
         times = (offset + torch.arange(batch, device=inputs.device) / batch) % 1.0

@@ -27,7 +27,8 @@ class LogSnrEmbedding(nn.Module):
         """(B,) -> (B, out)."""
         half = self.width // 2
         rates = torch.exp(
-            torch.arange(half, device=log_snr.device, dtype=torch.float32) * (-math.log(1e4) / max(half - 1, 1))
+            torch.arange(half, device=log_snr.device, dtype=torch.float32)
+            * (-math.log(1e4) / max(half - 1, 1))
         )
         # log-SNR spans about 30 where discrete steps span 1000; the scale brings the fast waves into play
         angles = log_snr.float()[:, None] * 30.0 * rates
@@ -77,6 +78,8 @@ class PyramidNeck(nn.Module):
         maps = [project(features) for project, features in zip(self.project, pyramid, strict=True)]
         joined = maps[-1]
         for finer, join in zip(reversed(maps[:-1]), reversed(self.join), strict=True):
-            coarse = nn.functional.interpolate(joined, size=finer.shape[-2:], mode="bilinear", align_corners=False)
+            coarse = nn.functional.interpolate(
+                joined, size=finer.shape[-2:], mode="bilinear", align_corners=False
+            )
             joined = join(torch.cat([finer, coarse], dim=1))
         return joined

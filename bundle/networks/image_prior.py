@@ -80,7 +80,9 @@ class PvtV2Prior(nn.Module):
 def _load_pretrained(source: str, settings: dict[str, Any]) -> PvtV2Backbone:
     # transformers calls a missing folder a malformed hub name
     if source.startswith((".", "/", "~")) and not Path(source).expanduser().is_dir():
-        raise FileNotFoundError(f"{source}: no such folder with PVT v2 weights; download one or give a hub name.")
+        raise FileNotFoundError(
+            f"{source}: no such folder with PVT v2 weights; download one or give a hub name."
+        )
     path = Path(source).expanduser()
     backbone, found = PvtV2Backbone.from_pretrained(
         str(path) if path.is_dir() else source,

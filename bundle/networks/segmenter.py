@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from bundle.diffusion.consensus import consensus
@@ -142,7 +141,9 @@ class DiffusionSegmenter(nn.Module):
         predictions = self.predict(image, keys, self.sampling, possible)
         return consensus(predictions, self.sampling.steps, self.sampling.consensus)
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
         """As in PyTorch, but incomplete weights are refused even where a caller asks for leniency.
 
         Raises:
@@ -155,4 +156,3 @@ class DiffusionSegmenter(nn.Module):
 def count_parameters(module: nn.Module, trainable: bool = False) -> int:
     """Parameters of a module; with `trainable` only those that learn."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad or not trainable)
-

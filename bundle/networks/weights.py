@@ -58,8 +58,10 @@ def read_state_dict(path: Path | str) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise WeightsError(f"{path}: holds objects other than tensors, or is damaged, and was not loaded; "
-                           "save the network's state_dict() with torch.save.") from error
+        raise WeightsError(
+            f"{path}: holds objects other than tensors, or is damaged, and was not loaded; "
+            "save the network's state_dict() with torch.save."
+        ) from error
     except Exception as error:  # torch raises a dozen kinds for damaged files
         raise WeightsError(f"{path}: is not a readable PyTorch file; copy or download it again.") from error
     if isinstance(content, dict) and "optimizer" in content and isinstance(content.get("averaged"), dict):
@@ -83,7 +85,9 @@ def load_weights(network: nn.Module, path: Path | str, device: torch.device | st
     check_complete(network.state_dict(), state, str(path))
     for key, tensor in state.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise WeightsError(f"{path}: {key} holds values that are not finite; train again or use other weights.")
+            raise WeightsError(
+                f"{path}: {key} holds values that are not finite; train again or use other weights."
+            )
     network.load_state_dict(state)
     return move_to(network, device).eval()
 

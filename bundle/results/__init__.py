@@ -1,8 +1,7 @@
 """Patient data out: masks, probabilities and uncertainties on the input's own grid, a preview, a report."""
 
-from bundle.results.atomic import replace_folder, write_atomically
 from bundle.results.page import write_index
 from bundle.results.prediction import Prediction
 from bundle.results.writer import write_prediction
 
-__all__ = ["Prediction", "replace_folder", "write_atomically", "write_index", "write_prediction"]
+__all__ = ["Prediction", "write_index", "write_prediction"]

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from PIL import Image
 
-from bundle.results.atomic import write_atomically
+from bundle.atomic import write_atomically
 from bundle.results.colours import structure_colour
 from bundle.results.page_style import SCRIPT, STYLE
 from bundle.results.preview import PANEL_KEY, volume_text

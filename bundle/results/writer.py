@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.results.atomic import replace_folder
+from bundle.atomic import replace_folder
 from bundle.results.images import BYTE_SLOPE, to_bytes, write_nifti, write_png
 from bundle.results.prediction import Prediction
 from bundle.results.preview import write_preview

@@ -76,7 +76,9 @@ def unit_certainties(
         axis: of the slices; None for one unit.
     """
     arrays: Sequence[NDArray[Any]] = (mask, truth, uncertainty, relevant)
-    units = zip(*(np.moveaxis(array, axis, 0) if axis is not None else array[None] for array in arrays), strict=True)
+    units = zip(
+        *(np.moveaxis(array, axis, 0) if axis is not None else array[None] for array in arrays), strict=True
+    )
     result = []
     for unit_mask, unit_truth, unit_uncertainty, unit_relevant in units:
         if not unit_mask.any() and not unit_truth.any():
@@ -92,7 +94,9 @@ def _dice(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
     return 100.0 * 2.0 * float((a & b).sum()) / float(a.sum() + b.sum())
 
 
-def certainty_figures(units: Sequence[UnitCertainty], share: float = 0.25) -> Mapping[str, float | int | None]:
+def certainty_figures(
+    units: Sequence[UnitCertainty], share: float = 0.25
+) -> Mapping[str, float | int | None]:
     """Mean Dice of the most and of the least certain share of the units, and of all."""
     ordered = sorted(units, key=lambda unit: unit.uncertainty)
     size = int(round(len(ordered) * share))

@@ -13,9 +13,9 @@ import numpy as np
 from ignite.engine import Engine, Events
 from numpy.typing import NDArray
 
+from bundle.atomic import write_atomically
 from bundle.cases import CaseError, read_label
 from bundle.cases.structures import Structures
-from bundle.results.atomic import write_atomically
 from bundle.results.prediction import Prediction
 from bundle.scoring.calibration import (
     Reliability,
@@ -87,10 +87,16 @@ class Scoring:
         case = prediction.case
         reference = case.reference
         if reference.label is None:
-            raise CaseError(reference.image, "has no label to compare with", "evaluate a list whose cases have labels")
-        unknown = [name for name in reference.labels.values() if name not in self.structures]
+            raise CaseError(
+                reference.image, "has no label to compare with", "evaluate a list whose cases have labels"
+            )
+        if not reference.labels:
+            raise CaseError(reference.label, "holds values that no name is given for", "add 'labels' to the datalist")
+        unknown = [name for name in reference.labels.values() if not self.structures.knows(name)]
         if unknown:
-            raise CaseError(reference.label, f"labels {unknown[0]!r}, which the network does not know", "leave it out")
+            raise CaseError(
+                reference.label, f"labels {unknown[0]!r}, which the network does not know", "leave it out"
+            )
         labels = {value: (self.structures.value(name), name) for value, name in reference.labels.items()}
         spacing = case.spacing if self.spacing_is_true else None
         truth = read_label(reference, case)
@@ -108,9 +114,13 @@ class Scoring:
         # what this data set does not label is background in its truth, and so it is here
         mask = np.where(np.isin(prediction.mask, known), prediction.mask, np.uint8(0))
         channels = [channel for channel, value in enumerate(prediction.labels) if value in known]
+        if not channels:  # labels of another modality alone: nothing that could be sure or unsure
+            return
         probability = prediction.probability[channels]
         relevant = relevant_voxels(probability, truth)
-        confidence = np.maximum(probability.max(axis=0), 1.0 - probability.sum(axis=0))[relevant].clip(0.0, 1.0)
+        confidence = np.maximum(probability.max(axis=0), 1.0 - probability.sum(axis=0))[relevant].clip(
+            0.0, 1.0
+        )
         self.reliability.add(confidence, (mask == truth)[relevant])
         axis = head_foot_axis(prediction.case.affine) if prediction.case.affine is not None else None
         self.units.extend(unit_certainties(mask, truth, prediction.uncertainty, relevant, axis))

@@ -72,7 +72,9 @@ def score_label(
         label=label,
         dice=100.0 * 2 * overlap / (n_predicted + n_truth) if union else float("nan"),
         iou=100.0 * overlap / union if union else float("nan"),
-        hd95_mm=_hd95(predicted, truth, spacing) if spacing is not None and n_predicted and n_truth else float("nan"),
+        hd95_mm=_hd95(predicted, truth, spacing)
+        if spacing is not None and n_predicted and n_truth
+        else float("nan"),
         truth=n_truth,
         predicted=n_predicted,
         overlap=overlap,
@@ -84,8 +86,12 @@ def _hd95(predicted: NDArray[np.bool_], truth: NDArray[np.bool_], spacing: Seque
     occupied = np.argwhere(predicted | truth)
     low, high = np.maximum(occupied.min(axis=0) - 1, 0), occupied.max(axis=0) + 2
     box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    pair = [torch.from_numpy(np.ascontiguousarray(mask[box]))[None, None].float() for mask in (predicted, truth)]
-    distance = compute_hausdorff_distance(*pair, include_background=True, percentile=95, spacing=list(spacing))
+    pair = [
+        torch.from_numpy(np.ascontiguousarray(mask[box]))[None, None].float() for mask in (predicted, truth)
+    ]
+    distance = compute_hausdorff_distance(
+        *pair, include_background=True, percentile=95, spacing=list(spacing)
+    )
     return float(distance)
 
 

@@ -43,7 +43,9 @@ def summarise(scores: Sequence[Score]) -> dict[str, Any]:
     """
     dice, iou, distance = (case_means(scores, figure) for figure in ("dice", "iou", "hd95_mm"))
     labels = list(dict.fromkeys(score.label for score in scores))
-    per_label = {label: _label_figures([score for score in scores if score.label == label]) for label in labels}
+    per_label = {
+        label: _label_figures([score for score in scores if score.label == label]) for label in labels
+    }
     whole = [figures["dice_global"] for figures in per_label.values() if figures["dice_global"] is not None]
     shown: dict[str, bool] = {}
     found: dict[str, bool] = {}
@@ -92,7 +94,9 @@ def metrics_csv(scores: Iterable[Score]) -> str:
         row = score.row()
         writer.writerow(
             {
-                name: ("" if not math.isfinite(value) else round(value, 4)) if isinstance(value, float) else value
+                name: ("" if not math.isfinite(value) else round(value, 4))
+                if isinstance(value, float)
+                else value
                 for name, value in row.items()
             }
         )

@@ -98,7 +98,9 @@ def optical_density(rgb: np.ndarray) -> np.ndarray:
 def stain_vectors(tissue: np.ndarray, percentile: float = 1.0) -> np.ndarray:
     """Haematoxylin and eosin directions of (3, pixels) optical densities: (2, 3), unit rows."""
     _, vectors = np.linalg.eigh(np.cov(tissue))
-    plane = vectors[:, 1:] * np.where(vectors[:, 1:].sum(axis=0) < 0, -1.0, 1.0)  # (3, 2), pointing to density
+    plane = vectors[:, 1:] * np.where(
+        vectors[:, 1:].sum(axis=0) < 0, -1.0, 1.0
+    )  # (3, 2), pointing to density
     angles = np.arctan2(*(plane.T @ tissue))
     extremes = np.percentile(angles, [percentile, 100 - percentile])
     stains = np.stack([plane @ np.array([np.sin(angle), np.cos(angle)]) for angle in extremes])

@@ -56,7 +56,9 @@ class LoadCased(MapTransform):
         if reference.modality is None and self.modality is not None:
             reference = replace(reference, modality=self.modality)
         case = read_case(reference)
-        affine = torch.from_numpy(case.affine) if case.affine is not None else torch.eye(4, dtype=torch.float64)
+        affine = (
+            torch.from_numpy(case.affine) if case.affine is not None else torch.eye(4, dtype=torch.float64)
+        )
         meta = {
             "space": SpaceKeys.RAS,
             "case_id": reference.id,

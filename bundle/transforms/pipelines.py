@@ -71,7 +71,9 @@ def preprocessing(
         macenko: normalise stains.
     """
     if ct_in_plane_size is None:
-        ct_grid = Spacingd(_BOTH, pixdim=ct_spacing, mode=_MODES, padding_mode="border", allow_missing_keys=True)
+        ct_grid = Spacingd(
+            _BOTH, pixdim=ct_spacing, mode=_MODES, padding_mode="border", allow_missing_keys=True
+        )
     else:
         ct_grid = Resized(
             _BOTH,

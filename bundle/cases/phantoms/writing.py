@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from bundle.atomic import write_atomically
 from bundle.cases.case import MODALITIES, Modality
 from bundle.cases.phantoms.ct import ct_phantom
 from bundle.cases.phantoms.histology import histology_phantom
 from bundle.cases.phantoms.phantom import Phantom
 from bundle.cases.phantoms.shapes import Array
 from bundle.cases.phantoms.xray import xray_phantom
-from bundle.results.atomic import write_atomically
 
 _LOG = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bundle.results import replace_folder, write_atomically
+from bundle.atomic import replace_folder, write_atomically
 
 
 def test_a_file_appears_whole_and_replaces_the_older(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_a_killed_process_leaves_nothing_under_the_final_name(tmp_path: Path) ->
     script = """
         import os, signal, sys
         from pathlib import Path
-        from bundle.results.atomic import replace_folder
+        from bundle.atomic import replace_folder
         with replace_folder(Path(sys.argv[1])) as temporary:
             (temporary / "mask").write_text("half")
             os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,114 @@
+"""Slices, tiles and batches are put together so that nothing of how an image was cut shows in the result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+from torch import Tensor
+
+from bundle.cases.structures import Structures
+from bundle.diffusion.sampling import Sampling
+from bundle.inference import SegmentationInferer
+
+STRUCTURES = Structures(
+    [
+        {"name": "liver", "modality": "CT"},
+        {"name": "nucleus", "modality": "H&E"},
+        {"name": "spleen", "modality": "CT"},
+    ]
+)
+
+
+class PixelByPixel(torch.nn.Module):
+    """Stands for a network: probabilities that depend on the pixel's own channels alone. Keeps what it was asked."""
+
+    stride = 32
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[tuple[int, ...]] = []
+        self.keys: list[str] = []
+
+    def predict(self, image: Tensor, keys: Sequence[str], sampling: Sampling, possible: Tensor) -> Tensor:
+        assert image.shape[-1] % self.stride == image.shape[-2] % self.stride == 0
+        assert len(keys) == len(image) == len(possible)
+        self.batches.append(tuple(image.shape))
+        self.keys += keys
+        weights = torch.tensor([[0.2, 0.1, 0.4], [3.0, -1.0, 0.5], [-2.0, 2.0, 1.0], [0.3, 0.3, 2.0]])
+        logits = torch.einsum("kc,bchw->bkhw", weights, image).masked_fill(~possible[:, :, None, None], -1e4)
+        return logits.softmax(dim=1)[None].expand(sampling.steps * sampling.members, -1, -1, -1, -1)
+
+
+def picture(height: int, width: int, modality: str = "H&E") -> MetaTensor:
+    array = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
+    return MetaTensor(array, meta={"modality": modality, "case_id": "tile_1"})
+
+
+def volume(depth: int = 11) -> MetaTensor:
+    array = torch.rand(1, 1, 40, 50, depth, generator=torch.Generator().manual_seed(0))
+    return MetaTensor(array, meta={"modality": "CT", "case_id": "study_1"})
+
+
+def infer(image: MetaTensor, **options: Any) -> tuple[Tensor, PixelByPixel]:
+    network = PixelByPixel()
+    return SegmentationInferer(STRUCTURES, **options)(image, network), network
+
+
+@pytest.mark.parametrize(("height", "width"), [(200, 333), (64, 500), (500, 65), (97, 97)])
+@pytest.mark.parametrize("overlap", [0.0, 0.25, 0.6])
+def test_tiles_join_without_a_seam(height: int, width: int, overlap: float) -> None:
+    whole, one = infer(picture(height, width), tile_size=512)
+    tiled, many = infer(picture(height, width), tile_size=64, tile_overlap=overlap, batch_size=3)
+    assert len(one.batches) == 1 and len(many.keys) > 1
+    assert whole.shape == tiled.shape == (1, 3, height, width)
+    torch.testing.assert_close(tiled.as_tensor(), whole.as_tensor(), rtol=1e-5, atol=1e-6)  # type: ignore[attr-defined]
+    assert max(batch[0] for batch in many.batches) <= 3
+    assert {batch[-2:] for batch in many.batches} <= {(64, 64)}
+
+
+def test_every_tile_and_slice_has_a_noise_of_its_own() -> None:
+    _, network = infer(picture(200, 200), tile_size=64)
+    assert len(set(network.keys)) == len(network.keys) and all(key.startswith("tile_1/") for key in network.keys)
+    _, network = infer(volume(), batch_size=4)
+    assert network.keys == [f"study_1/slice {z}" for z in range(11)]
+    assert [batch[0] for batch in network.batches] == [4, 4, 3]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_a_volume_is_its_slices_with_their_neighbours(batch_size: int) -> None:
+    image = volume()
+    found, network = infer(image, batch_size=batch_size)
+    assert found.shape == (1, 4, 40, 50, 11)
+    array = image.as_tensor()[0, 0]
+    for z in range(11):
+        places = [max(z - 1, 0), z, min(z + 1, 10)]
+        slices = torch.stack([array[..., place] for place in places])[None]
+        possible = torch.tensor([[True, True, False, True]])
+        padded = torch.nn.functional.pad(slices, (0, 14, 0, 24))
+        expected = PixelByPixel().predict(padded, ["k"], Sampling(), possible)[0, 0][[0, 1, 3], :40, :50]
+        torch.testing.assert_close(found.as_tensor()[0, :3, ..., z], expected)  # type: ignore[attr-defined]
+
+
+def test_channels_are_those_of_the_modality_and_the_uncertainty() -> None:
+    for image, channels in ((picture(64, 64), 2), (volume(2), 3), (picture(64, 64, "X-ray"), 1)):
+        found, _ = infer(image)
+        values = found.as_tensor()[0]  # type: ignore[attr-defined]
+        assert values.shape[0] == channels + 1
+        assert float(values.min()) >= 0.0 and float(values.max()) <= 1.0
+        torch.testing.assert_close(values[:-1].sum(dim=0), torch.ones(values.shape[1:]))
+        probability = np.asarray(values[:-1], dtype=np.float64)
+        entropy = -(probability * np.log(np.maximum(probability, 1e-12))).sum(axis=0) / np.log(max(channels, 2))
+        np.testing.assert_allclose(values[-1], entropy, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"), [({"batch_size": 0}, "batch_size"), ({"tile_size": 100}, "tile_size"), ({"tile_size": 0}, "tile_size")]
+)
+def test_settings_that_cannot_work_are_refused(options: dict[str, int], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        SegmentationInferer(STRUCTURES, **options)  # type: ignore[arg-type]

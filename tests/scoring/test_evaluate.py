@@ -1,0 +1,117 @@
+"""configs/evaluate.yaml gives the figures of the masks that segmenting writes, and survives unusable truths."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+from monai.bundle import ConfigWorkflow
+from PIL import Image
+
+from bundle.cases import collect_cases, read_case, read_label
+from bundle.cases.structures import Structures
+from bundle.scoring import Score, metrics_csv, score_masks, summarise
+
+
+def read_mask(folder: Path) -> np.ndarray:
+    if (folder / "mask.png").exists():
+        with Image.open(folder / "mask.png") as picture:
+            return np.array(picture)
+    volume: Any = nibabel.load(folder / "mask.nii.gz")  # type: ignore[attr-defined]
+    return np.asarray(volume.dataobj)
+
+
+def evaluate(workflow: Callable[..., ConfigWorkflow], datalist: Path, output: Path, **options: Any) -> int:
+    made = workflow("evaluate.yaml", datalist=str(datalist), output_dir=str(output), **options)
+    try:
+        made.run()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+@pytest.mark.parametrize("modality", ["CT", "H&E"])
+def test_the_figures_are_those_of_the_masks_that_segmenting_writes(
+    modality: str,
+    tiny: Any,
+    segment: Callable[..., int],
+    workflow: Callable[..., ConfigWorkflow],
+    phantoms: dict[str, Path],
+    tmp_path: Path,
+) -> None:
+    datalist = phantoms[modality]
+    assert segment(datalist, "--split", "test", "--output", tmp_path / "masks", weights=tiny.trained) == 0
+    assert evaluate(workflow, datalist, tmp_path / "figures", weights=str(tiny.trained)) == 0
+
+    structures: Structures = workflow("inference.yaml").parser.get_parsed_content("structure_set")
+    scores: list[Score] = []
+    references, _ = collect_cases(datalist, split="test")
+    for reference in references:
+        labels = {value: (structures.value(name), name) for value, name in reference.labels.items()}
+        case = read_case(reference)
+        mask = read_mask(tmp_path / "masks" / reference.id)
+        scores += score_masks(reference.id, mask, read_label(reference), labels, case.spacing)
+    assert len(scores) >= 3 and any(score.predicted for score in scores)
+    assert (tmp_path / "figures" / "metrics.csv").read_text() == metrics_csv(scores)
+    summary = json.loads((tmp_path / "figures" / "summary.json").read_text())
+    assert (summary["split"], summary["cases"]) == ("test", 3)
+    assert summary["text"] == {"off": summarise(scores)}
+    if modality == "H&E":
+        # seconds of training are enough to prove that image, truth and mask belong together
+        assert summary["text"]["off"]["dice"] > 30
+    record = json.loads((tmp_path / "figures" / "run.json").read_text())
+    assert [entry["status"] for entry in record["cases"]] == ["done"] * 3
+
+
+def test_distances_are_given_only_where_the_spacing_is_true(
+    tiny: Any, workflow: Callable[..., ConfigWorkflow], phantoms: dict[str, Path], tmp_path: Path
+) -> None:
+    options = {"weights": str(tiny.random), "spacing_is_true": False}
+    assert evaluate(workflow, phantoms["CT"], tmp_path, **options) == 0
+    with (tmp_path / "metrics.csv").open() as stream:
+        assert {row["hd95_mm"] for row in csv.DictReader(stream)} == {""}
+    assert json.loads((tmp_path / "summary.json").read_text())["text"]["off"]["hd95_mm"] is None
+
+
+def test_a_truth_that_cannot_be_used_fails_its_case_alone(
+    tiny: Any, workflow: Callable[..., ConfigWorkflow], phantoms: dict[str, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(phantoms["X-ray"].parent, tmp_path / "data")
+    datalist = tmp_path / "data" / "datalist.json"
+    entries = json.loads(datalist.read_text())["test"]
+    Image.new("L", (96, 50)).save(tmp_path / "data" / entries[0]["label"])
+    Image.new("L", (96, 96), 77).save(tmp_path / "data" / entries[1]["label"])
+    code = evaluate(workflow, datalist, tmp_path / "out", weights=str(tiny.random))
+    assert code == 1
+    record = json.loads((tmp_path / "out" / "run.json").read_text())["cases"]
+    assert [entry["status"] for entry in record] == ["failed", "failed", "done"]
+    for entry, described in zip(record, entries[:2], strict=False):
+        assert Path(described["label"]).name in entry["error"] and entry["error"].endswith(".")
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["cases"] == 1
+
+
+@pytest.mark.parametrize(
+    ("labels", "code"), [({}, 1), ({"0": "background", "1": "left ear"}, 1), ({"0": "background", "1": "liver"}, 0)]
+)
+def test_labels_without_a_name_or_of_another_modality_do_not_end_an_evaluation(
+    labels: dict[str, str],
+    code: int,
+    tiny: Any,
+    workflow: Callable[..., ConfigWorkflow],
+    phantoms: dict[str, Path],
+    tmp_path: Path,
+) -> None:
+    shutil.copytree(phantoms["X-ray"].parent, tmp_path / "data")
+    datalist = tmp_path / "data" / "datalist.json"
+    datalist.write_text(json.dumps({**json.loads(datalist.read_text()), "labels": labels}))
+    assert evaluate(workflow, datalist, tmp_path / "out", weights=str(tiny.random)) == code
+    record = json.loads((tmp_path / "out" / "run.json").read_text())["cases"]
+    assert {entry["status"] for entry in record} == {"failed" if code else "done"}
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["cases"] == (0 if code else 3)

@@ -1,0 +1,222 @@
+"""The configurations are a valid bundle: metadata, properties of each workflow, and one truth for what they share."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import TINY
+from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata, verify_net_in_out
+
+import bundle
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIGS = ROOT / "configs"
+
+
+@pytest.fixture(autouse=True)
+def from_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)  # configurations name each other relative to it
+
+
+def metadata() -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((CONFIGS / "metadata.json").read_text(encoding="utf-8"))
+    return content
+
+
+def test_metadata_passes_the_offline_schema() -> None:
+    verify_metadata(
+        meta_file=str(CONFIGS / "metadata.json"), filepath=str(ROOT / "tests" / "meta_schema.json")
+    )
+
+
+@pytest.mark.parametrize("field", ["version", "network_data_format", "required_packages_version"])
+def test_the_offline_schema_refuses_metadata_without_a_required_field(field: str, tmp_path: Path) -> None:
+    broken = metadata()
+    del broken[field]
+    path = tmp_path / "metadata.json"
+    path.write_text(json.dumps(broken))
+    with pytest.raises(ValueError, match="Failed validating"):
+        verify_metadata(meta_file=str(path), filepath=str(ROOT / "tests" / "meta_schema.json"))
+
+
+def test_the_top_level_metadata_is_the_one_in_configs() -> None:
+    assert (ROOT / "metadata.json").resolve() == (CONFIGS / "metadata.json").resolve()
+
+
+def test_versions_agree() -> None:
+    described = metadata()
+    assert described["version"] == bundle.__version__
+    assert described["version"] in described["changelog"]
+    assert f"## {bundle.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_pinned_versions_are_the_installed_ones() -> None:
+    from importlib.metadata import version
+
+    described = metadata()
+    named = {
+        "monai": described["monai_version"],
+        "torch": described["pytorch_version"],
+        "numpy": described["numpy_version"],
+        **described["required_packages_version"],
+    }
+    # metadata names the versions of Python 3.11; other versions of Python have other wheels of some packages
+    if sys.version_info[:2] != (3, 11):
+        pytest.skip("metadata.json describes the environment of Python 3.11")
+    assert {name: version(name).split("+")[0] for name in named} == named
+
+
+def test_channels_are_the_structures() -> None:
+    structures = yaml.safe_load((CONFIGS / "inference.yaml").read_text(encoding="utf-8"))["structures"]
+    channels = metadata()["network_data_format"]["outputs"]["pred"]["channel_def"]
+    assert channels == {
+        str(i): name for i, name in enumerate(["background", *(s["name"] for s in structures)])
+    }
+
+
+def test_the_network_takes_and_gives_what_metadata_says() -> None:
+    verify_net_in_out(
+        net_id="network_def",
+        meta_file=str(CONFIGS / "metadata.json"),
+        config_file=str(CONFIGS / "inference.yaml"),
+        device="cpu",
+        n=2,
+        steps=1,
+        denoiser_width=16,
+        upsample_widths=[8, 8],
+    )
+
+
+def required_properties(workflow_type: str, files: list[str], **overrides: Any) -> list[str] | None:
+    workflow = ConfigWorkflow(
+        config_file=[str(CONFIGS / name) for name in files],
+        logging_file=False,
+        workflow_type=workflow_type,
+        **{**TINY, **overrides},
+    )
+    workflow.initialize()
+    return workflow.check_properties()
+
+
+def test_inference_has_every_property(phantoms: dict[str, Path], tiny: Any, tmp_path: Path) -> None:
+    missing = required_properties(
+        "inference",
+        ["inference.yaml"],
+        input=str(phantoms["CT"]),
+        output_dir=str(tmp_path),
+        weights=str(tiny.random),
+    )
+    assert missing == []
+
+
+def test_evaluation_has_every_property(phantoms: dict[str, Path], tiny: Any, tmp_path: Path) -> None:
+    missing = required_properties(
+        "inference",
+        ["evaluate.yaml", "data_ct_abdomen.yaml"],
+        datalist=str(phantoms["CT"]),
+        split="validation",
+        output_dir=str(tmp_path),
+        weights=str(tiny.random),
+    )
+    assert missing == []
+
+
+def test_training_has_every_property(phantoms: dict[str, Path], tmp_path: Path) -> None:
+    missing = required_properties(
+        "train",
+        ["train.yaml", "data_ct_abdomen.yaml"],
+        datalist=str(phantoms["CT"]),
+        output_dir=str(tmp_path),
+        images_per_epoch=4,
+        batch_size=2,
+        image_size=64,
+    )
+    assert missing == []
+
+
+def test_evaluation_and_training_take_from_inference_all_that_they_share() -> None:
+    inference = yaml.safe_load((CONFIGS / "inference.yaml").read_text(encoding="utf-8"))
+    for name in ("evaluate.yaml", "train.yaml"):
+        other = yaml.safe_load((CONFIGS / name).read_text(encoding="utf-8"))
+        for key in (
+            "structures",
+            "network_def",
+            "preprocessing",
+            "inferer",
+            "sampling",
+            "ct_window",
+            "ct_spacing",
+        ):
+            assert key in inference
+            assert other[key] == f"%configs/inference.yaml::{key}"
+
+
+def test_a_papers_file_overrides_network_and_loss_and_a_data_sets_file_does_not() -> None:
+    network = {
+        "image_prior",
+        "fusion",
+        "denoiser_width",
+        "upsample_widths",
+        "time_conditioning",
+        "schedule_shift",
+    }
+    paper = set(yaml.safe_load((CONFIGS / "medconddiff.yaml").read_text(encoding="utf-8")))
+    assert network <= paper
+    for path in CONFIGS.glob("data_*.yaml"):
+        assert not network & set(yaml.safe_load(path.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("name", ["train.yaml", "evaluate.yaml", "inference.yaml"])
+def test_every_override_of_the_other_files_exists_where_it_is_merged(name: str) -> None:
+    """A misspelt id in a data set's or a paper's file would be taken for a new item and ignored."""
+    known = set(yaml.safe_load((CONFIGS / "train.yaml").read_text(encoding="utf-8")))
+    known |= set(yaml.safe_load((CONFIGS / "inference.yaml").read_text(encoding="utf-8")))
+    known |= set(yaml.safe_load((CONFIGS / "evaluate.yaml").read_text(encoding="utf-8")))
+    for path in [*CONFIGS.glob("data_*.yaml"), CONFIGS / "medconddiff.yaml"]:
+        parser = ConfigParser()
+        parser.read_config([str(CONFIGS / name), str(path)])
+        assert set(parser.get()) - {"_meta_"} <= known, path.name
+
+
+def test_no_room_knows_a_workflow_or_a_room_to_its_right() -> None:
+    """cases -> transforms -> networks (with diffusion) -> results; workflows use rooms, serving uses workflows."""
+    import ast
+
+    order = {"cases": 0, "transforms": 1, "diffusion": 2, "networks": 2, "results": 3}
+    workflows = {"learning", "scoring", "inference"}
+    for path in (ROOT / "bundle").rglob("*.py"):
+        room = path.relative_to(ROOT / "bundle").parts[0]
+        if room not in order and room not in workflows:
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("bundle."):
+                continue
+            other = (node.module or "").split(".")[1]
+            if room in order:
+                assert other not in workflows | {"serving"}, f"{path} imports {node.module}"
+                assert order.get(other, 0) <= order[room], f"{path} imports {node.module}"
+            else:
+                assert other not in (workflows | {"serving"}) - {room}, f"{path} imports {node.module}"
+
+
+def test_two_processes_train_as_the_distributed_configuration_says(
+    phantoms: dict[str, Path], tmp_path: Path
+) -> None:
+    files = "['configs/train.yaml','configs/data_ct_abdomen.yaml','configs/multi_gpu_train.yaml']"
+    sizes = "--image_size 64 --denoiser_width 16 --upsample_widths [8,8] --ct_spacing [8.0,8.0,20.0]"
+    schedule = "--epochs 1 --images_per_epoch 8 --batch_size 2 --num_workers 0 --progress False"
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0"]
+    command = ["-m", "monai.bundle", "run", "--config_file", files, *sizes.split(), *schedule.split()]
+    places = ["--datalist", str(phantoms["CT"]), "--output_dir", str(tmp_path)]
+    done = subprocess.run(
+        [*launcher, *command, *places], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "latest.pt").is_file()
+    assert (tmp_path / "model.pt").is_file()
