@@ -14,7 +14,7 @@ from PIL import Image
 
 from bundle.cases.phantoms import ct_phantom, xray_phantom
 
-SCALED = np.diag([-8.0, -8.0, 20.0, 1.0])
+SCALED = np.diag([-12.0, -12.0, 24.0, 1.0])
 
 
 def save_nifti(path: Path, array: np.ndarray, affine: np.ndarray = SCALED) -> None:
@@ -28,7 +28,7 @@ def save_nifti(path: Path, array: np.ndarray, affine: np.ndarray = SCALED) -> No
 def batch(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str], set[str]]:
     """A folder; case id -> words that its error must have; ids of the good cases."""
     folder = tmp_path_factory.mktemp("batch")
-    phantom = ct_phantom(0, shape=(32, 32, 4), spacing=(12.0, 12.0, 40.0))
+    phantom = ct_phantom(0, shape=(32, 32, 8), spacing=(12.0, 12.0, 24.0))
     volume = phantom.image
     save_nifti(folder / "good_ct.nii.gz", volume)
     # two cases of one base name

@@ -21,7 +21,7 @@ from tqdm import tqdm
 import bundle
 from bundle.atomic import write_atomically
 from bundle.cases import CaseError, CaseFailure, CaseReference, collect_cases, read_prompts
-from bundle.cases.case import Modality
+from bundle.cases.case import MODALITIES, Modality
 from bundle.command_line import SOME_FAILED
 from bundle.networks.weights import file_sha256
 from bundle.results import write_prediction
@@ -61,6 +61,8 @@ def find_cases(
     """
     if source is None:
         raise CaseError("--input", "was not given", "name a file, a folder or a datalist")
+    if modality is not None and modality not in MODALITIES:
+        raise CaseError("--modality", f"{modality!r} is not known", f"give one of {', '.join(MODALITIES)}")
     prompts = read_prompts(Path(prompt_file)) if prompt_file is not None else prompt
     output = None if output_dir is None else Path(output_dir)
     references, failures = collect_cases(
@@ -152,6 +154,8 @@ class RunRecord:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.keep)
 
     def start(self, engine: Engine) -> None:
+        for failure in self.cases.failures:
+            tqdm.write(f"failed: {failure.error}", file=sys.stderr)
         self._write()
         self.bar = tqdm(total=len(self.cases.references), unit="case", disable=not self.progress)
 

@@ -92,6 +92,18 @@ def test_macenko_finds_the_stains_that_a_tile_was_made_of(laboratory: int) -> No
     assert (stains * made_of).sum(axis=1).min() > np.cos(np.radians(0.5))
 
 
+@pytest.mark.parametrize("laboratory", [0, 1])
+def test_macenko_gives_the_amounts_and_stains_of_the_reference(laboratory: int) -> None:
+    image = LABORATORIES[laboratory]
+    normalised = MacenkoNormalized("image")({"image": tensor(image)})["image"]
+    tissue = (optical_density(image.double().numpy()) > 0.15).all(axis=0)
+    density = -np.log(np.asarray(normalised, dtype=np.float64))[:, tissue]
+    amounts, rest, *_ = np.linalg.lstsq(HE_REFERENCE.T, density, rcond=None)
+    assert rest.max() < 1e-6
+    # Macenko's reference: haematoxylin 1.9705, eosin 1.0308 at the 99th percentile
+    assert np.percentile(amounts, 99, axis=1) == pytest.approx([1.9705, 1.0308], rel=1e-3)
+
+
 def test_macenko_gives_glass_back_as_glass() -> None:
     image = LABORATORIES[0].clone()
     image[:, :8] = 1.0
