@@ -33,6 +33,11 @@ def parser() -> argparse.ArgumentParser:
         "--prompt-file", type=Path, metavar="FILE", help="text, or JSON from case id to prompt"
     )
     segment.add_argument("--modality", choices=MODALITIES, help="default: told from the file")
+    segment.add_argument(
+        "--photometric",
+        choices=("MONOCHROME1", "MONOCHROME2"),
+        help="of X-ray pictures: MONOCHROME1 where bone is dark",
+    )
     segment.add_argument("--split", help="list of a datalist; default: all")
     segment.add_argument("--steps", type=int, metavar="N", help="evaluations of the denoiser a member")
     segment.add_argument("--members", type=int, metavar="N", help="chains from different noise")
@@ -77,7 +82,7 @@ def segment(arguments: argparse.Namespace) -> int:
         "output_dir": arguments.output,
         "resume": arguments.resume,
     }
-    for name in ("steps", "members", "seed", "batch_size", "modality", "split"):
+    for name in ("steps", "members", "seed", "batch_size", "modality", "photometric", "split"):
         if getattr(arguments, name) is not None:
             overrides[name] = getattr(arguments, name)
     try:

@@ -15,4 +15,5 @@ lists="['$data/ct_abdomen/datalist.json','$data/ct_lung/datalist.json','$data/xr
 python -m monai.bundle run --config_file configs/train.yaml --datalist "$lists" \
   --datalist_shares "[0.42,0.04,0.15,0.12,0.17,0.05,0.05]" \
   --validation_datalist "$data/ct_abdomen/datalist.json" \
-  --output_dir "$work/training" --epochs 10 --images_per_epoch 3200 --seed 0
+  --output_dir "$work/training" --epochs 12 --images_per_epoch 3200 --seed 0
+python scripts/export_weights.py "$work/training/model.pt" models/model.pt

@@ -78,7 +78,9 @@ class Commands:
     def __init__(self) -> None:
         self._server: subprocess.Popen[str] | None = None
 
-    def __call__(self, module: str, *arguments: object, watch: Callable[[int], None] | None = None) -> Finished:
+    def __call__(
+        self, module: str, *arguments: object, watch: Callable[[int], None] | None = None
+    ) -> Finished:
         """Run a command to its end.
 
         Args:
@@ -96,7 +98,11 @@ class Commands:
         assert self._server.stdin is not None and self._server.stdout is not None
         with tempfile.TemporaryDirectory() as folder:
             outputs = [Path(folder, "stdout"), Path(folder, "stderr")]
-            request = {"module": module, "arguments": list(map(str, arguments)), "outputs": list(map(str, outputs))}
+            request = {
+                "module": module,
+                "arguments": list(map(str, arguments)),
+                "outputs": list(map(str, outputs)),
+            }
             print(json.dumps(request), file=self._server.stdin, flush=True)
             process = int(self._server.stdout.readline())
             if watch is not None:
@@ -173,7 +179,9 @@ def workflow() -> Callable[..., ConfigWorkflow]:
 
 @pytest.fixture(scope="session")
 def tiny(
-    tmp_path_factory: pytest.TempPathFactory, phantoms: dict[str, Path], workflow: Callable[..., ConfigWorkflow]
+    tmp_path_factory: pytest.TempPathFactory,
+    phantoms: dict[str, Path],
+    workflow: Callable[..., ConfigWorkflow],
 ) -> Tiny:
     folder = tmp_path_factory.mktemp("tiny")
     files = Tiny(folder / "tiny.yaml", folder / "random.pt", folder / "training" / "model.pt")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image
 
 from bundle.cases.phantoms import ct_phantom, xray_phantom
+from bundle.results import write_prediction
 
 SCALED = np.diag([-12.0, -12.0, 24.0, 1.0])
 
@@ -127,16 +129,24 @@ def test_paths_that_do_not_exist_beside_some_that_do(
 
 
 def test_a_result_that_cannot_be_written_fails_its_case_alone(
-    batch: Any, segment: Callable[..., int], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    batch: Any,
+    segment: Callable[..., int],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    (tmp_path / "good_film").write_text("a file where the folder of a case should be")
-    assert segment(batch[0] / "good_film.png", batch[0] / "good_ct.nii.gz", "--output", tmp_path) in (0, 1)
+    def full_disk(prediction: Any, *arguments: Any) -> Any:
+        if prediction.case.reference.id == "good_ct":
+            raise OSError(errno.ENOSPC, "No space left on device", "mask.nii.gz")
+        return write_prediction(prediction, *arguments)
+
+    monkeypatch.setattr("bundle.inference.run.write_prediction", full_disk)
+    assert segment(batch[0] / "good_ct.nii.gz", batch[0] / "good_film.png", "--output", tmp_path) == 1
     entries = {entry["id"]: entry for entry in json.loads((tmp_path / "run.json").read_text())["cases"]}
-    assert entries["good_ct"]["status"] == "done"
-    film = entries["good_film"]
-    assert film["status"] == "done" or "could not be written" in film["error"]
-    assert all((tmp_path / file).is_file() for entry in entries.values() for file in entry["files"])
-    assert "Traceback" not in capfd.readouterr().err
+    assert entries["good_film"]["status"] == "done" and entries["good_ct"]["status"] == "failed"
+    error = entries["good_ct"]["error"]
+    assert "good_ct.nii.gz: the result could not be written" in error and "No space left" in error
+    assert error in capfd.readouterr().err
 
 
 def test_the_exit_code_is_0_when_all_is_done(batch: Any, segment: Callable[..., int], tmp_path: Path) -> None:

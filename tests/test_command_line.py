@@ -29,7 +29,11 @@ def film(phantoms: dict[str, Path]) -> Path:
 
 def files_of(output: Path) -> dict[str, bytes]:
     names = ("mask.*", "probability.*", "uncertainty.*")
-    return {str(path.relative_to(output)): path.read_bytes() for name in names for path in output.glob(f"*/{name}")}
+    return {
+        str(path.relative_to(output)): path.read_bytes()
+        for name in names
+        for path in output.glob(f"*/{name}")
+    }
 
 
 def only_sentence(stderr: str) -> str:
@@ -65,7 +69,9 @@ def test_both_commands_give_the_same_bytes(
         assert len(ours) == 3 * 3 and ours == theirs
 
 
-def test_a_newly_started_command_does_the_same(commands: Any, tiny: Any, film: Path, segment: Any, tmp_path: Path) -> None:
+def test_a_newly_started_command_does_the_same(
+    commands: Any, tiny: Any, film: Path, segment: Any, tmp_path: Path
+) -> None:
     network = ["--config", tiny.config, "--weights", tiny.random]
     done = commands.fresh("bundle", "segment", film, "--output", tmp_path / "fresh", *network)
     assert done.code == 0, done.stderr
@@ -78,7 +84,14 @@ def test_a_newly_started_command_does_the_same(commands: Any, tiny: Any, film: P
 
 @pytest.mark.parametrize(
     "name",
-    ["$1+1.png", "@input.png", "%configs.png", "$__import__('os').mkdir('evaluated').png", "two words, #1 [a].png", "-.png"],
+    [
+        "$1+1.png",
+        "@input.png",
+        "%configs.png",
+        "$__import__('os').mkdir('evaluated').png",
+        "two words, #1 [a].png",
+        "-.png",
+    ],
 )
 def test_paths_are_never_evaluated(
     name: str, film: Path, segment: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -99,7 +112,7 @@ PROMPTS = [
     "$__import__('os').mkdir('evaluated')",
     "@seed",
     "%configs/inference.yaml::seed",
-    "Bilateral infection, #2, upper left lung: \"dense\" $5 @once",
+    'Bilateral infection, #2, upper left lung: "dense" $5 @once',
     "{'a': 1}, [2]",
 ]
 
@@ -111,7 +124,11 @@ def test_prompts_are_never_evaluated(
     monkeypatch.chdir(tmp_path)
     Path("text.txt").write_text(prompt + "\n")
     Path("each.json").write_text(json.dumps({film.stem: prompt}))
-    options = {"a": ["--prompt", prompt], "b": ["--prompt-file", "text.txt"], "c": ["--prompt-file", "each.json"]}
+    options = {
+        "a": ["--prompt", prompt],
+        "b": ["--prompt-file", "text.txt"],
+        "c": ["--prompt-file", "each.json"],
+    }
     for name, option in options.items():
         assert segment(film, "--output", name, *option) == 0
         report = json.loads(Path(name, film.stem, "report.json").read_text())
@@ -119,7 +136,9 @@ def test_prompts_are_never_evaluated(
     assert sorted(os.listdir()) == ["a", "b", "c", "each.json", "text.txt"]
 
 
-def test_a_prompt_file_reaches_the_bundle_command_as_it_is(commands: Any, tiny: Any, film: Path, tmp_path: Path) -> None:
+def test_a_prompt_file_reaches_the_bundle_command_as_it_is(
+    commands: Any, tiny: Any, film: Path, tmp_path: Path
+) -> None:
     (tmp_path / "prompt.txt").write_text(PROMPTS[0])
     done = commands(
         "monai.bundle",
@@ -194,10 +213,15 @@ def wrapped(*errors: BaseException) -> BaseException:
 def test_the_sentence_is_that_of_the_error_that_was_written_for_users() -> None:
     missing = FileNotFoundError(2, "No such file")
     ours = CaseError("a.nii.gz", "does not exist", "check the path")
-    assert sentence_for(wrapped(missing, ours, RuntimeError("monai"))) == "a.nii.gz: does not exist; check the path."
+    assert (
+        sentence_for(wrapped(missing, ours, RuntimeError("monai")))
+        == "a.nii.gz: does not exist; check the path."
+    )
     weights = WeightsError("m.pt: is damaged; copy it again.")
     assert root_cause(wrapped(ValueError("zip"), weights, RuntimeError("x"), RuntimeError("y"))) is weights
-    assert sentence_for(wrapped(ValueError("steps must\n be  1"), RuntimeError("monai"))) == "steps must be 1."
+    assert (
+        sentence_for(wrapped(ValueError("steps must\n be  1"), RuntimeError("monai"))) == "steps must be 1."
+    )
     assert sentence_for(KeyError()) == "KeyError."
 
 
@@ -216,7 +240,9 @@ def test_the_sentence_is_that_of_the_error_that_was_written_for_users() -> None:
         ["segment", "a.png", "--output", "o", "--prompt", "x", "--prompt-file", "y"],
     ],
 )
-def test_arguments_that_make_no_sense_end_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_arguments_that_make_no_sense_end_with_2(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as stop:
         parser().parse_args(arguments)
     assert stop.value.code == 2
@@ -281,9 +307,21 @@ def test_nothing_that_cannot_start_starts_segment(
 def test_nothing_that_cannot_start_starts_the_bundle_command(
     commands: Any, tiny: Any, phantoms: dict[str, Path], film: Path, tmp_path: Path
 ) -> None:
-    inference = ["run", "--config_file", f"['configs/inference.yaml','{tiny.config}']", "--weights", tiny.random]
+    inference = [
+        "run",
+        "--config_file",
+        f"['configs/inference.yaml','{tiny.config}']",
+        "--weights",
+        tiny.random,
+    ]
     given = [*inference, "--input", film, "--output_dir", tmp_path / "out"]
-    train = ["run", "--config_file", f"['configs/train.yaml','{tiny.config}']", "--output_dir", tmp_path / "training"]
+    train = [
+        "run",
+        "--config_file",
+        f"['configs/train.yaml','{tiny.config}']",
+        "--output_dir",
+        tmp_path / "training",
+    ]
     refused: list[tuple[str, list[object]]] = [
         ("--steps?", [*given, "--stepss", 3]),
         ("sampling", [*given, "--sampling#stepss", 3]),

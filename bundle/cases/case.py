@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Modality = Literal["CT", "X-ray", "H&E"]
+Photometric = Literal["MONOCHROME1", "MONOCHROME2"]
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -94,6 +95,9 @@ class Case:
         header: the source's own header, kept so that results carry the same geometry bit for bit
             (a nibabel NIfTI header; None for other formats).
         warnings: what a reader of the report should know.
+        full_scale: of pictures, the value of white; None for volumes.
+        photometric: of grey pictures, whether low values are black (MONOCHROME2) or white (MONOCHROME1),
+            DICOM PS3.3 C.7.6.3.1.2.
     """
 
     reference: CaseReference
@@ -103,6 +107,8 @@ class Case:
     modality_source: Literal["option", "datalist", "file"]
     header: Any = None
     warnings: list[str] = field(default_factory=list)
+    full_scale: float | None = None
+    photometric: Photometric = "MONOCHROME2"
 
     @property
     def is_volume(self) -> bool:

@@ -39,10 +39,12 @@ class Picture:
 
     Attributes:
         array: (C, H, W) float32, upright, C 1 (grey) or 3 (RGB), in the value range of the file.
+        full_scale: the value of white, 255 for 8 bit and 65535 for 16; of other types the largest value.
         warnings: what a reader of the report should know.
     """
 
     array: NDArray[np.float32]
+    full_scale: float
     warnings: list[str] = field(default_factory=list)
 
 
@@ -63,7 +65,13 @@ def read_picture(path: Path) -> Picture:
     if not np.isfinite(values).all():
         wrong = values.size - int(np.count_nonzero(np.isfinite(values)))
         raise CaseError(path, f"holds {wrong} values that are not finite (NaN or infinite)", "replace them")
-    return Picture(values, warnings)
+    return Picture(values, _full_scale(array), warnings)
+
+
+def _full_scale(array: NDArray[Any]) -> float:
+    if array.dtype in (np.uint8, np.uint16):
+        return float(np.iinfo(array.dtype).max)
+    return max(float(array.max()), 1.0)
 
 
 def read_mask(path: Path) -> NDArray[np.float64]:

@@ -121,7 +121,7 @@ def _picture_case(reference: CaseReference) -> Case:
     if modality == "X-ray" and is_colour:
         array = np.tensordot(_LUMINANCE, array, axes=1)[None].astype(np.float32)
         warnings.append("The X-ray is in colour; it was converted to luminance.")
-    return Case(reference, array, None, modality, source, None, warnings)
+    return Case(reference, array, None, modality, source, None, warnings, picture.full_scale)
 
 
 def _modality(

@@ -80,7 +80,9 @@ class SegmentationInferer(Inferer):
         """(B, 3, H, W) -> (B, len(channels) + 1, H, W) on the CPU."""
         height, width = images.shape[-2:]
         tile = tuple(min(self.tile_size, _next_multiple(side, network.stride)) for side in (height, width))
-        padded = nn.functional.pad(images, (0, max(tile[1] - width, 0), 0, max(tile[0] - height, 0)))
+        padded = nn.functional.pad(
+            images, (0, max(tile[1] - width, 0), 0, max(tile[0] - height, 0)), mode="replicate"
+        )
         steps = tuple(max(1, int(side * (1.0 - self.tile_overlap))) for side in tile)
         places = dense_patch_slices(padded.shape[-2:], tile, steps)
         if len(places) == 1:

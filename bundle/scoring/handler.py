@@ -91,7 +91,9 @@ class Scoring:
                 reference.image, "has no label to compare with", "evaluate a list whose cases have labels"
             )
         if not reference.labels:
-            raise CaseError(reference.label, "holds values that no name is given for", "add 'labels' to the datalist")
+            raise CaseError(
+                reference.label, "holds values that no name is given for", "add 'labels' to the datalist"
+            )
         unknown = [name for name in reference.labels.values() if not self.structures.knows(name)]
         if unknown:
             raise CaseError(

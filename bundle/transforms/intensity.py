@@ -33,13 +33,17 @@ class Monochrome2d(MapTransform):
 
 
 class ScaleToUnitd(MapTransform):
-    """RGB pictures to [0, 1]: 8 bit by 255, 16 bit by 65535; a grey picture becomes RGB."""
+    """RGB pictures to [0, 1] by the value of white, 'full_scale' in the tensor's meta; grey becomes RGB.
+
+    Without it, 255 is white where no value is larger, and 65535 otherwise.
+    """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         item = dict(data)
         for key in self.key_iterator(item):
             image = item[key]
-            image = image / (255.0 if float(image.max()) <= 255.0 else 65535.0)
+            white = image.meta.get("full_scale") or (255.0 if float(image.max()) <= 255.0 else 65535.0)
+            image = image / white
             item[key] = image.expand(3, *image.shape[1:]).clone() if image.shape[0] == 1 else image
         return item
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -13,8 +13,8 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from monai.utils import SpaceKeys
 
-from bundle.cases import CaseReference, read_case, read_label
-from bundle.cases.case import Modality
+from bundle.cases import CaseError, CaseReference, read_case, read_label
+from bundle.cases.case import Modality, Photometric
 from bundle.cases.structures import Structures
 
 
@@ -40,15 +40,24 @@ class LoadCased(MapTransform):
     Args:
         structures: of the network.
         modality: for cases that do not state theirs; None to tell it from the file.
+        photometric: of X-ray pictures; None for what the file says.
 
     Raises:
         CaseError: the case cannot be used; see `bundle.cases`.
     """
 
-    def __init__(self, structures: Structures, modality: Modality | None = None) -> None:
+    def __init__(
+        self,
+        structures: Structures,
+        modality: Modality | None = None,
+        photometric: Photometric | None = None,
+    ) -> None:
         super().__init__(keys="image")
+        if photometric not in (None, *get_args(Photometric)):
+            raise ValueError(f"photometric must be MONOCHROME1 or MONOCHROME2, not {photometric!r}")
         self.structures = structures
         self.modality = modality
+        self.photometric = photometric
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         item = dict(data)
@@ -56,6 +65,7 @@ class LoadCased(MapTransform):
         if reference.modality is None and self.modality is not None:
             reference = replace(reference, modality=self.modality)
         case = read_case(reference)
+        case.photometric = self.photometric or case.photometric
         affine = (
             torch.from_numpy(case.affine) if case.affine is not None else torch.eye(4, dtype=torch.float64)
         )
@@ -64,7 +74,8 @@ class LoadCased(MapTransform):
             "case_id": reference.id,
             "modality": case.modality,
             "prompt": reference.prompt,
-            "photometric": getattr(case, "photometric", "MONOCHROME2"),
+            "photometric": case.photometric,
+            "full_scale": case.full_scale or 0.0,
             "filename_or_obj": str(reference.image),
         }
         item["case"] = case
@@ -85,6 +96,9 @@ class LoadCased(MapTransform):
         )
 
     def _mapped(self, label: np.ndarray, reference: CaseReference) -> np.ndarray:
+        if not reference.labels:
+            problem = "has a label, but nothing says what its values mean"
+            raise CaseError(reference.image, problem, "add 'labels': {'1': name, ...} to the datalist")
         table = np.zeros(256, dtype=np.uint8)
         for value, name in reference.labels.items():
             table[value] = self.structures.value(name)

@@ -27,7 +27,7 @@ from monai.transforms import (
     Zoomd,
 )
 
-from bundle.cases.case import Modality
+from bundle.cases.case import Modality, Photometric
 from bundle.cases.structures import Structures
 from bundle.transforms.by_modality import ByModalityd, RandByModalityd
 from bundle.transforms.intensity import MacenkoNormalized, Monochrome2d, RandStaind, ScaleToUnitd
@@ -42,10 +42,11 @@ _MODES = ("bilinear", "nearest")
 def preprocessing(
     structures: Structures,
     modality: Modality | None = None,
+    photometric: Photometric | None = None,
     ct_window: tuple[float, float] = (-160.0, 240.0),
-    ct_spacing: tuple[float, float, float] = (2.0, 2.0, 3.0),
+    ct_spacing: tuple[float, float, float] = (2.4, 2.4, 3.0),
     ct_in_plane_size: int | None = None,
-    xray_size: int = 192,
+    xray_size: int = 160,
     xray_percentiles: tuple[float, float] = (0.5, 99.5),
     histology_zoom: float = 0.5,
     macenko: bool = False,
@@ -61,6 +62,7 @@ def preprocessing(
     Args:
         structures: of the network.
         modality: for cases that do not state theirs; None to tell it from the file.
+        photometric: of X-ray pictures, MONOCHROME1 where bone is dark; None for what the file says.
         ct_window: HU that become 0 and 1; what lies outside is clipped.
         ct_spacing: mm along left-right, front-back and head-foot.
         ct_in_plane_size: pixels; resize slices to squares of it, as MedCondDiff does, instead of resampling
@@ -114,10 +116,10 @@ def preprocessing(
             ),
         ],
     }
-    return Compose([LoadCased(structures, modality), ByModalityd(branches)])
+    return Compose([LoadCased(structures, modality, photometric), ByModalityd(branches)])
 
 
-def augmentation(image_size: int = 192, ct_strength: float = 1.0) -> RandByModalityd:
+def augmentation(image_size: int = 160, ct_strength: float = 1.0) -> RandByModalityd:
     """Random variation of 2-D training images, ending in squares of `image_size`.
 
     CT is never mirrored: left and right organs are told apart by their side alone.

@@ -73,7 +73,9 @@ def test_tiles_join_without_a_seam(height: int, width: int, overlap: float) -> N
 
 def test_every_tile_and_slice_has_a_noise_of_its_own() -> None:
     _, network = infer(picture(200, 200), tile_size=64)
-    assert len(set(network.keys)) == len(network.keys) and all(key.startswith("tile_1/") for key in network.keys)
+    assert len(set(network.keys)) == len(network.keys) and all(
+        key.startswith("tile_1/") for key in network.keys
+    )
     _, network = infer(volume(), batch_size=4)
     assert network.keys == [f"study_1/slice {z}" for z in range(11)]
     assert [batch[0] for batch in network.batches] == [4, 4, 3]
@@ -102,12 +104,15 @@ def test_channels_are_those_of_the_modality_and_the_uncertainty() -> None:
         assert float(values.min()) >= 0.0 and float(values.max()) <= 1.0
         torch.testing.assert_close(values[:-1].sum(dim=0), torch.ones(values.shape[1:]))
         probability = np.asarray(values[:-1], dtype=np.float64)
-        entropy = -(probability * np.log(np.maximum(probability, 1e-12))).sum(axis=0) / np.log(max(channels, 2))
+        entropy = -(probability * np.log(np.maximum(probability, 1e-12))).sum(axis=0) / np.log(
+            max(channels, 2)
+        )
         np.testing.assert_allclose(values[-1], entropy, atol=1e-5)
 
 
 @pytest.mark.parametrize(
-    ("options", "named"), [({"batch_size": 0}, "batch_size"), ({"tile_size": 100}, "tile_size"), ({"tile_size": 0}, "tile_size")]
+    ("options", "named"),
+    [({"batch_size": 0}, "batch_size"), ({"tile_size": 100}, "tile_size"), ({"tile_size": 0}, "tile_size")],
 )
 def test_settings_that_cannot_work_are_refused(options: dict[str, int], named: str) -> None:
     with pytest.raises(ValueError, match=named):

@@ -38,7 +38,11 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Two volumes, an X-ray and two H&E tiles, the last of which is larger than a tile of 64 pixels."""
     folder = tmp_path_factory.mktemp("inputs")
     paths = [save_ct(folder / f"ct_{seed}.nii.gz", seed) for seed in (1, 2)]
-    pictures = {"film": xray_phantom(3, size=96), "tissue": histology_phantom(4, size=128), "large": histology_phantom(5, size=300)}
+    pictures = {
+        "film": xray_phantom(3, size=96),
+        "tissue": histology_phantom(4, size=128),
+        "large": histology_phantom(5, size=300),
+    }
     for name, phantom in pictures.items():
         Image.fromarray(phantom.image).save(folder / f"{name}.png")
         paths.append(folder / f"{name}.png")
@@ -72,7 +76,9 @@ def differing(one: Path, other: Path) -> tuple[int, int]:
     return differ, sum(mask.size for mask in ours.values())
 
 
-def bytes_of(output: Path, names: Iterable[str] = ("mask.nii.gz", "mask.png", "probability.png")) -> dict[str, bytes]:
+def bytes_of(
+    output: Path, names: Iterable[str] = ("mask.nii.gz", "mask.png", "probability.png")
+) -> dict[str, bytes]:
     files = {path for name in names for path in output.glob(f"*/{name}")}
     return {str(path.relative_to(output)): path.read_bytes() for path in files}
 
@@ -83,7 +89,9 @@ def reference_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def reference(reference_run: Path, inputs: list[Path], small_tiles: list[object], segment: Callable[..., int]) -> Path:
+def reference(
+    reference_run: Path, inputs: list[Path], small_tiles: list[object], segment: Callable[..., int]
+) -> Path:
     """All inputs with random weights: these answer everywhere, and to every change of the noise."""
     if not reference_run.exists():
         assert segment(*inputs, "--output", reference_run, *small_tiles) == 0
@@ -99,19 +107,32 @@ def test_every_case_has_its_files_and_its_geometry(reference: Path, inputs: list
     for entry in record["cases"]:
         assert entry["status"] == "done" and entry["error"] is None and entry["seconds"] > 0
         volume = entry["id"].startswith("ct")
-        assert set(entry["files"]) == {f"{entry['id']}/{name}" for name in (VOLUME_FILES if volume else PICTURE_FILES)}
+        assert set(entry["files"]) == {
+            f"{entry['id']}/{name}" for name in (VOLUME_FILES if volume else PICTURE_FILES)
+        }
         assert all((reference / name).is_file() for name in entry["files"])
-        source, mask = read(Path(entry["input"])), read(reference / entry["id"] / f"mask.{'nii.gz' if volume else 'png'}")
+        source, mask = (
+            read(Path(entry["input"])),
+            read(reference / entry["id"] / f"mask.{'nii.gz' if volume else 'png'}"),
+        )
         assert mask.dtype == np.uint8 and mask.shape == source.shape[: mask.ndim]
         if volume:
-            affines = [nibabel.load(path).affine for path in (entry["input"], reference / entry["id"] / "mask.nii.gz")]  # type: ignore[attr-defined]
+            affines = [
+                nibabel.load(path).affine
+                for path in (entry["input"], reference / entry["id"] / "mask.nii.gz")
+            ]  # type: ignore[attr-defined]
             assert np.array_equal(*affines)
     assert len(np.unique(np.concatenate([mask.ravel() for mask in masks(reference).values()]))) > 3
 
 
 @pytest.mark.parametrize("batch_size", [1, 64])
 def test_the_batch_size_changes_no_mask(
-    batch_size: int, reference: Path, inputs: list[Path], small_tiles: list[object], segment: Callable[..., int], tmp_path: Path
+    batch_size: int,
+    reference: Path,
+    inputs: list[Path],
+    small_tiles: list[object],
+    segment: Callable[..., int],
+    tmp_path: Path,
 ) -> None:
     assert segment(*inputs, "--output", tmp_path, "--batch-size", batch_size, *small_tiles) == 0
     differ, voxels = differing(reference, tmp_path)
@@ -119,7 +140,11 @@ def test_the_batch_size_changes_no_mask(
 
 
 def test_the_order_of_the_cases_changes_nothing(
-    reference: Path, inputs: list[Path], small_tiles: list[object], segment: Callable[..., int], tmp_path: Path
+    reference: Path,
+    inputs: list[Path],
+    small_tiles: list[object],
+    segment: Callable[..., int],
+    tmp_path: Path,
 ) -> None:
     torch.rand(11)
     assert segment(*reversed(inputs), "--output", tmp_path, *small_tiles) == 0
@@ -127,7 +152,11 @@ def test_the_order_of_the_cases_changes_nothing(
 
 
 def test_one_by_one_is_as_all_together(
-    reference: Path, inputs: list[Path], small_tiles: list[object], segment: Callable[..., int], tmp_path: Path
+    reference: Path,
+    inputs: list[Path],
+    small_tiles: list[object],
+    segment: Callable[..., int],
+    tmp_path: Path,
 ) -> None:
     for path in inputs:
         assert segment(path, "--output", tmp_path, *small_tiles) == 0
@@ -138,12 +167,18 @@ def test_worker_processes_change_nothing(
     reference: Path, inputs: list[Path], tiny: Any, workflow: Callable[..., ConfigWorkflow], tmp_path: Path
 ) -> None:
     options = {"weights": str(tiny.random), "tile_size": 64, "num_workers": 1}
-    workflow("inference.yaml", input=[str(path) for path in inputs], output_dir=str(tmp_path), **options).run()
+    workflow(
+        "inference.yaml", input=[str(path) for path in inputs], output_dir=str(tmp_path), **options
+    ).run()
     assert bytes_of(tmp_path) == bytes_of(reference)
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_another_result(
-    reference: Path, inputs: list[Path], small_tiles: list[object], segment: Callable[..., int], tmp_path: Path
+    reference: Path,
+    inputs: list[Path],
+    small_tiles: list[object],
+    segment: Callable[..., int],
+    tmp_path: Path,
 ) -> None:
     for name, seed in (("same", 0), ("other", 1)):
         assert segment(*inputs, "--output", tmp_path / name, "--seed", seed, *small_tiles) == 0
@@ -268,7 +303,9 @@ def test_resuming_does_again_what_failed_or_lost_a_file(
     assert (output / "study_0" / "mask.nii.gz").stat().st_mtime_ns == stamp
 
 
-def test_without_resume_everything_is_done_anew(many: Path, segment: Callable[..., int], tmp_path: Path) -> None:
+def test_without_resume_everything_is_done_anew(
+    many: Path, segment: Callable[..., int], tmp_path: Path
+) -> None:
     case = many / "study_0.nii.gz"
     assert segment(case, "--output", tmp_path) == 0
     stamp = (tmp_path / "study_0" / "mask.nii.gz").stat().st_mtime_ns

@@ -14,7 +14,15 @@ from ignite.engine import Engine, Events
 from monai.engines.utils import IterationEvents
 from torch import Tensor, nn
 
-from bundle.learning import AfterEachStep, Checkpoints, ClipGradients, EpochSeed, MaskTarget, averaged_network, step_figures
+from bundle.learning import (
+    AfterEachStep,
+    Checkpoints,
+    ClipGradients,
+    EpochSeed,
+    MaskTarget,
+    averaged_network,
+    step_figures,
+)
 from bundle.learning.checkpoint import load_checkpoint, save_checkpoint, save_whole
 from bundle.networks import WeightsError
 from bundle.networks.weights import read_state_dict
@@ -70,12 +78,16 @@ def test_gradients_are_clipped_together(scale: float, expected: float | None) ->
     generator = torch.Generator().manual_seed(0)
     for parameter in trained.parameters():
         parameter.grad = scale * torch.randn(parameter.shape, generator=generator)
-    before = torch.cat([parameter.grad.flatten() for parameter in trained.parameters() if parameter.grad is not None])
+    before = torch.cat(
+        [parameter.grad.flatten() for parameter in trained.parameters() if parameter.grad is not None]
+    )
     engine = Engine(lambda engine, batch: engine.fire_event(IterationEvents.BACKWARD_COMPLETED))
     engine.register_events(*IterationEvents)
     ClipGradients(trained, 1.5).attach(engine)
     engine.run([0])
-    after = torch.cat([parameter.grad.flatten() for parameter in trained.parameters() if parameter.grad is not None])
+    after = torch.cat(
+        [parameter.grad.flatten() for parameter in trained.parameters() if parameter.grad is not None]
+    )
     if expected is None:
         assert torch.equal(before, after)
     else:
@@ -189,7 +201,13 @@ def run_epochs(folder: Path, metrics: list[float | None], **options: Any) -> Che
     parts = training(0)
     remaining = list(metrics)
     checkpoints = Checkpoints(
-        folder, folder / "model.pt", parts, parts["averaged"], lambda: remaining.pop(0), epoch_length=1, **options
+        folder,
+        folder / "model.pt",
+        parts,
+        parts["averaged"],
+        lambda: remaining.pop(0),
+        epoch_length=1,
+        **options,
     )
 
     def step(engine: Engine, batch: int) -> None:

@@ -87,7 +87,7 @@ def test_a_training_image_is_what_the_network_expects(three: TrainingImages) -> 
     for position in range(len(three)):
         item = three[position]
         assert item["image"].shape == (3, 64, 64) and item["image"].dtype == torch.float32
-        assert 0.0 <= float(item["image"].min()) and float(item["image"].max()) <= 1.0
+        assert float(item["image"].min()) >= 0.0 and float(item["image"].max()) <= 1.0
         assert item["label"].shape == (64, 64) and item["label"].dtype == torch.int64
         assert item["noise"].shape == (CLASSES, 64, 64)
         assert abs(float(item["noise"].mean())) < 0.02 and abs(float(item["noise"].std()) - 1) < 0.02
@@ -134,7 +134,11 @@ def test_weights_of_groups_are_their_shares_whatever_their_sizes() -> None:
 def test_labels_are_mapped_by_name(phantoms: dict[str, Path], tmp_path: Path) -> None:
     names = json.loads(phantoms["CT"].read_text())["labels"]
     reordered = Structures(
-        [{"name": name, "modality": "CT"} for value, name in sorted(names.items(), reverse=True) if int(value)]
+        [
+            {"name": name, "modality": "CT"}
+            for value, name in sorted(names.items(), reverse=True)
+            if int(value)
+        ]
     )
     dataset = images(phantoms["CT"], structures=reordered)
     source = np.asarray(nibabel.load(dataset.references[0].label).dataobj)  # type: ignore[attr-defined]
@@ -253,7 +257,15 @@ def broken_image(datalist: Path) -> str:
 
 @pytest.mark.parametrize(
     "spoil",
-    [missing_label, entry_without_label, unlisted_value, unknown_structure, no_names, empty_split, broken_image],
+    [
+        missing_label,
+        entry_without_label,
+        unlisted_value,
+        unknown_structure,
+        no_names,
+        empty_split,
+        broken_image,
+    ],
 )
 def test_training_does_not_begin_on_part_of_its_data(copied: Path, spoil: Callable[[Path], str]) -> None:
     named = spoil(copied)

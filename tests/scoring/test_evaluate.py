@@ -98,7 +98,8 @@ def test_a_truth_that_cannot_be_used_fails_its_case_alone(
 
 
 @pytest.mark.parametrize(
-    ("labels", "code"), [({}, 1), ({"0": "background", "1": "left ear"}, 1), ({"0": "background", "1": "liver"}, 0)]
+    ("labels", "code"),
+    [({}, 1), ({"0": "background", "1": "left ear"}, 1), ({"0": "background", "1": "liver"}, 0)],
 )
 def test_labels_without_a_name_or_of_another_modality_do_not_end_an_evaluation(
     labels: dict[str, str],

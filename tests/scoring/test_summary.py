@@ -18,7 +18,9 @@ NAN = float("nan")
 def score(case: str, label: str, truth: int, predicted: int, overlap: int, hd95: float = NAN) -> Score:
     union = truth + predicted - overlap
     dice = 100 * 2 * overlap / (truth + predicted) if union else NAN
-    return Score(case, "off", label, dice, 100 * overlap / union if union else NAN, hd95, truth, predicted, overlap)
+    return Score(
+        case, "off", label, dice, 100 * overlap / union if union else NAN, hd95, truth, predicted, overlap
+    )
 
 
 SCORES = [
@@ -92,7 +94,9 @@ def test_the_interval_encloses_the_mean_and_is_that_of_resampling() -> None:
 def test_the_interval_covers_the_true_mean_about_as_often_as_it_says() -> None:
     covered = 0
     for seed in range(200):
-        low, high = bootstrap_ci95(np.random.default_rng(seed).normal(70, 10, 40).tolist(), resamples=400) or (0, 0)
+        low, high = bootstrap_ci95(
+            np.random.default_rng(seed).normal(70, 10, 40).tolist(), resamples=400
+        ) or (0, 0)
         covered += low <= 70 <= high
     # 95 % of 200 is 190; the percentile bootstrap of 40 values covers slightly less, and 9 is three deviations
     assert 177 <= covered <= 199
@@ -107,7 +111,7 @@ def test_no_interval_below_two_cases() -> None:
 
 
 def test_the_table_gives_the_scores_back() -> None:
-    scores = [*SCORES, score("case, with \"quotes\"", "left kidney, upper", 7, 9, 5, hd95=1.23456)]
+    scores = [*SCORES, score('case, with "quotes"', "left kidney, upper", 7, 9, 5, hd95=1.23456)]
     rows = list(csv.DictReader(io.StringIO(metrics_csv(scores))))
     assert len(rows) == len(scores)
     kinds: dict[str, Any] = {name: type(value) for name, value in scores[0].row().items()}
