@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -123,7 +122,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not arguments.debug:
         # MONAI and ignite report every step of the engine
         logging.disable(logging.WARNING)
-        os.environ.setdefault("MONAI_DEBUG", "false")
     return segment(arguments)
 
 

@@ -12,7 +12,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 from monai.bundle import ConfigParser
 
@@ -91,7 +91,7 @@ def started() -> None:
         sys.excepthook = sys.__excepthook__
 
 
-def fail(sentence: str) -> None:
+def fail(sentence: str) -> NoReturn:
     """Say why nothing could be started and leave with exit code 2."""
     print(f"error: {sentence}", file=sys.stderr)
     raise SystemExit(NOT_STARTED)

@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,17 +69,19 @@ def find_cases(
         source, modality=modality, prompts=prompts, split=split, exclude=output
     )
     if resume and output is not None:
-        done = {entry["id"] for entry in _previous(output) if _is_whole(entry, output)}
+        done = {entry["id"] for entry in _previous(output).get("cases", []) if _is_whole(entry, output)}
         references = [reference for reference in references if reference.id not in done]
     return CaseList(references, failures)
 
 
-def _previous(output_dir: Path) -> list[dict[str, Any]]:
+def _previous(output_dir: Path) -> dict[str, Any]:
+    """The record of an earlier run; empty where there is none that can be read."""
     try:
         record = json.loads((output_dir / "run.json").read_text(encoding="utf-8"))
-        return [entry for entry in record["cases"] if isinstance(entry, dict)]
+        cases = [entry for entry in record["cases"] if isinstance(entry, dict) and "id" in entry]
+        return {**record, "cases": cases}
     except (OSError, ValueError, KeyError, TypeError):
-        return []
+        return {}
 
 
 def _is_whole(entry: Mapping[str, Any], output_dir: Path) -> bool:
@@ -101,10 +103,10 @@ class RunRecord:
         weights: file, for its sha256.
         progress: show a bar with the time left.
         write_results: write masks and the rest; without, the record alone.
-        resume: keep the entries of an earlier record for cases that this run leaves out.
+        resume: keep what an earlier record says is done of cases that this run leaves out.
 
     Raises:
-        CaseError: the folder cannot be written.
+        CaseError: the folder cannot be written, or `resume` would mix results of different settings.
     """
 
     def __init__(
@@ -122,24 +124,7 @@ class RunRecord:
         self.write_results = write_results
         self.progress = progress
         _check_writable(self.output_dir)
-        this_run = {reference.id for reference in cases.references}
-        earlier = (
-            [entry for entry in _previous(self.output_dir) if entry.get("id") not in this_run]
-            if resume
-            else []
-        )
-        self.entries: list[dict[str, Any]] = earlier + [
-            {
-                "id": failure.id,
-                "input": failure.input,
-                "status": "failed",
-                "error": failure.error,
-                "files": [],
-                "seconds": 0.0,
-            }
-            for failure in cases.failures
-            if failure.id not in {entry.get("id") for entry in earlier}
-        ]
+        self.entries = [_entry(failure.id, failure.input, failure.error) for failure in cases.failures]
         self.about: dict[str, Any] = {
             "versions": versions(),
             "weights": None if weights is None else Path(weights).name,
@@ -147,7 +132,21 @@ class RunRecord:
             "command": " ".join(sys.argv),
             **(settings or {}),
         }
+        if resume:
+            self._take_over({"weights_sha256", *(settings or {})})
         self.bar: Any = None
+
+    def _take_over(self, settings: set[str]) -> None:
+        """Keep the earlier entries of cases that are done and not among those of this run."""
+        earlier = _previous(self.output_dir)
+        for name in sorted(settings):
+            if name in earlier and earlier[name] != self.about[name]:
+                problem = f"holds results made with {name} {earlier[name]}, not {self.about[name]}"
+                raise CaseError(self.output_dir, problem, "give another folder, or run without --resume")
+        this_run = {reference.id for reference in self.cases.references}
+        this_run |= {failure.id for failure in self.cases.failures}
+        done = [entry for entry in earlier.get("cases", []) if _is_whole(entry, self.output_dir)]
+        self.entries += [entry for entry in done if entry["id"] not in this_run]
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, self.start)
@@ -170,14 +169,7 @@ class RunRecord:
                 remedy = "free space or give another folder"
                 error = f"{reference.image}: the result could not be written ({problem}); {remedy}."
         self.entries.append(
-            {
-                "id": reference.id,
-                "input": str(reference.image),
-                "status": "done" if error is None else "failed",
-                "error": error,
-                "files": files,
-                "seconds": round(float(output["seconds"]), 3),
-            }
+            _entry(reference.id, str(reference.image), error, files, float(output["seconds"]))
         )
         if error is not None:
             tqdm.write(f"failed: {error}", file=sys.stderr)
@@ -211,6 +203,20 @@ class RunRecord:
     def _write(self) -> None:
         with write_atomically(self.output_dir / "run.json") as path:
             path.write_text(json.dumps(self.content(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _entry(
+    case_id: str, source: str, error: str | None, files: Sequence[str] = (), seconds: float = 0.0
+) -> dict[str, Any]:
+    """A case as run.json has it."""
+    return {
+        "id": case_id,
+        "input": source,
+        "status": "done" if error is None else "failed",
+        "error": error,
+        "files": list(files),
+        "seconds": round(seconds, 3),
+    }
 
 
 def versions() -> dict[str, str]:

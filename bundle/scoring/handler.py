@@ -77,6 +77,7 @@ class Scoring:
             self.score(prediction)
         except CaseError as error:  # the rest of the list goes on
             engine.state.output["error"] = str(error)
+            logger.warning("not scored: %s", error)
 
     def score(self, prediction: Prediction) -> None:
         """Add the figures of one case.

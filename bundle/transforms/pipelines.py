@@ -147,8 +147,9 @@ def augmentation(image_size: int = 160, ct_strength: float = 1.0) -> RandByModal
         )
 
     def cut() -> list[Any]:
-        # random_center lets pictures larger than the square be seen whole over time
-        return [SpatialPadd(_BOTH, square), RandSpatialCropd(_BOTH, square, random_size=False)]
+        # a random place, so that pictures larger than the square are seen whole over time; edges repeated, so
+        # that H&E is not framed in black, which no slide is
+        return [SpatialPadd(_BOTH, square, mode="edge"), RandSpatialCropd(_BOTH, square, random_size=False)]
 
     blur_and_noise = [
         RandGaussianSmoothd("image", sigma_x=(0.3, 1.2), sigma_y=(0.3, 1.2), prob=0.15),
