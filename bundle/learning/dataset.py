@@ -66,6 +66,7 @@ class TrainingImages(Dataset):
         structures: of the network.
         images_per_epoch: how many are drawn, with replacement.
         shares: share of the draws each group gets, in their order; None for equal shares.
+        rare_class_share: see `draw_weights`.
         neighbours: slices on either side that a CT slice brings along.
         seed: of draws and augmentation.
         workers: threads that read the cases.
@@ -83,6 +84,7 @@ class TrainingImages(Dataset):
         structures: Structures,
         images_per_epoch: int,
         shares: Sequence[float] | None = None,
+        rare_class_share: float = 0.5,
         neighbours: int = 1,
         seed: int = 0,
         workers: int = 2,
@@ -122,7 +124,9 @@ class TrainingImages(Dataset):
                 pixels = label if position is None else label[..., position]
                 shown.append(torch.bincount(pixels.flatten().long(), minlength=structures.channels) > 0)
         group_of_unit = torch.tensor([group_of_case[index] for index, _ in self.units])
-        self.weights = draw_weights(torch.stack(shown), group_of_unit, shares or [1.0] * len(groups))
+        self.weights = draw_weights(
+            torch.stack(shown), group_of_unit, shares or [1.0] * len(groups), rare_class_share
+        )
         self.set_epoch(1)
 
     def class_weights(self) -> Tensor:
@@ -167,13 +171,17 @@ class TrainingImages(Dataset):
         }
 
 
-def draw_weights(shown: Tensor, group: Tensor, shares: Sequence[float]) -> Tensor:
+def draw_weights(
+    shown: Tensor, group: Tensor, shares: Sequence[float], rare_class_share: float = 1.0
+) -> Tensor:
     """Rare classes first: within its group an image weighs the inverse frequency of the rarest class it shows.
 
     Args:
         shown: (images, K) bool, the classes an image shows.
         group: (images,) number of its group.
         shares: of each group in the draws.
+        rare_class_share: of the draws that go by rare classes; the rest are even over the images, so that
+            those without any structure are seen as often as they will be met.
 
     Returns:
         (images,) float64; the weights of a group add up to its share.
@@ -186,7 +194,8 @@ def draw_weights(shown: Tensor, group: Tensor, shares: Sequence[float]) -> Tenso
         rarest = torch.where(inside, 1.0 / frequency, 0.0).amax(dim=1)
         # one rare class may not crowd out the rest
         rarest = rarest.clamp(max=10.0 * float(rarest.median()))
-        weights[members] = share * rarest / rarest.sum()
+        by_class, even = rarest / rarest.sum(), 1.0 / len(rarest)
+        weights[members] = share * (rare_class_share * by_class + (1.0 - rare_class_share) * even)
     return weights
 
 
