@@ -122,6 +122,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not arguments.debug:
         # MONAI and ignite report every step of the engine
         logging.disable(logging.WARNING)
+    else:
+        logging.basicConfig(level=logging.DEBUG)
     return segment(arguments)
 
 

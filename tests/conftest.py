@@ -145,6 +145,11 @@ def commands() -> Iterator[Commands]:
 
 
 @pytest.fixture(scope="session")
+def tiny_settings() -> dict[str, Any]:
+    return TINY
+
+
+@pytest.fixture(scope="session")
 def phantoms(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Modality -> datalist of small phantoms with the three splits."""
     root = tmp_path_factory.mktemp("phantoms")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from conftest import TINY
 from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata, verify_net_in_out
 
 import bundle
@@ -93,18 +93,24 @@ def test_the_network_takes_and_gives_what_metadata_says() -> None:
     )
 
 
-def required_properties(workflow_type: str, files: list[str], **overrides: Any) -> list[str] | None:
-    workflow = ConfigWorkflow(
-        config_file=[str(CONFIGS / name) for name in files],
-        logging_file=False,
-        workflow_type=workflow_type,
-        **{**TINY, **overrides},
-    )
-    workflow.initialize()
-    return workflow.check_properties()
+@pytest.fixture
+def required_properties(tiny_settings: dict[str, Any]) -> Callable[..., list[str] | None]:
+    def missing(workflow_type: str, files: list[str], **overrides: Any) -> list[str] | None:
+        workflow = ConfigWorkflow(
+            config_file=[str(CONFIGS / name) for name in files],
+            logging_file=False,
+            workflow_type=workflow_type,
+            **{**tiny_settings, **overrides},
+        )
+        workflow.initialize()
+        return workflow.check_properties()
+
+    return missing
 
 
-def test_inference_has_every_property(phantoms: dict[str, Path], tiny: Any, tmp_path: Path) -> None:
+def test_inference_has_every_property(
+    required_properties: Callable[..., Any], phantoms: dict[str, Path], tiny: Any, tmp_path: Path
+) -> None:
     missing = required_properties(
         "inference",
         ["inference.yaml"],
@@ -115,7 +121,9 @@ def test_inference_has_every_property(phantoms: dict[str, Path], tiny: Any, tmp_
     assert missing == []
 
 
-def test_evaluation_has_every_property(phantoms: dict[str, Path], tiny: Any, tmp_path: Path) -> None:
+def test_evaluation_has_every_property(
+    required_properties: Callable[..., Any], phantoms: dict[str, Path], tiny: Any, tmp_path: Path
+) -> None:
     missing = required_properties(
         "inference",
         ["evaluate.yaml", "data_ct_abdomen.yaml"],
@@ -127,7 +135,9 @@ def test_evaluation_has_every_property(phantoms: dict[str, Path], tiny: Any, tmp
     assert missing == []
 
 
-def test_training_has_every_property(phantoms: dict[str, Path], tmp_path: Path) -> None:
+def test_training_has_every_property(
+    required_properties: Callable[..., Any], phantoms: dict[str, Path], tmp_path: Path
+) -> None:
     missing = required_properties(
         "train",
         ["train.yaml", "data_ct_abdomen.yaml"],

@@ -94,8 +94,10 @@ def _volume_case(reference: CaseReference, head: bytes) -> Case:
     path = reference.image
     volume = read_volume(path, head)
     modality, source = _modality(reference, "CT")
-    if modality == "H&E" or (modality == "X-ray" and volume.array.shape[2] > 1):
-        raise CaseError(path, f"is a volume, but the modality is stated as {modality}", "state CT, or none")
+    if modality != "CT":
+        raise CaseError(
+            path, f"is a volume, but the modality is stated as {modality}", "give a picture, or state CT"
+        )
     warnings = list(volume.warnings)
     low, high = float(volume.array.min()), float(volume.array.max())
     if low == high:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from ignite.engine import Engine
+from ignite.engine import Engine, Events
 from monai.engines import SupervisedEvaluator
 from monai.inferers import Inferer
 from monai.transforms import Compose
@@ -66,10 +66,10 @@ def reason(error: BaseException, reference: CaseReference) -> str:
         return str(cause)
     error = cause
     if isinstance(error, MemoryError) or "not enough memory" in str(error) or "out of memory" in str(error):
-        return f"{reference.image}: does not fit the memory; lower batch_size or tile_size."
+        return f"{reference.image}: does not fit the memory; crop it, or lower batch_size or tile_size."
     logger.debug("%s failed", reference.id, exc_info=error)
     first_line = (str(error).splitlines() or [""])[0]
-    return f"{reference.image}: {type(error).__name__}: {first_line}; run with --debug to see where."
+    return f"{reference.image}: {type(error).__name__}: {first_line}; `python -m bundle segment --debug` shows where."
 
 
 class CaseEvaluator(SupervisedEvaluator):
@@ -105,6 +105,14 @@ class CaseEvaluator(SupervisedEvaluator):
             val_handlers=val_handlers,
             decollate=False,
         )
+
+    def run(self, global_epoch: int = 1) -> None:
+        """As MONAI's; a run without a usable case starts and ends too, so that handlers say what there was."""
+        if len(self.data_loader) == 0:  # type: ignore[arg-type]
+            self.fire_event(Events.STARTED)
+            self.fire_event(Events.COMPLETED)
+            return
+        super().run(global_epoch)
 
     def _iteration(self, engine: Engine, batchdata: LoadedCase) -> dict[str, Any]:  # type: ignore[override]
         started = time.perf_counter()

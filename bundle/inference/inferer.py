@@ -30,7 +30,6 @@ class SegmentationInferer(Inferer):
         batch_size: slices or tiles a pass.
         tile_size: longest side in pixels that goes through the network in one piece, a multiple of 32.
         tile_overlap: share by which neighbouring tiles overlap.
-        neighbours: slices on either side that a CT slice brings along.
     """
 
     def __init__(
@@ -40,18 +39,18 @@ class SegmentationInferer(Inferer):
         batch_size: int = 8,
         tile_size: int = 384,
         tile_overlap: float = 0.25,
-        neighbours: int = 1,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
         if tile_size < 32 or tile_size % 32:
             raise ValueError(f"tile_size must be a multiple of 32, not {tile_size}")
+        if not 0.0 <= tile_overlap < 1.0:
+            raise ValueError(f"tile_overlap must lie in [0, 1), not {tile_overlap}")
         self.structures = structures
         self.sampling = sampling or Sampling()
         self.batch_size = batch_size
         self.tile_size = tile_size
         self.tile_overlap = tile_overlap
-        self.neighbours = neighbours
 
     @torch.inference_mode()
     def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
@@ -69,7 +68,7 @@ class SegmentationInferer(Inferer):
         result = torch.empty((1, len(channels) + 1, *volume.shape[1:]), dtype=torch.float32)
         for start in range(0, volume.shape[-1], self.batch_size):
             positions = range(start, min(start + self.batch_size, volume.shape[-1]))
-            slices = torch.stack([neighbouring_slices(volume, z, self.neighbours) for z in positions])
+            slices = torch.stack([neighbouring_slices(volume, z) for z in positions])
             keys = [f"{meta['case_id']}/slice {z}" for z in positions]
             result[0, ..., positions.start : positions.stop] = self._images(
                 network, slices, keys, channels

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ from bundle.atomic import write_atomically
 from bundle.cases import CaseError, CaseFailure, CaseReference, collect_cases, read_prompts
 from bundle.cases.case import MODALITIES, Modality
 from bundle.command_line import SOME_FAILED
+from bundle.inference.evaluator import reason
 from bundle.networks.weights import file_sha256
 from bundle.results import write_prediction
 from bundle.results.page import write_index
@@ -44,6 +48,7 @@ def find_cases(
     split: str | None = None,
     modality: Modality | None = None,
     resume: bool = False,
+    strict: bool = False,
 ) -> CaseList:
     """What a run has to do.
 
@@ -55,9 +60,10 @@ def find_cases(
         split: list of a datalist.
         modality: of all cases; None to take the datalist's or tell it from the file.
         resume: leave out cases that the record in `output_dir` says are done.
+        strict: refuse all where one cannot be used, instead of listing it.
 
     Raises:
-        CaseError: nothing to segment, or a prompt file that cannot be read.
+        CaseError: nothing to segment, a prompt file that cannot be read, or `strict` and a case.
     """
     if source is None:
         raise CaseError("--input", "was not given", "name a file, a folder or a datalist")
@@ -68,10 +74,24 @@ def find_cases(
     references, failures = collect_cases(
         source, modality=modality, prompts=prompts, split=split, exclude=output
     )
+    if strict and failures:
+        raise CaseError(source, f"{failures[0].error} ({len(failures)} such cases)", "mend the datalist")
     if resume and output is not None:
-        done = {entry["id"] for entry in _previous(output).get("cases", []) if _is_whole(entry, output)}
-        references = [reference for reference in references if reference.id not in done]
+        entries = _previous(output).get("cases", [])
+        done = {(entry["id"], entry.get("fingerprint")) for entry in entries if _is_whole(entry, output)}
+        references = [case for case in references if (case.id, fingerprint(case)) not in done]
     return CaseList(references, failures)
+
+
+def fingerprint(reference: CaseReference) -> str:
+    """What a case is, so that `--resume` does not take another patient's file of the same name for it."""
+    path = reference.image
+    try:
+        status = path.stat()
+        state = (str(path.resolve()), status.st_size, status.st_mtime_ns)
+    except OSError:
+        state = (str(path), 0, 0)
+    return hashlib.sha256(repr((state, reference.prompt, reference.modality)).encode()).hexdigest()[:16]
 
 
 def _previous(output_dir: Path) -> dict[str, Any]:
@@ -101,6 +121,7 @@ class RunRecord:
         cases: of the run, with those that cannot be used.
         settings: of the sampling, for the record.
         weights: file, for its sha256.
+        device: for the record.
         progress: show a bar with the time left.
         write_results: write masks and the rest; without, the record alone.
         resume: keep what an earlier record says is done of cases that this run leaves out.
@@ -115,6 +136,7 @@ class RunRecord:
         cases: CaseList,
         settings: Mapping[str, Any] | None = None,
         weights: Path | str | None = None,
+        device: torch.device | str = "cpu",
         progress: bool = True,
         write_results: bool = True,
         resume: bool = False,
@@ -125,11 +147,15 @@ class RunRecord:
         self.progress = progress
         _check_writable(self.output_dir)
         self.entries = [_entry(failure.id, failure.input, failure.error) for failure in cases.failures]
+        for failure in cases.failures:
+            tqdm.write(f"failed: {failure.error}", file=sys.stderr)
         self.about: dict[str, Any] = {
             "versions": versions(),
             "weights": None if weights is None else Path(weights).name,
             "weights_sha256": None if weights is None else file_sha256(weights),
-            "command": " ".join(sys.argv),
+            "device": str(device),
+            "command": shlex.join(sys.argv),
+            "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             **(settings or {}),
         }
         if resume:
@@ -153,8 +179,6 @@ class RunRecord:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.keep)
 
     def start(self, engine: Engine) -> None:
-        for failure in self.cases.failures:
-            tqdm.write(f"failed: {failure.error}", file=sys.stderr)
         self._write()
         self.bar = tqdm(total=len(self.cases.references), unit="case", disable=not self.progress)
 
@@ -165,11 +189,16 @@ class RunRecord:
         if error is None and self.write_results:
             try:
                 files = write_prediction(output["prediction"], self.output_dir, output["seconds"])["files"]
-            except (OSError, ValueError) as problem:
+            except OSError as problem:
                 remedy = "free space or give another folder"
                 error = f"{reference.image}: the result could not be written ({problem}); {remedy}."
+            except Exception as problem:  # the rest of the batch goes on
+                error = reason(problem, reference)
         self.entries.append(
-            _entry(reference.id, str(reference.image), error, files, float(output["seconds"]))
+            {
+                **_entry(reference.id, str(reference.image), error, files, float(output["seconds"])),
+                "fingerprint": fingerprint(reference),
+            }
         )
         if error is not None:
             tqdm.write(f"failed: {error}", file=sys.stderr)

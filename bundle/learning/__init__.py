@@ -9,6 +9,7 @@ from bundle.learning.handlers import (
     TrainingProgress,
     averaged_network,
     step_figures,
+    warmup_cosine,
 )
 from bundle.learning.losses import HybridLoss, MaskTarget, log_inverse_frequency
 from bundle.learning.step import NoisedMaskInferer
@@ -28,5 +29,6 @@ __all__ = [
     "prepare_batch",
     "step_figures",
     "training_references",
+    "warmup_cosine",
     "worker_threads",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,18 +26,30 @@ def save_whole(content: Any, path: Path) -> None:
         torch.save(content, temporary)
 
 
-def save_checkpoint(path: Path, parts: dict[str, Stateful], progress: dict[str, float | int]) -> None:
+def save_checkpoint(
+    path: Path,
+    parts: Mapping[str, Stateful],
+    progress: Mapping[str, float | int],
+    settings: Mapping[str, str] | None = None,
+) -> None:
     """Save everything a training consists of.
 
     Args:
         parts: name -> network, averaged network, optimizer, ...
         progress: epoch, best metric and the like.
+        settings: see `load_checkpoint`.
     """
-    save_whole({**{name: part.state_dict() for name, part in parts.items()}, "progress": progress}, path)
+    states = {name: part.state_dict() for name, part in parts.items()}
+    save_whole({**states, "progress": dict(progress), "settings": dict(settings or {})}, path)
 
 
-def load_checkpoint(path: Path, parts: dict[str, Stateful]) -> dict[str, float | int]:
+def load_checkpoint(
+    path: Path, parts: Mapping[str, Stateful], settings: Mapping[str, str] | None = None
+) -> dict[str, float | int]:
     """Fill `parts` from a checkpoint and return its progress.
+
+    Args:
+        settings: what must be as it was when the checkpoint was saved.
 
     Raises:
         WeightsError: not a checkpoint of this training.
@@ -48,7 +61,20 @@ def load_checkpoint(path: Path, parts: dict[str, Stateful]) -> dict[str, float |
     missing = [name for name in [*parts, "progress"] if not isinstance(content, dict) or name not in content]
     if missing:
         raise WeightsError(f"{path}: holds no {missing[0]}; it is not a checkpoint of this training.")
+    saved = content.get("settings", {})
+    for name, value in (settings or {}).items():
+        if name in saved and saved[name] != value:
+            raise WeightsError(
+                f"{path}: was trained with {name} {saved[name]}, not {value}; go on with --{name} {saved[name]}, "
+                "or give another --output_dir."
+            )
     for name, part in parts.items():
-        part.load_state_dict(content[name])
+        try:
+            part.load_state_dict(content[name])
+        except (ValueError, RuntimeError, KeyError) as error:
+            raise WeightsError(
+                f"{path}: its {name} does not fit; give the configuration it was trained with, or another "
+                "--output_dir."
+            ) from error
     progress: dict[str, float | int] = content["progress"]
     return progress

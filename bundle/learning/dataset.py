@@ -67,7 +67,6 @@ class TrainingImages(Dataset):
         images_per_epoch: how many are drawn, with replacement.
         shares: share of the draws each group gets, in their order; None for equal shares.
         rare_class_share: see `draw_weights`.
-        neighbours: slices on either side that a CT slice brings along.
         seed: of draws and augmentation.
         workers: threads that read the cases.
         progress: show a bar while reading.
@@ -85,7 +84,6 @@ class TrainingImages(Dataset):
         images_per_epoch: int,
         shares: Sequence[float] | None = None,
         rare_class_share: float = 0.5,
-        neighbours: int = 1,
         seed: int = 0,
         workers: int = 2,
         progress: bool = True,
@@ -97,7 +95,6 @@ class TrainingImages(Dataset):
         self.structures = structures
         self.augmentation = augmentation
         self.images_per_epoch = images_per_epoch
-        self.neighbours = neighbours
         self.seed = seed
         self.references = [reference for group in groups for reference in group]
         group_of_case = [number for number, group in enumerate(groups) for _ in group]
@@ -150,7 +147,9 @@ class TrainingImages(Dataset):
         item = self.items[index]
         image, label = item["image"], item["label"]
         if slice_index is not None:
-            image, label = neighbouring_slices(image, slice_index, self.neighbours), label[..., slice_index]
+            image, label = neighbouring_slices(image, slice_index), label[..., slice_index]
+        elif image.shape[0] == 1:
+            image = image.expand(3, -1, -1)
         meta = {"modality": item["modality"]}
         drawn: dict[str, Any] = {
             "image": MetaTensor(image, meta=dict(meta)),
@@ -227,8 +226,10 @@ def _read(reference: CaseReference, preprocessing: Compose) -> dict[str, Any]:
     item = preprocessing(reference_item(reference, with_label=True))
     labelled = torch.zeros(structures.channels, dtype=torch.bool)
     labelled[[0, *(structures.value(name) for name in reference.labels.values())]] = True
+    image = item["image"].as_tensor()
     return {
-        "image": item["image"].as_tensor(),
+        # a grey picture is kept once, not once a channel
+        "image": image[:1] if image.ndim == 3 and bool((image == image[:1]).all()) else image,
         "label": item["label"].as_tensor().to(torch.uint8),
         "modality": item["case"].modality,
         "labelled": labelled,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from ignite.handlers import ProgressBar
 from monai.engines.utils import IterationEvents
 from monai.utils import CommonKeys as Keys
 from torch import nn
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torch.optim.swa_utils import AveragedModel
 
 from bundle.learning.checkpoint import Stateful, load_checkpoint, save_checkpoint, save_whole
@@ -85,24 +87,38 @@ def averaged_network(network: nn.Module, decay: float = 0.999) -> AveragedModel:
     return AveragedModel(network, multi_avg_fn=torch.no_grad()(average), use_buffers=False)
 
 
+def warmup_cosine(optimizer: Optimizer, warmup_steps: int, total_steps: int) -> LambdaLR:
+    """Learning rate that rises linearly for `warmup_steps`, then falls as half a cosine to 0 at `total_steps`."""
+
+    def factor(step: int) -> float:
+        if step < warmup_steps:
+            return (step + 1) / (warmup_steps + 1)
+        progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
+        return 0.5 * (1.0 + math.cos(math.pi * min(progress, 1.0)))
+
+    return LambdaLR(optimizer, factor)
+
+
 class Checkpoints:
     """Keep `latest.pt` to go on from and, in `best`, the averaged weights that validated best.
 
-    Attach it after the validation of an epoch.
+    An earlier latest.pt is read at once, so that a training which cannot go on does not start. Attach it
+    after the validation of an epoch.
 
     Args:
         folder: of latest.pt.
         best: file for the best averaged weights, a plain state dict.
         parts: everything that has a state.
         averaged: the averaged network.
-        validation_metric: returns the metric of the validation just done, None where there was none.
+        settings: what may not change between a training and its continuation.
+        validation_metric: gives the metric of the validation just done, None where there was none.
         resume: go on from latest.pt where it exists; otherwise a new training in that folder is refused.
         epoch_length: steps an epoch.
-        interval: epochs between two latest.pt.
         write: false in all but one process of a distributed training.
 
     Raises:
         FileExistsError: latest.pt exists and `resume` is false.
+        WeightsError: latest.pt is damaged, or of a training with other settings.
     """
 
     def __init__(
@@ -111,26 +127,29 @@ class Checkpoints:
         best: Path | str,
         parts: dict[str, Stateful],
         averaged: AveragedModel,
+        settings: Mapping[str, Any] | None = None,
         validation_metric: Callable[[], float | None] | None = None,
         resume: bool = True,
         epoch_length: int = 1,
-        interval: int = 1,
         write: bool = True,
     ) -> None:
         self.latest = Path(folder) / "latest.pt"
         self.best = Path(best)
         self.parts = parts
         self.averaged = averaged
+        self.settings = {name: str(value) for name, value in (settings or {}).items()}
         self.validation_metric = validation_metric
-        self.resume = resume
         self.epoch_length = epoch_length
-        self.interval = interval
         self.write = write
-        self.best_metric = float("-inf")
-        if self.latest.exists() and not resume:
+        self.epoch, self.best_metric = 0, float("-inf")
+        if not self.latest.exists():
+            return
+        if not resume:
             raise FileExistsError(
                 f"{self.latest}: a training lies here; resume it or give another --output_dir."
             )
+        progress = load_checkpoint(self.latest, parts, self.settings)
+        self.epoch, self.best_metric = int(progress["epoch"]), float(progress["best_metric"])
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, self.start)
@@ -138,29 +157,33 @@ class Checkpoints:
             engine.add_event_handler(Events.EPOCH_COMPLETED, self.keep)
 
     def start(self, engine: Engine) -> None:
-        if not self.latest.exists():
-            return
-        progress = load_checkpoint(self.latest, self.parts)
-        engine.state.epoch = int(progress["epoch"])
-        engine.state.iteration = int(progress["epoch"]) * self.epoch_length
-        self.best_metric = float(progress["best_metric"])
-        logger.info("going on after epoch %d of %s", engine.state.epoch, self.latest)
+        engine.state.epoch, engine.state.iteration = self.epoch, self.epoch * self.epoch_length
+        if self.epoch:
+            logger.info("going on after epoch %d of %s", self.epoch, self.latest)
 
     def keep(self, engine: Engine) -> None:
         metric = self.validation_metric() if self.validation_metric is not None else None
-        if self.validation_metric is None or (metric is not None and metric > self.best_metric):
+        better = metric is not None and metric > self.best_metric
+        if metric is not None:
+            note = "the best so far" if better else f"best {self.best_metric:.2f}"
+            logger.info("validation Dice %.2f, %s", metric, note)
+        # the last weights are better than none where nothing was ever validated
+        if better or self.best_metric == float("-inf"):
             self.best_metric = metric if metric is not None else self.best_metric
             save_whole(self.averaged.module.state_dict(), self.best)
-        epoch = engine.state.epoch
-        if epoch % self.interval == 0 or epoch == engine.state.max_epochs:
-            save_checkpoint(self.latest, self.parts, {"epoch": epoch, "best_metric": self.best_metric})
+        self.epoch = engine.state.epoch
+        progress = {"epoch": self.epoch, "best_metric": self.best_metric}
+        save_checkpoint(self.latest, self.parts, progress, self.settings)
 
 
 class TrainingProgress:
-    """A bar with loss, Dice and the time left; a line in the log after each epoch."""
+    """A bar with loss, Dice and the time left; a line in the log after each epoch.
 
-    def __init__(self, validation_metric: Callable[[], float | None] | None = None, bar: bool = True) -> None:
-        self.validation_metric = validation_metric
+    Raises:
+        FloatingPointError: the loss is not finite; what was saved before stands.
+    """
+
+    def __init__(self, bar: bool = True) -> None:
         self.bar = ProgressBar(ncols=110) if bar else None
         self.loss_sum, self.steps = 0.0, 0
 
@@ -175,16 +198,18 @@ class TrainingProgress:
         self.loss_sum, self.steps = 0.0, 0
 
     def count(self, engine: Engine) -> None:
-        self.loss_sum += float(engine.state.output[Keys.LOSS].detach())
+        loss = float(engine.state.output[Keys.LOSS].detach())
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"the loss is {loss} at step {engine.state.iteration}; lower the learning rate and start again "
+                "from the last checkpoint."
+            )
+        self.loss_sum += loss
         self.steps += 1
 
     def log(self, engine: Engine) -> None:
-        metric = self.validation_metric() if self.validation_metric is not None else None
-        validation = "" if metric is None else f", validation Dice {metric:.2f}"
         mean_loss = self.loss_sum / max(self.steps, 1)
-        logger.info(
-            "epoch %d of %d: loss %.4f%s", engine.state.epoch, engine.state.max_epochs, mean_loss, validation
-        )
+        logger.info("epoch %d of %d: loss %.4f", engine.state.epoch, engine.state.max_epochs, mean_loss)
 
 
 @torch.no_grad()

@@ -3,7 +3,7 @@
 from bundle.networks.denoiser import MaskDenoiser
 from bundle.networks.image_prior import PVT_V2_VARIANTS, PvtV2Prior
 from bundle.networks.segmenter import DiffusionSegmenter, count_parameters
-from bundle.networks.weights import WeightsError, file_sha256, load_weights, move_to
+from bundle.networks.weights import WeightsError, file_sha256, load_weights, move_to, start_from
 
 __all__ = [
     "PVT_V2_VARIANTS",
@@ -15,4 +15,5 @@ __all__ = [
     "file_sha256",
     "load_weights",
     "move_to",
+    "start_from",
 ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import PvtV2Backbone, PvtV2Config
 
@@ -29,6 +30,8 @@ PVT_V2_VARIANTS: dict[str, dict[str, list[int]]] = {
     "b4": {**_B2_ON, "depths": [3, 8, 27, 3], "mlp_ratios": [8, 8, 4, 4]},
     "b5": {**_B2_ON, "depths": [3, 6, 40, 3], "mlp_ratios": [4, 4, 4, 4]},
 }
+#: Of the images, scaled to [0, 1], that the published weights were trained on.
+_IMAGENET_MEAN, _IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _STAGES = ["stage1", "stage2", "stage3", "stage4"]
 
 
@@ -44,10 +47,11 @@ class PvtV2Prior(nn.Module):
 
     Attributes:
         channels: widths of the four maps.
-        stride: the image's sides must be multiples of it.
+        mean, deviation: what the image is normalised with; ImageNet's for published weights.
     """
 
-    stride = 32
+    mean: Tensor
+    deviation: Tensor
 
     def __init__(
         self,
@@ -70,11 +74,15 @@ class PvtV2Prior(nn.Module):
             if pretrained is None
             else _load_pretrained(pretrained, settings)
         )
+        mean, deviation = ((0.0,), (1.0,)) if pretrained is None else (_IMAGENET_MEAN, _IMAGENET_DEVIATION)
+        # buffers, so that weights keep what they were trained with
+        self.register_buffer("mean", torch.tensor(mean).expand(in_channels).clone().view(-1, 1, 1))
+        self.register_buffer("deviation", torch.tensor(deviation).expand(in_channels).clone().view(-1, 1, 1))
         self.channels: tuple[int, ...] = tuple(PVT_V2_VARIANTS[variant]["hidden_sizes"])
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """(B, C, H, W) -> four maps (B, channels[i], H / 2^(i+2), W / 2^(i+2)), finest first."""
-        return list(self.backbone(image).feature_maps)
+        """(B, C, H, W) in [0, 1] -> four maps (B, channels[i], H / 2^(i+2), W / 2^(i+2)), finest first."""
+        return list(self.backbone((image - self.mean) / self.deviation).feature_maps)
 
 
 def _load_pretrained(source: str, settings: dict[str, Any]) -> PvtV2Backbone:

@@ -92,6 +92,17 @@ def load_weights(network: nn.Module, path: Path | str, device: torch.device | st
     return move_to(network, device).eval()
 
 
+def start_from(
+    network: nn.Module, path: Path | str | None = None, device: torch.device | str = "cpu"
+) -> nn.Module:
+    """The network on a device, as training starts with it: from a file, or as it was made.
+
+    Raises:
+        WeightsError: see `load_weights`.
+    """
+    return (load_weights(network, path, device) if path is not None else move_to(network, device)).train()
+
+
 def move_to(network: nn.Module, device: torch.device | str) -> nn.Module:
     """The network on a device, in the memory layout its convolutions are fastest in."""
     return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]

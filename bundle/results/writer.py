@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.atomic import replace_folder
+from bundle.cases.case import CaseError
 from bundle.results.images import BYTE_SLOPE, to_bytes, write_nifti, write_png
 from bundle.results.prediction import Prediction
 from bundle.results.preview import write_preview
 from bundle.results.report import build_report, write_json
 
+_NAMES = ("mask", "probability", "uncertainty", "preview", "report", "seg")
 Companion = Callable[[Prediction, Path], None]
 
 
@@ -40,6 +42,7 @@ def write_prediction(
         "files": their names relative to `output_dir`, with forward slashes; "report": the report's content.
 
     Raises:
+        CaseError: a folder of that name holds something else, which would be lost.
         OSError: naming the file, when it cannot be written; nothing of the case is left behind.
         ValueError: when the prediction holds a value that is not finite or a label without a name, or the
             case id is no folder name.
@@ -47,8 +50,12 @@ def write_prediction(
     case_id = prediction.case.reference.id
     if Path(case_id).name != case_id or case_id in {"", ".", ".."}:
         raise ValueError(f"{case_id!r} cannot be used as a folder name")
+    folder_of_case = output_dir / case_id
+    if folder_of_case.exists() and not _is_result(folder_of_case):
+        problem = "is there already and is not a result of an earlier run"
+        raise CaseError(folder_of_case, problem, "give another output folder")
     report = build_report(prediction, elapsed_seconds)
-    with replace_folder(output_dir / case_id) as folder:
+    with replace_folder(folder_of_case) as folder:
         (_write_volume if prediction.case.is_volume else _write_picture)(prediction, folder)
         write_preview(prediction, report, folder / "preview.png")
         for companion in companions:
@@ -56,6 +63,13 @@ def write_prediction(
         write_json(folder / "report.json", report)
         names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     return {"files": [f"{case_id}/{name}" for name in names], "report": report}
+
+
+def _is_result(folder: Path) -> bool:
+    """Whether a folder holds what this module writes and nothing else, so that it may be replaced."""
+    if not (folder / "report.json").is_file():
+        return False
+    return all(path.is_file() and path.name.split(".")[0] in _NAMES for path in folder.iterdir())
 
 
 def _write_volume(prediction: Prediction, folder: Path) -> None:

@@ -58,8 +58,12 @@ class Scoring:
         self.scores: list[Score] = []
         self.units: list[UnitCertainty] = []
         self.reliability = Reliability()
-        #: mean Dice in per cent of the run that ended last; None before, or where there is nothing to average
         self.dice: float | None = None
+
+    def take_dice(self) -> float | None:
+        """Mean Dice in per cent of the run that has just ended; None until the next one has."""
+        dice, self.dice = self.dice, None
+        return dice
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, self.reset)
@@ -72,6 +76,7 @@ class Scoring:
     def collect(self, engine: Engine) -> None:
         prediction: Prediction | None = engine.state.output.get("prediction")
         if prediction is None:
+            logger.warning("not scored: %s", engine.state.output.get("error"))
             return
         try:
             self.score(prediction)

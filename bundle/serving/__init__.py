@@ -1,0 +1,1 @@
+"""MONAI Label, PACS node and batch engines will stand here; nothing is served yet."""

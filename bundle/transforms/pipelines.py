@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+import numpy as np
 from monai.transforms import (
     Compose,
     Orientationd,
@@ -32,6 +33,7 @@ from bundle.cases.structures import Structures
 from bundle.transforms.by_modality import ByModalityd, RandByModalityd
 from bundle.transforms.intensity import MacenkoNormalized, Monochrome2d, RandStaind, ScaleToUnitd
 from bundle.transforms.load import LoadCased
+from bundle.transforms.smoothing import SmoothForSized, SmoothForSpacingd
 
 #: Voxel order in which a slice, rows along the second axis, stands as radiologists see it.
 AXCODES = "LPS"
@@ -43,8 +45,9 @@ def preprocessing(
     structures: Structures,
     modality: Modality | None = None,
     photometric: Photometric | None = None,
-    ct_window: tuple[float, float] = (-160.0, 240.0),
+    ct_window: tuple[float, float] = (-125.0, 275.0),
     ct_spacing: tuple[float, float, float] = (2.4, 2.4, 3.0),
+    ct_percentiles: tuple[float, float] | None = None,
     ct_in_plane_size: int | None = None,
     xray_size: int = 160,
     xray_percentiles: tuple[float, float] = (0.5, 99.5),
@@ -65,6 +68,7 @@ def preprocessing(
         photometric: of X-ray pictures, MONOCHROME1 where bone is dark; None for what the file says.
         ct_window: HU that become 0 and 1; what lies outside is clipped.
         ct_spacing: mm along left-right, front-back and head-foot.
+        ct_percentiles: of each volume, that become 0 and 1 instead of a window.
         ct_in_plane_size: pixels; resize slices to squares of it, as MedCondDiff does, instead of resampling
             to a spacing.
         xray_size: pixels.
@@ -73,26 +77,44 @@ def preprocessing(
         macenko: normalise stains.
     """
     if ct_in_plane_size is None:
-        ct_grid = Spacingd(
-            _BOTH, pixdim=ct_spacing, mode=_MODES, padding_mode="border", allow_missing_keys=True
-        )
+        ct_grid: list[Transform] = [
+            SmoothForSpacingd("image", pixdim=ct_spacing),
+            Spacingd(
+                _BOTH,
+                pixdim=ct_spacing,
+                mode=_MODES,
+                padding_mode="border",
+                dtype=np.float32,
+                allow_missing_keys=True,
+            ),
+        ]
     else:
-        ct_grid = Resized(
-            _BOTH,
-            spatial_size=(ct_in_plane_size, ct_in_plane_size, -1),
-            mode=("trilinear", "nearest"),
-            align_corners=(False, None),
-            allow_missing_keys=True,
+        ct_grid = [
+            SmoothForSized("image", ct_in_plane_size, in_plane=True),
+            Resized(
+                _BOTH,
+                spatial_size=(ct_in_plane_size, ct_in_plane_size, -1),
+                mode=("trilinear", "nearest"),
+                align_corners=(False, None),
+                allow_missing_keys=True,
+            ),
+        ]
+    if ct_percentiles is None:
+        ct_intensity = ScaleIntensityRanged("image", *ct_window, b_min=0.0, b_max=1.0, clip=True)
+    else:
+        ct_intensity = ScaleIntensityRangePercentilesd(
+            "image", *ct_percentiles, b_min=0.0, b_max=1.0, clip=True
         )
     branches: dict[str, list[Transform]] = {
         "CT": [
             Orientationd(_BOTH, axcodes=AXCODES, labels=None, allow_missing_keys=True),
-            ct_grid,
-            ScaleIntensityRanged("image", *ct_window, b_min=0.0, b_max=1.0, clip=True),
+            *ct_grid,
+            ct_intensity,
         ],
         "X-ray": [
             Monochrome2d("image"),
             ScaleIntensityRangePercentilesd("image", *xray_percentiles, b_min=0.0, b_max=1.0, clip=True),
+            SmoothForSized("image", xray_size),
             RepeatChanneld("image", 3),
             Resized(
                 _BOTH,

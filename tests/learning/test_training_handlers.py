@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from ignite.engine import Engine, Events
@@ -22,6 +23,7 @@ from bundle.learning import (
     MaskTarget,
     averaged_network,
     step_figures,
+    warmup_cosine,
 )
 from bundle.learning.checkpoint import load_checkpoint, save_checkpoint, save_whole
 from bundle.networks import WeightsError
@@ -205,7 +207,7 @@ def run_epochs(folder: Path, metrics: list[float | None], **options: Any) -> Che
         folder / "model.pt",
         parts,
         parts["averaged"],
-        lambda: remaining.pop(0),
+        validation_metric=lambda: remaining.pop(0),
         epoch_length=1,
         **options,
     )
@@ -229,16 +231,39 @@ def test_the_best_average_is_kept(tmp_path: Path) -> None:
     assert latest["progress"] == {"epoch": 4, "best_metric": 30.0}
 
 
-def test_the_last_epoch_is_kept_whatever_the_interval(tmp_path: Path) -> None:
-    run_epochs(tmp_path, [1.0, 2.0, 3.0], interval=2)
-    assert torch.load(tmp_path / "latest.pt", weights_only=True)["progress"]["epoch"] == 3
+def test_without_any_validation_the_last_average_is_kept(tmp_path: Path) -> None:
+    run_epochs(tmp_path, [None, None, None])
+    kept = torch.load(tmp_path / "model.pt", weights_only=True)
+    assert all(torch.equal(tensor, torch.full_like(tensor, 3.0)) for tensor in kept.values())
+
+
+def test_a_continuation_with_other_settings_is_refused(tmp_path: Path) -> None:
+    run_epochs(tmp_path, [1.0], settings={"batch_size": 4, "seed": 1})
+    run_epochs(tmp_path, [1.0, 2.0], settings={"batch_size": 4, "seed": 1})
+    with pytest.raises(WeightsError, match=r"latest\.pt: was trained with batch_size 4, not 8; .*\.$"):
+        run_epochs(tmp_path, [1.0], settings={"batch_size": 8, "seed": 1})
+
+
+def test_the_learning_rate_rises_then_falls_to_nothing_and_stays_there() -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2.0)
+    scheduler = warmup_cosine(optimizer, warmup_steps=4, total_steps=12)
+    rates = []
+    for _ in range(16):
+        rates.append(scheduler.get_last_lr()[0])
+        optimizer.step()
+        scheduler.step()
+    naive = [2.0 * (step + 1) / 5 for step in range(4)]
+    naive += [1.0 + np.cos(np.pi * min(1.0, (step - 4) / 8)) for step in range(4, 16)]
+    assert rates == pytest.approx(naive)
 
 
 def test_the_best_so_far_counts_after_a_resumption(tmp_path: Path) -> None:
     run_epochs(tmp_path, [50.0])
     before = (tmp_path / "model.pt").read_bytes()
     parts = training(0)
-    checkpoints = Checkpoints(tmp_path, tmp_path / "model.pt", parts, parts["averaged"], lambda: 40.0)
+    checkpoints = Checkpoints(
+        tmp_path, tmp_path / "model.pt", parts, parts["averaged"], validation_metric=lambda: 40.0
+    )
     engine = Engine(lambda engine, batch: None)
     checkpoints.attach(engine)
     state = engine.run([0], max_epochs=2)

@@ -52,6 +52,11 @@ def test_unknown_variant_is_refused_in_one_sentence() -> None:
         PvtV2Prior("b9")
 
 
+#: Of the published weights' training images.
+IMAGENET_MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
+IMAGENET_DEVIATION = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+
+
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as it is published: a classifier, of whose weights the backbone's are a part."""
@@ -66,7 +71,8 @@ def test_published_weights_give_the_published_features(published: Path) -> None:
     prior = PvtV2Prior("b0", pretrained=str(published)).eval()
     image = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
-        expected = classifier.pvt_v2(image, output_hidden_states=True)
+        normalised = (image - IMAGENET_MEAN) / IMAGENET_DEVIATION
+        expected = classifier.pvt_v2(normalised, output_hidden_states=True)
         maps = prior(image)
     assert torch.equal(maps[-1], expected.last_hidden_state)
     assert all(torch.equal(a, b) for a, b in zip(maps, expected.hidden_states, strict=True))
