@@ -221,7 +221,7 @@ def test_two_processes_train_as_the_distributed_configuration_says(
     files = "['configs/train.yaml','configs/data_ct_abdomen.yaml','configs/multi_gpu_train.yaml']"
     sizes = "--image_size 64 --denoiser_width 16 --upsample_widths [8,8] --ct_spacing [8.0,8.0,20.0]"
     schedule = "--epochs 1 --images_per_epoch 8 --batch_size 2 --num_workers 0 --progress False"
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
     command = ["-m", "monai.bundle", "run", "--config_file", files, *sizes.split(), *schedule.split()]
     places = ["--datalist", str(phantoms["CT"]), "--output_dir", str(tmp_path)]
     done = subprocess.run(
