@@ -14,6 +14,7 @@ from monai.transforms import (
     RandFlipd,
     RandGaussianNoised,
     RandGaussianSmoothd,
+    RandGridDistortiond,
     RandRotate90d,
     RandScaleIntensityd,
     RandShiftIntensityd,
@@ -178,15 +179,24 @@ def augmentation(image_size: int = 160, ct_strength: float = 1.0) -> RandByModal
         RandGaussianNoised("image", prob=0.3, std=0.05),
     ]
     intensity = [
-        RandAdjustContrastd("image", prob=0.3, gamma=(0.7, 1.5)),
-        RandScaleIntensityd("image", factors=0.2, prob=0.3),
-        RandShiftIntensityd("image", offsets=0.1, prob=0.3),
+        RandAdjustContrastd("image", prob=0.4, gamma=(0.6, 1.7)),
+        RandScaleIntensityd("image", factors=0.25, prob=0.4),
+        RandShiftIntensityd("image", offsets=0.12, prob=0.4),
     ]
     return RandByModalityd(
         {
             "CT": [
                 *cut(),
                 affine(0.26 * ct_strength, 0.2 * ct_strength, 0.1 * ct_strength, 0.1 * ct_strength, 0.9),
+                # organs grow and shrink one by one, as they do in disease
+                RandGridDistortiond(
+                    _BOTH,
+                    num_cells=4,
+                    prob=0.5,
+                    distort_limit=0.3 * ct_strength,
+                    mode=_MODES,
+                    padding_mode="border",
+                ),
                 *intensity,
                 *blur_and_noise,
                 RandCoarseDropoutd("image", holes=2, spatial_size=24, max_holes=4, fill_value=0.0, prob=0.2),
