@@ -153,7 +153,9 @@ def augmentation(image_size: int = 160, ct_strength: float = 1.0) -> RandByModal
     """
     square = (image_size, image_size)
 
-    def affine(rotate: float, scale: float, shift: float, shear: float, prob: float) -> Transform:
+    def affine(
+        rotate: float, scale: float, shift: float, shear: float, prob: float, outside: str = "border"
+    ) -> Transform:
         return cast(
             Transform,
             RandAffined(
@@ -165,7 +167,7 @@ def augmentation(image_size: int = 160, ct_strength: float = 1.0) -> RandByModal
                 translate_range=(shift * image_size,) * 2,
                 shear_range=(shear, shear),
                 mode=_MODES,
-                padding_mode="border",
+                padding_mode=outside,
             ),
         )
 
@@ -187,7 +189,7 @@ def augmentation(image_size: int = 160, ct_strength: float = 1.0) -> RandByModal
         {
             "CT": [
                 *cut(),
-                affine(0.26 * ct_strength, 0.2 * ct_strength, 0.1 * ct_strength, 0.1 * ct_strength, 0.9),
+                affine(*(range_ * ct_strength for range_ in (0.26, 0.2, 0.1, 0.1)), prob=0.9, outside="zeros"),
                 # organs grow and shrink one by one, as they do in disease
                 RandGridDistortiond(
                     _BOTH,
@@ -195,7 +197,7 @@ def augmentation(image_size: int = 160, ct_strength: float = 1.0) -> RandByModal
                     prob=0.5,
                     distort_limit=0.3 * ct_strength,
                     mode=_MODES,
-                    padding_mode="border",
+                    padding_mode="zeros",  # air
                 ),
                 *intensity,
                 *blur_and_noise,
