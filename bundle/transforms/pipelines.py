@@ -185,20 +185,29 @@ def augmentation(image_size: int = 160, ct_strength: float = 1.0) -> RandByModal
         RandScaleIntensityd("image", factors=0.25, prob=0.4),
         RandShiftIntensityd("image", offsets=0.12, prob=0.4),
     ]
+    # organs grow and shrink one by one, as they do in disease
+    grow_and_shrink = (
+        [
+            RandGridDistortiond(
+                _BOTH,
+                num_cells=4,
+                prob=0.5,
+                distort_limit=0.3 * ct_strength,
+                mode=_MODES,
+                padding_mode="zeros",  # air
+            )
+        ]
+        if ct_strength > 0
+        else []
+    )
     return RandByModalityd(
         {
             "CT": [
                 *cut(),
-                affine(*(range_ * ct_strength for range_ in (0.26, 0.2, 0.1, 0.1)), prob=0.9, outside="zeros"),
-                # organs grow and shrink one by one, as they do in disease
-                RandGridDistortiond(
-                    _BOTH,
-                    num_cells=4,
-                    prob=0.5,
-                    distort_limit=0.3 * ct_strength,
-                    mode=_MODES,
-                    padding_mode="zeros",  # air
+                affine(
+                    *(range_ * ct_strength for range_ in (0.26, 0.2, 0.1, 0.1)), prob=0.9, outside="zeros"
                 ),
+                *grow_and_shrink,
                 *intensity,
                 *blur_and_noise,
                 RandCoarseDropoutd("image", holes=2, spatial_size=24, max_holes=4, fill_value=0.0, prob=0.2),
