@@ -13,7 +13,7 @@ for seed in $seeds; do
     python -m monai.bundle run \
       --config_file "['configs/train.yaml','configs/data_ct_abdomen.yaml','configs/medconddiff.yaml']" \
       --datalist "$data/datalist.json" --output_dir "$run" --fusion "$fusion" --seed "$seed" "${small[@]}" \
-      --image_size 128 --batch_size 16 --learning_rate 0.0005 --epochs 6 --schedule_epochs 6 --images_per_epoch 960 --val_interval 100
+      --image_size 128 --batch_size 16 --learning_rate 0.0005 --epochs 4 --schedule_epochs 4 --images_per_epoch 960 --val_interval 100
     python -m monai.bundle run \
       --config_file "['configs/evaluate.yaml','configs/data_ct_abdomen.yaml','configs/medconddiff.yaml']" \
       --datalist "$data/datalist.json" --split validation --output_dir "$run/evaluation" \

@@ -11,24 +11,33 @@ from bundle.cases.case import MODALITIES, Modality
 
 @dataclass(frozen=True)
 class Structure:
-    """One thing that can be segmented."""
+    """One thing that can be segmented.
+
+    Attributes:
+        one_piece: a healthy body has it once and connected, as the liver, not as lungs or nuclei.
+    """
 
     name: str
     modality: Modality
+    one_piece: bool = False
 
 
 class Structures(Sequence[Structure]):
     """What the channels of a network mean: channel 0 is background, structure i has channel and value i + 1.
 
     Args:
-        entries: mappings with `name` and `modality`, in the order of the channels.
+        entries: mappings with `name`, `modality` and, where it is true, `one_piece`, in the order of the
+            channels.
 
     Raises:
         ValueError: a name twice, an unknown modality, or more than 255 structures.
     """
 
     def __init__(self, entries: Iterable[Mapping[str, Any]]) -> None:
-        self._entries = tuple(Structure(str(entry["name"]), entry["modality"]) for entry in entries)
+        self._entries = tuple(
+            Structure(str(entry["name"]), entry["modality"], bool(entry.get("one_piece", False)))
+            for entry in entries
+        )
         names = [entry.name for entry in self._entries]
         if len(set(names)) != len(names):
             raise ValueError(f"structures: a name stands twice in {', '.join(names)}")
@@ -65,3 +74,7 @@ class Structures(Sequence[Structure]):
     def of_modality(self, modality: Modality) -> dict[int, str]:
         """Mask value -> name of the structures that an image of this modality can show."""
         return {self._values[entry.name]: entry.name for entry in self._entries if entry.modality == modality}
+
+    def in_one_piece(self) -> list[int]:
+        """Mask values of the structures that are one connected piece."""
+        return [self._values[entry.name] for entry in self._entries if entry.one_piece]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from monai.transforms import Compose, Invertd, MapTransform
+from numpy.typing import NDArray
+from scipy import ndimage
 
 from bundle.cases.case import Case
 from bundle.cases.structures import Structures
@@ -24,15 +26,14 @@ class ToPredictiond(MapTransform):
     Args:
         structures: of the network.
         sampling: for the report.
-        settings: more that the report should say of how the result was made.
+        largest_piece: of structures that are one piece keep the largest; the probabilities stay as they are.
     """
 
-    def __init__(
-        self, structures: Structures, sampling: Sampling, settings: Mapping[str, Any] | None = None
-    ) -> None:
+    def __init__(self, structures: Structures, sampling: Sampling, largest_piece: bool = False) -> None:
         super().__init__(keys="pred")
         self.structures = structures
-        self.settings = {**asdict(sampling), **(settings or {})}
+        self.largest_piece = largest_piece
+        self.settings = {**asdict(sampling), "largest_piece": largest_piece}
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         item = dict(data)
@@ -42,6 +43,8 @@ class ToPredictiond(MapTransform):
         probability, uncertainty = result[:-1], result[-1]
         values = np.array([0, *labels], dtype=np.uint8)
         mask = values[probability.argmax(axis=0)]
+        if self.largest_piece and case.is_volume:
+            keep_largest_pieces(mask, [value for value in labels if value in self.structures.in_one_piece()])
         warnings = []
         if case.reference.prompt:
             warnings.append(
@@ -59,20 +62,36 @@ class ToPredictiond(MapTransform):
         return item
 
 
+def keep_largest_pieces(mask: NDArray[np.uint8], values: Sequence[int]) -> None:
+    """Set to 0, in place, all but the largest face-connected piece of each value.
+
+    Args:
+        mask: (X, Y, Z) of labels.
+        values: each looked at on its own.
+    """
+    for value in values:
+        pieces, count = ndimage.label(mask == value)
+        if count > 1:
+            sizes = np.bincount(pieces.ravel())
+            sizes[0] = 0  # what is not of the value
+            mask[(pieces > 0) & (pieces != sizes.argmax())] = 0
+
+
 def postprocessing(
     preprocessing: Compose,
     structures: Structures,
     sampling: Sampling,
-    settings: Mapping[str, Any] | None = None,
+    largest_piece: bool = False,
 ) -> Compose:
     """Undo the preprocessing and make a `Prediction`.
 
     Args:
         preprocessing: whose spatial transforms are undone, see `bundle.transforms.preprocessing`.
+        structures, sampling, largest_piece: see `ToPredictiond`.
     """
     return Compose(
         [
             Invertd("pred", transform=preprocessing, orig_keys="image", nearest_interp=False, to_tensor=True),
-            ToPredictiond(structures, sampling, settings),
+            ToPredictiond(structures, sampling, largest_piece),
         ]
     )
