@@ -1,7 +1,7 @@
 """Writes synthetic studies with known truth, one data set per modality.
 
 python scripts/make_phantoms.py --output DIR [--modality CT|X-ray|H&E|all] [--count N] [--seed S]
-                                [--split training]
+                                [--split training] [--spleen FACTOR]
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ def main() -> int:
     parser.add_argument("--modality", choices=[*MODALITIES, "all"], default="all")
     parser.add_argument("--count", type=int, default=8, help="studies per modality")
     parser.add_argument("--seed", type=int, default=0, help="seed of the first study; the others follow")
+    parser.add_argument("--spleen", type=float, default=1.0, help="CT: factor of the spleen's length, to 2.5")
     parser.add_argument("--split", default="training", help="list in the datalist that names them")
     options = parser.parse_args()
     if options.count < 1 or options.seed < 0:
@@ -36,7 +37,12 @@ def main() -> int:
     for modality in MODALITIES if options.modality == "all" else (options.modality,):
         try:
             path = write_phantoms(
-                options.output / FOLDERS[modality], modality, seeds, options.split, progress=True
+                options.output / FOLDERS[modality],
+                modality,
+                seeds,
+                options.split,
+                progress=True,
+                **({"spleen": options.spleen} if modality == "CT" else {}),
             )
         except (OSError, ValueError) as error:
             parser.error(str(error))

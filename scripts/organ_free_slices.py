@@ -17,10 +17,14 @@ import numpy as np
 
 def main() -> None:
     """Crop, and write image, empty label and datalist."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--image", type=Path, required=True)
     parser.add_argument("--slices", required=True, metavar="FIRST:LAST", help="LAST is left out")
-    parser.add_argument("--like", type=Path, required=True, help="datalist whose labels are known to be absent")
+    parser.add_argument(
+        "--like", type=Path, required=True, help="datalist whose labels are known to be absent"
+    )
     parser.add_argument("--output", type=Path, required=True)
     arguments = parser.parse_args()
     first, last = map(int, arguments.slices.split(":"))

@@ -150,3 +150,38 @@ class RandStaind(RandomizableTransform, MapTransform):
         tissue = (density.mean(dim=0, keepdim=True) > 0.1).float()  # glass stays glass
         amounts[:2] = amounts[:2] * scale[:, None, None] + shift[:, None, None] * tissue
         return torch.exp(-torch.einsum("cs,shw->chw", self._from_stains, amounts)).clamp(0.0, 1.0)
+
+
+class RandContrastPhased(RandomizableTransform, MapTransform):
+    """Vary how much contrast agent organs and vessels have taken up, as between phases of a CT.
+
+    What is denser than unenhanced soft tissue keeps a random share of its excess.
+
+    Args:
+        keys: CT tensors, windowed to [0, 1].
+        soft_tissue: of unenhanced organs on that scale; 45 HU in a window of -125..275 HU is 0.425.
+        share: range of the share that is kept; above 1 enhances.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        prob: float = 0.5,
+        soft_tissue: float = 0.425,
+        share: tuple[float, float] = (0.2, 1.3),
+    ) -> None:
+        MapTransform.__init__(self, keys)
+        RandomizableTransform.__init__(self, prob)
+        self.soft_tissue = soft_tissue
+        self.share = share
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        item = dict(data)
+        self.randomize(None)
+        if not self._do_transform:
+            return item
+        kept = float(self.R.uniform(*self.share))
+        for key in self.key_iterator(item):
+            excess = (item[key] - self.soft_tissue).clamp_min(0.0)
+            item[key] = item[key] - excess * (1.0 - kept)
+        return item

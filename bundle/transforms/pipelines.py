@@ -32,7 +32,13 @@ from monai.transforms import (
 from bundle.cases.case import Modality, Photometric
 from bundle.cases.structures import Structures
 from bundle.transforms.by_modality import ByModalityd, RandByModalityd
-from bundle.transforms.intensity import MacenkoNormalized, Monochrome2d, RandStaind, ScaleToUnitd
+from bundle.transforms.intensity import (
+    MacenkoNormalized,
+    Monochrome2d,
+    RandContrastPhased,
+    RandStaind,
+    ScaleToUnitd,
+)
 from bundle.transforms.load import LoadCased
 from bundle.transforms.smoothing import SmoothForSized, SmoothForSpacingd
 
@@ -208,6 +214,7 @@ def augmentation(image_size: int = 160, ct_strength: float = 1.0) -> RandByModal
                     *(range_ * ct_strength for range_ in (0.26, 0.2, 0.1, 0.1)), prob=0.9, outside="zeros"
                 ),
                 *grow_and_shrink,
+                RandContrastPhased("image", prob=0.5),
                 *intensity,
                 *blur_and_noise,
                 RandCoarseDropoutd("image", holes=2, spatial_size=24, max_holes=4, fill_value=0.0, prob=0.2),

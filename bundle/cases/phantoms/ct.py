@@ -59,6 +59,7 @@ def ct_phantom(
     seed: int,
     shape: tuple[int, int, int] = (192, 192, 64),
     spacing: tuple[float, float, float] = (2.0, 2.0, 3.0),
+    spleen: float = 1.0,
 ) -> Phantom:
     """A contrast-enhanced CT torso from the lung bases to the kidneys.
 
@@ -71,6 +72,7 @@ def ct_phantom(
         seed: chooses the patient: build, organ sizes and places, contrast phase, noise.
         shape: voxels along X, Y, Z, at least 8 each.
         spacing: voxel edges in mm, above 0.
+        spleen: factor of the spleen's length, 1 to 2.5; splenomegaly from about 1.4.
 
     Returns:
         Image int16 in HU (-1024 to 3071) with labels `CT_LABELS`; the text is empty.
@@ -82,6 +84,8 @@ def ct_phantom(
         raise ValueError(f"shape must be three numbers of at least 8, not {shape}")
     if len(spacing) != 3 or min(spacing) <= 0:
         raise ValueError(f"spacing must be three lengths above 0 mm, not {spacing}")
+    if not 1.0 <= spleen <= 2.5:
+        raise ValueError(f"spleen must be a factor from 1 to 2.5, not {spleen}")
     rng = np.random.default_rng(seed)
     torso = Torso.draw(rng)
     offset = (rng.uniform(-6, 6), rng.uniform(-6, 6), rng.uniform(-14, -2))
@@ -90,7 +94,7 @@ def ct_phantom(
     dome = paint_chest(canvas, torso, cavity)
     paint_vessels(canvas, torso)
     paint_kidneys(canvas, torso)
-    paint_spleen(canvas, torso, cavity)
+    paint_spleen(canvas, torso, cavity, spleen)
     paint_pancreas(canvas, torso)
     paint_liver(canvas, torso, dome, cavity)
     paint_stomach(canvas, torso)

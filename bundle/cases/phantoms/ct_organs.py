@@ -99,15 +99,20 @@ def paint_liver(canvas: Canvas, torso: Torso, dome: Array, cavity: Array) -> Non
     canvas.label[box][liver] = 5
 
 
-def paint_spleen(canvas: Canvas, torso: Torso, cavity: Array) -> None:
+def paint_spleen(canvas: Canvas, torso: Torso, cavity: Array, length: float = 1.0) -> None:
     rng = canvas.rng
+    # an enlarged spleen grows downwards and to the front more than to the side
+    wide, deep = 1.0 + 0.5 * (length - 1.0), 1.0 + 0.6 * (length - 1.0)
     size = torso.size * rng.uniform(0.85, 1.15)
     centre = (104 * torso.scale_x, torso.spine_y - rng.uniform(8, 22), rng.uniform(2, 18))
     turn = rotation(0, rng.uniform(-12, 8), rng.uniform(15, 40))
+    grown = (centre[0], centre[1] - 40 * (deep - 1.0), centre[2] - 50 * (length - 1.0))
+    reach = (70 * wide, 75 * deep, 65 * length)
     box = canvas.box(
-        (centre[0] - 70, centre[1] - 75, centre[2] - 65), (centre[0] + 70, centre[1] + 75, centre[2] + 65)
+        (grown[0] - reach[0], grown[1] - reach[1], grown[2] - reach[2]),
+        (grown[0] + reach[0], grown[1] + reach[1], grown[2] + reach[2]),
     )
-    body = canvas.ellipsoid(box, centre, (37 * size, 56 * size, 54 * size), turn)
+    body = canvas.ellipsoid(box, grown, (37 * size * wide, 56 * size * deep, 54 * size * length), turn)
     hollow = (centre[0] - 50 * size, centre[1] - 22 * size, centre[2] - 6)
     imprint = canvas.ellipsoid(box, hollow, (36 * size, 46 * size, 62 * size), turn)
     surface = np.maximum(body, -imprint) + 2.2 * canvas.field(18, box)
