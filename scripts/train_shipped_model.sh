@@ -9,6 +9,9 @@ if [ ! -f "$work/phantoms/histology/datalist.json" ]; then
   python scripts/make_phantoms.py --output "$work/phantoms" --modality X-ray --count 80 --seed 1000
   python scripts/make_phantoms.py --output "$work/phantoms" --modality "H&E" --count 24 --seed 1000
 fi
+# No training volume shows an enlarged spleen.
+python scripts/make_phantoms.py --output "$work/spleen16" --modality CT --count 12 --seed 2000 --spleen 1.6
+python scripts/make_phantoms.py --output "$work/spleen23" --modality CT --count 12 --seed 2100 --spleen 2.3
 # The abdominal volumes are cropped around their organs. Without slices from below, organs are found in the pelvis.
 python scripts/organ_free_slices.py --image "$data/ct_abdomen_lowres/example_ct.nii.gz" --slices 0:58 \
   --like "$data/ct_abdomen/datalist.json" --output "$work/pelvis"
@@ -30,5 +33,9 @@ train second --datalist "[$lists,'$work/pelvis/datalist.json']" --images_per_epo
   --learning_rate 0.0003 --warmup_steps 20 --schedule_epochs 5 --epochs 2
 train third --datalist "[$lists,'$work/pelvis/datalist.json']" --images_per_epoch 2400 --seed 2 \
   --datalist_shares "[0.56,0.04,0.07,0.06,0.12,0.02,0.02,0.11]" --initial_weights "$work/second/latest.pt" \
-  --learning_rate 0.0005 --warmup_steps 20 --schedule_epochs 6 --epochs 6 --ct_augmentation 1.4
-python scripts/export_weights.py "$work/third/model.pt" models/model.pt
+  --learning_rate 0.0005 --warmup_steps 20 --schedule_epochs 6 --epochs 3 --ct_augmentation 1.4
+train fourth --images_per_epoch 2400 --seed 3 --initial_weights "$work/third/latest.pt" \
+  --datalist "[$lists,'$work/pelvis/datalist.json','$work/spleen16/ct/datalist.json','$work/spleen23/ct/datalist.json']" \
+  --datalist_shares "[0.54,0.03,0.06,0.05,0.06,0.01,0.01,0.10,0.06,0.08]" \
+  --learning_rate 0.0005 --warmup_steps 20 --schedule_epochs 5 --epochs 5 --ct_augmentation 1.4
+python scripts/export_weights.py "$work/fourth/model.pt" models/model.pt

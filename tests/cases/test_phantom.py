@@ -272,3 +272,15 @@ def test_installed_samples_exist_and_state_their_terms() -> None:
     for sample in samples:
         assert sample.path.is_file()
         assert "(" in sample.origin
+
+
+def test_an_enlarged_spleen_is_larger_and_the_rest_of_the_patient_stays() -> None:
+    size = {"shape": (96, 96, 32), "spacing": (4.0, 4.0, 6.0)}
+    normal, enlarged = ct_phantom(3, **size), ct_phantom(3, **size, spleen=2.0)  # type: ignore[arg-type]
+    volume = [int((phantom.label == 7).sum()) for phantom in (normal, enlarged)]
+    assert volume[1] > 3 * volume[0]
+    for value in (1, 9):  # aorta and lung
+        kept = ((normal.label == value) & (enlarged.label == value)).sum() / (normal.label == value).sum()
+        assert kept > 0.9
+    with pytest.raises(ValueError, match="spleen must be a factor from 1 to 2.5, not 4"):
+        ct_phantom(3, **size, spleen=4)  # type: ignore[arg-type]
