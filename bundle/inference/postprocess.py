@@ -26,14 +26,14 @@ class ToPredictiond(MapTransform):
     Args:
         structures: of the network.
         sampling: for the report.
-        largest_piece: of structures that are one piece keep the largest; the probabilities stay as they are.
+        remove_fragments: of structures that are one piece keep the largest; the probabilities stay as they are.
     """
 
-    def __init__(self, structures: Structures, sampling: Sampling, largest_piece: bool = False) -> None:
+    def __init__(self, structures: Structures, sampling: Sampling, remove_fragments: bool = False) -> None:
         super().__init__(keys="pred")
         self.structures = structures
-        self.largest_piece = largest_piece
-        self.settings = {**asdict(sampling), "largest_piece": largest_piece}
+        self.remove_fragments = remove_fragments
+        self.settings = {**asdict(sampling), "remove_fragments": remove_fragments}
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         item = dict(data)
@@ -43,8 +43,10 @@ class ToPredictiond(MapTransform):
         probability, uncertainty = result[:-1], result[-1]
         values = np.array([0, *labels], dtype=np.uint8)
         mask = values[probability.argmax(axis=0)]
-        if self.largest_piece and case.is_volume:
-            keep_largest_pieces(mask, [value for value in labels if value in self.structures.in_one_piece()])
+        if self.remove_fragments and case.is_volume:
+            keep_remove_fragmentss(
+                mask, [value for value in labels if value in self.structures.in_one_piece()]
+            )
         warnings = []
         if case.reference.prompt:
             warnings.append(
@@ -62,7 +64,7 @@ class ToPredictiond(MapTransform):
         return item
 
 
-def keep_largest_pieces(mask: NDArray[np.uint8], values: Sequence[int]) -> None:
+def keep_remove_fragmentss(mask: NDArray[np.uint8], values: Sequence[int]) -> None:
     """Set to 0, in place, all but the largest face-connected piece of each value.
 
     Args:
@@ -81,17 +83,17 @@ def postprocessing(
     preprocessing: Compose,
     structures: Structures,
     sampling: Sampling,
-    largest_piece: bool = False,
+    remove_fragments: bool = False,
 ) -> Compose:
     """Undo the preprocessing and make a `Prediction`.
 
     Args:
         preprocessing: whose spatial transforms are undone, see `bundle.transforms.preprocessing`.
-        structures, sampling, largest_piece: see `ToPredictiond`.
+        structures, sampling, remove_fragments: see `ToPredictiond`.
     """
     return Compose(
         [
             Invertd("pred", transform=preprocessing, orig_keys="image", nearest_interp=False, to_tensor=True),
-            ToPredictiond(structures, sampling, largest_piece),
+            ToPredictiond(structures, sampling, remove_fragments),
         ]
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from bundle.cases.structures import Structures
-from bundle.inference.postprocess import keep_largest_pieces
+from bundle.inference.postprocess import remove_fragments_of
 
 
 def test_all_but_the_largest_piece_of_a_value_become_background() -> None:
@@ -18,14 +18,14 @@ def test_all_but_the_largest_piece_of_a_value_become_background() -> None:
     expected = mask.copy()
     expected[8:10, 0:3, 0:2] = 0
     expected[4, 4, 0] = 0
-    keep_largest_pieces(mask, [5, 6])
+    remove_fragments_of(mask, [5, 6])
     assert np.array_equal(mask, expected)
 
 
 def test_a_value_in_one_piece_stays_whole() -> None:
     mask = np.zeros((5, 5, 5), dtype=np.uint8)
     mask[1:4, 2, 2] = 1
-    keep_largest_pieces(mask, [1, 2])
+    remove_fragments_of(mask, [1, 2])
     assert mask.sum() == 3
 
 
