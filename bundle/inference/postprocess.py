@@ -26,7 +26,8 @@ class ToPredictiond(MapTransform):
     Args:
         structures: of the network.
         sampling: for the report.
-        remove_fragments: of structures that are one piece keep the largest; the probabilities stay as they are.
+        remove_fragments: of structures that are one piece, drop pieces under half of the largest; the
+            probabilities stay as they are.
     """
 
     def __init__(self, structures: Structures, sampling: Sampling, remove_fragments: bool = False) -> None:
@@ -44,9 +45,7 @@ class ToPredictiond(MapTransform):
         values = np.array([0, *labels], dtype=np.uint8)
         mask = values[probability.argmax(axis=0)]
         if self.remove_fragments and case.is_volume:
-            keep_remove_fragmentss(
-                mask, [value for value in labels if value in self.structures.in_one_piece()]
-            )
+            remove_fragments_of(mask, [value for value in labels if value in self.structures.in_one_piece()])
         warnings = []
         if case.reference.prompt:
             warnings.append(
@@ -64,8 +63,10 @@ class ToPredictiond(MapTransform):
         return item
 
 
-def keep_remove_fragmentss(mask: NDArray[np.uint8], values: Sequence[int]) -> None:
-    """Set to 0, in place, all but the largest face-connected piece of each value.
+def remove_fragments_of(mask: NDArray[np.uint8], values: Sequence[int]) -> None:
+    """Set to 0, in place, the face-connected pieces of each value that are less than half of its largest.
+
+    A second piece of like size stays: which of the two is the organ, size does not tell.
 
     Args:
         mask: (X, Y, Z) of labels.
@@ -75,8 +76,8 @@ def keep_remove_fragmentss(mask: NDArray[np.uint8], values: Sequence[int]) -> No
         pieces, count = ndimage.label(mask == value)
         if count > 1:
             sizes = np.bincount(pieces.ravel())
-            sizes[0] = 0  # what is not of the value
-            mask[(pieces > 0) & (pieces != sizes.argmax())] = 0
+            sizes[0] = sizes[1:].max()  # what is not of the value stays as it is
+            mask[(2 * sizes < sizes[0])[pieces]] = 0
 
 
 def postprocessing(

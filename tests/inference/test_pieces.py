@@ -1,4 +1,4 @@
-"""Structures that are one piece keep their largest; others keep all."""
+"""Structures that are one piece lose their fragments; others keep all."""
 
 from __future__ import annotations
 
@@ -8,18 +8,29 @@ from bundle.cases.structures import Structures
 from bundle.inference.postprocess import remove_fragments_of
 
 
-def test_all_but_the_largest_piece_of_a_value_become_background() -> None:
+def test_pieces_under_half_of_the_largest_become_background() -> None:
     mask = np.zeros((12, 6, 4), dtype=np.uint8)
     mask[0:4, 0:4, 0:2] = 5  # 32 voxels
     mask[8:10, 0:3, 0:2] = 5  # 12, elsewhere
     mask[4, 4, 0] = 5  # touches the first at a corner only
+    mask[6:8, 4:6, 2:4] = 5  # 8, not half of 32
     mask[5, 5, :] = 7
     mask[11, 5, 0] = 7
     expected = mask.copy()
     expected[8:10, 0:3, 0:2] = 0
     expected[4, 4, 0] = 0
+    expected[6:8, 4:6, 2:4] = 0
     remove_fragments_of(mask, [5, 6])
     assert np.array_equal(mask, expected)
+
+
+def test_a_second_piece_of_like_size_stays() -> None:
+    mask = np.zeros((10, 4, 4), dtype=np.uint8)
+    mask[0:3] = 2
+    mask[6:8] = 2  # 32 of 48
+    mask[9, 0, 0] = 2
+    remove_fragments_of(mask, [2])
+    assert mask[:3].all() and mask[6:8].all() and not mask[9].any()
 
 
 def test_a_value_in_one_piece_stays_whole() -> None:
