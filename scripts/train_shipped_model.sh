@@ -37,5 +37,5 @@ train third --datalist "[$lists,'$work/pelvis/datalist.json']" --images_per_epoc
 train fourth --images_per_epoch 2400 --seed 3 --initial_weights "$work/third/latest.pt" \
   --datalist "[$lists,'$work/pelvis/datalist.json','$work/spleen16/ct/datalist.json','$work/spleen23/ct/datalist.json']" \
   --datalist_shares "[0.54,0.03,0.06,0.05,0.06,0.01,0.01,0.10,0.06,0.08]" \
-  --learning_rate 0.0005 --warmup_steps 20 --schedule_epochs 5 --epochs 5 --ct_augmentation 1.4
+  --learning_rate 0.0005 --warmup_steps 20 --schedule_epochs 5 --epochs 3 --ct_augmentation 1.4
 python scripts/export_weights.py "$work/fourth/model.pt" models/model.pt

@@ -77,7 +77,7 @@ def test_a_killed_process_leaves_nothing_under_the_final_name(tmp_path: Path) ->
             os.kill(os.getpid(), signal.SIGKILL)
     """
     folder = tmp_path / "case"
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[1]
     killed = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script), str(folder)], cwd=root, check=False
     )

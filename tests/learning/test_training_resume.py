@@ -43,7 +43,7 @@ def outcome(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 def assert_same(one: Path, other: Path) -> None:
     (latest, best), (latest_other, best_other) = outcome(one), outcome(other)
     assert latest["progress"]["epoch"] == EPOCHS
-    assert set(latest) == {"network", "averaged", "optimizer", "lr_scheduler", "progress"}
+    assert set(latest) == {"network", "averaged", "optimizer", "lr_scheduler", "progress", "settings"}
     for part in latest:
         assert equal(latest[part], latest_other[part]), part
     assert equal(best, best_other)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bundle.cases import CaseError
 from bundle.results import Prediction, write_prediction, writer
 from bundle.results.images import BYTE_SLOPE, to_bytes
 
@@ -185,14 +186,26 @@ def test_files_are_listed_and_repeat_byte_for_byte(tmp_path: Path, make_predicti
 
 @pytest.mark.usefixtures("no_preview")
 def test_an_older_folder_is_replaced_as_a_whole(tmp_path: Path, make_prediction: Make) -> None:
-    (tmp_path / "case_1").mkdir()
-    (tmp_path / "case_1" / "seg.dcm").write_text("of an earlier run")
-    result = write_prediction(
-        make_prediction(), tmp_path, companions=[lambda _, folder: (folder / "extra.txt").write_text("x")]
+    earlier = write_prediction(
+        make_prediction(), tmp_path, companions=[lambda _, folder: (folder / "seg.dcm").write_text("x")]
     )
+    assert "case_1/seg.dcm" in earlier["files"]
+    result = write_prediction(make_prediction(), tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["case_1"]
     assert not (tmp_path / "case_1" / "seg.dcm").exists()
-    assert "case_1/extra.txt" in result["files"]
+    assert "case_1/seg.dcm" not in result["files"]
+
+
+def test_a_folder_that_holds_something_else_is_not_replaced(tmp_path: Path, make_prediction: Make) -> None:
+    (tmp_path / "case_1").mkdir()
+    (tmp_path / "case_1" / "IM0001.dcm").write_text("the only copy")
+    with pytest.raises(CaseError, match="case_1: is there already and is not a result of an earlier run"):
+        write_prediction(make_prediction(), tmp_path)
+    write_prediction(make_prediction(case_id="case_2"), tmp_path)
+    (tmp_path / "case_2" / "notes.txt").write_text("of a reader")
+    with pytest.raises(CaseError):
+        write_prediction(make_prediction(case_id="case_2"), tmp_path)
+    assert (tmp_path / "case_1" / "IM0001.dcm").exists() and (tmp_path / "case_2" / "notes.txt").exists()
 
 
 @pytest.mark.parametrize("case_id", ["", "..", "a/b", "/etc"])
