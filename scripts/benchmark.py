@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 import tempfile
 import time
@@ -123,6 +124,7 @@ def timed(function: Callable[[], torch.Tensor], repeats: int) -> tuple[float, to
 
 def main() -> None:
     """Read the command and print its table."""
+    logging.disable(logging.WARNING)  # the table alone
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
