@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Fusion ablation of MedCondDiff at a small size and an equal budget: additive, concatenation and no prior.
-# Usage: scripts/ablation.sh DATA_FOLDER OUTPUT_FOLDER [SEEDS]   (DATA_FOLDER holds datalist.json)
+# Usage: scripts/ablation.sh DATA_FOLDER OUTPUT_FOLDER [SEEDS] [IMAGES]   (DATA_FOLDER holds datalist.json)
+# IMAGES is the budget of each training, 16 of them a step.
 # Finished parts are left as they are, unfinished ones go on: it can be stopped and started at will.
 set -euo pipefail
-data=$1; output=$2; seeds=${3:-"0 1 2"}
+data=$1; output=$2; seeds=${3:-"0 1 2"}; images=${4:-16000}
 small=(--image_prior b0 --denoiser_width 64 --upsample_widths "[32,16]" --ct_in_plane_size 128
        --schedule_shift -1.386)
 for seed in $seeds; do
@@ -13,7 +14,8 @@ for seed in $seeds; do
     python -m monai.bundle run \
       --config_file "['configs/train.yaml','configs/data_ct_abdomen.yaml','configs/medconddiff.yaml']" \
       --datalist "$data/datalist.json" --output_dir "$run" --fusion "$fusion" --seed "$seed" "${small[@]}" \
-      --image_size 128 --batch_size 16 --learning_rate 0.0005 --epochs 4 --schedule_epochs 4 --images_per_epoch 960 --val_interval 100
+      --image_size 128 --batch_size 16 --learning_rate 0.001 --warmup_steps 20 --average_decay 0.99 \
+      --use_class_weights false --epochs 1 --schedule_epochs 1 --images_per_epoch "$images" --val_interval 100
     python -m monai.bundle run \
       --config_file "['configs/evaluate.yaml','configs/data_ct_abdomen.yaml','configs/medconddiff.yaml']" \
       --datalist "$data/datalist.json" --split validation --output_dir "$run/evaluation" \
