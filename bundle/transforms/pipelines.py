@@ -211,7 +211,7 @@ def augmentation(image_size: int = 160, ct_strength: float = 1.0) -> RandByModal
             "CT": [
                 *cut(),
                 affine(
-                    *(range_ * ct_strength for range_ in (0.26, 0.2, 0.1, 0.1)), prob=0.9, outside="zeros"
+                    0.26 * ct_strength, 0.2 * ct_strength, 0.1 * ct_strength, 0.1 * ct_strength, 0.9, "zeros"
                 ),
                 *grow_and_shrink,
                 RandContrastPhased("image", prob=0.5),
