@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose
@@ -243,6 +242,5 @@ def stable_seed(*parts: object) -> int:
 
 
 def worker_threads(_: int) -> None:
-    """For DataLoader workers: numpy's global state is not used, and one thread each leaves the cores to training."""
+    """For DataLoader workers: one thread each leaves the cores to training."""
     torch.set_num_threads(1)
-    np.random.seed(0)
