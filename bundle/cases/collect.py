@@ -31,6 +31,7 @@ def collect_cases(
     modality: Modality | None = None,
     prompts: str | Mapping[str, str] | None = None,
     split: str | None = None,
+    text_key: str = "text",
     exclude: Path | None = None,
 ) -> tuple[list[CaseReference], list[CaseFailure]]:
     """Find the cases that a user means.
@@ -42,6 +43,7 @@ def collect_cases(
         prompts: one prompt for all cases, or case id -> prompt; else, and for ids not in the mapping,
             the datalist's text.
         split: the list of the datalists to take; None takes all of them.
+        text_key: field of a datalist's entry that is its text.
         exclude: the output folder; nothing in it is an input, unless a source in it is named.
 
     Returns:
@@ -53,7 +55,7 @@ def collect_cases(
             malformed, a folder is to take its own results, or prompts name cases that do not exist.
     """
     sources = [Path(source)] if isinstance(source, (str, Path)) else [Path(item) for item in source]
-    found = _Found(split, None if exclude is None else Path(os.path.realpath(exclude)))
+    found = _Found(split, text_key, None if exclude is None else Path(os.path.realpath(exclude)))
     for one in sources:
         found.add(one)
     if not found.entries and (not found.problems or found.problems.keys() == found.missing):
@@ -72,6 +74,7 @@ class _Found:
     """What the sources have given so far; keys are absolute paths, so that one image counts once."""
 
     split: str | None
+    text_key: str
     exclude: Path | None
     entries: dict[Path, Entry] = field(default_factory=dict)
     problems: dict[Path, CaseError] = field(default_factory=dict)
@@ -102,7 +105,7 @@ class _Found:
             self.entries[entry.image] = entry
 
     def _add_datalist(self, path: Path) -> None:
-        for entry in read_datalist(path, self.split):
+        for entry in read_datalist(path, self.split, self.text_key):
             try:
                 read_head(entry.image)
                 if entry.label is not None:

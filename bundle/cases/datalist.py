@@ -32,7 +32,7 @@ class Entry:
     Attributes:
         image: the image file.
         label: the truth, where the entry has one.
-        text: what the entry says of the image; empty where it says nothing.
+        text: what the entry says of the image, as written; empty where it says nothing.
         modality: the entry's own, else the datalist's, else None.
         labels: value in the truth -> name of the structure, background left out.
     """
@@ -44,23 +44,25 @@ class Entry:
     labels: Mapping[int, str]
 
 
-def read_datalist(path: Path, split: str | None = None) -> list[Entry]:
+def read_datalist(path: Path, split: str | None = None, text_key: str = "text") -> list[Entry]:
     """Read the entries of one split, or of all splits.
 
     A split is a list of objects with 'image' and perhaps 'label', 'text' and 'modality'; or a list of
-    strings, which name images of the other lists or, where they name none, images without a label.
+    strings, which name images of the lists of objects and stand for their entries. In the three usual
+    splits, and where there is no list of objects, strings may also name images that have no entry.
 
     Args:
         path: the JSON file; the paths in it are relative to its folder.
         split: the key of a list; None takes every list of objects, and of the three usual splits also
             those of strings.
+        text_key: field of an entry that is its text. Entries without it have no text.
 
     Returns:
         The entries in the order of the file. Without `split`, each image stands once, as first listed.
 
     Raises:
-        CaseError: the file is not a datalist, has no such split, or names one image twice in a split
-            with different text or label.
+        CaseError: the file is not a datalist, has no such split, has texts but none under `text_key`,
+            names one image twice in a split with different text or label, or names one that has no entry.
     """
     content = _read_json(path)
     lists = {key: value for key, value in content.items() if _is_list_of_entries(key, value, split)}
@@ -69,12 +71,13 @@ def read_datalist(path: Path, split: str | None = None) -> list[Entry]:
         raise CaseError(path, f"has no split '{split}'", f"use one of its splits: {known}")
     if not lists:
         raise CaseError(path, "is not a datalist", "give it a list of objects that have an 'image'")
-    parser = _Parser(path, content)
+    parser = _Parser(path, content, text_key)
     objects: dict[Path, Entry] = {}
     parsed: dict[str, list[Entry]] = {}
     # Lists of strings come last here, since they may name images of any other list.
     for key in sorted(lists, key=lambda key: all(isinstance(item, str) for item in lists[key])):
         parsed[key] = parser.entries(key, lists[key], objects)
+    parser.check_text_key()
     entries: dict[Path, Entry] = {}
     for key in lists if split is None else (split,):
         for entry in parsed[key]:
@@ -121,8 +124,10 @@ def _read_json(path: Path) -> dict[str, Any]:
 class _Parser:
     """Checks and types the values of one datalist."""
 
-    def __init__(self, path: Path, content: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, content: Mapping[str, Any], text_key: str) -> None:
         self.path = path
+        self.text_key = text_key
+        self.fields: set[str] = set()
         self.folder = Path(os.path.abspath(path.parent))
         self.modality = self._modality(content.get("modality"), "'modality'")
         self.labels = self._labels(content.get("labels"))
@@ -130,16 +135,27 @@ class _Parser:
     def entries(self, key: str, items: list[Any], objects: dict[Path, Entry]) -> list[Entry]:
         """The entries of one list; `objects` collects those that are objects, for lists that name them."""
         found: dict[Path, Entry] = {}
+        must_be_known = bool(objects) and key not in SPLITS and all(isinstance(item, str) for item in items)
         for number, item in enumerate(items, start=1):
             where = f"entry {number} of '{key}'"
             entry = self._entry(item, where)
             if isinstance(item, str):
+                if must_be_known and entry.image not in objects:
+                    raise self._error(f"{where} names {item}, which no other list has", "name it as they do")
                 entry = objects.get(entry.image, entry)
             else:
                 objects.setdefault(entry.image, entry)
             if found.setdefault(entry.image, entry) != entry:
                 raise self._error(f"{where} lists an image again with different values", "keep one of them")
         return list(found.values())
+
+    def check_text_key(self) -> None:
+        """Refuse a `text_key` that no entry has where texts stand under the usual one."""
+        if "text" in self.fields and self.text_key not in self.fields:
+            others = sorted(field for field in self.fields if field.startswith("text"))
+            raise self._error(
+                f"has no texts under text_key '{self.text_key}'", f"use one of {', '.join(others)}"
+            )
 
     def _entry(self, item: Any, where: str) -> Entry:
         fields = {"image": item} if isinstance(item, str) else item
@@ -148,9 +164,10 @@ class _Parser:
         image = self._file(fields, "image", where)
         if image is None:
             raise self._error(f"{where} has no 'image'", "name its image file")
-        text = fields.get("text")
+        self.fields.update(fields)
+        text = fields.get(self.text_key)
         if text is not None and not isinstance(text, str):
-            raise self._error(f"'text' in {where} is not a string", "put it in quotes")
+            raise self._error(f"'{self.text_key}' in {where} is not a string", "put it in quotes")
         own = self._modality(fields.get("modality"), f"'modality' in {where}")
         label = self._file(fields, "label", where)
         return Entry(image, label, text or "", own or self.modality, self.labels)

@@ -17,6 +17,8 @@ LogSnrSchedule = Callable[[Tensor], Tensor]
 
 #: Beyond these bounds alpha or sigma is indistinguishable from 0 in float32.
 LOG_SNR_MIN, LOG_SNR_MAX = -15.0, 15.0
+#: Timesteps of the discrete schedule that image DDPMs were trained with (Ho et al. 2020).
+DDPM_STEPS = 1000
 
 
 def resolution_shift(image_size: int, reference_size: int = 64) -> float:
@@ -45,7 +47,7 @@ def cosine_log_snr(t: Tensor, shift: float = 0.0) -> Tensor:
 
 
 def linear_beta_log_snr(
-    t: Tensor, beta_start: float = 1e-4, beta_end: float = 0.02, train_steps: int = 1000
+    t: Tensor, beta_start: float = 1e-4, beta_end: float = 0.02, train_steps: int = DDPM_STEPS
 ) -> Tensor:
     """The linear-beta schedule of DDPM (Ho et al., 2020) in continuous time.
 

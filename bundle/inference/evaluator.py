@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from monai.utils import CommonKeys as Keys
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from bundle.cases import CaseError, CaseReference
+from bundle.cases import Case, CaseError, CaseReference
 from bundle.transforms import reference_item
 
 logger = logging.getLogger(__name__)
@@ -76,11 +76,14 @@ class CaseEvaluator(SupervisedEvaluator):
     """Runs each case through preprocessing, inferer and postprocessing.
 
     The output of an iteration has 'reference', 'seconds', and either the items of the postprocessed case
-    ('prediction' among them) or 'error'.
+    ('prediction' among them) or 'error'. With `prompts` 'predictions' holds name -> prediction, and the rest
+    is of the first of them.
 
     Args:
         dataset: see `CaseDataset`.
         network, inferer, postprocessing, device: as for MONAI's SupervisedEvaluator.
+        prompts: name -> case id -> prompt: ways to prompt every case, which is read and preprocessed once;
+            None for each case's own prompt alone.
         val_handlers: what watches the cases, see `bundle.inference.run` and `bundle.scoring.handler`.
         num_workers: processes that read cases ahead.
     """
@@ -92,10 +95,12 @@ class CaseEvaluator(SupervisedEvaluator):
         inferer: Inferer,
         postprocessing: Callable[[dict[str, Any]], dict[str, Any]],
         device: torch.device | str = "cpu",
+        prompts: Mapping[str, Mapping[str, str]] | None = None,
         val_handlers: Sequence[Any] | None = None,
         num_workers: int = 0,
     ) -> None:
         self.case_postprocessing = postprocessing
+        self.prompts = prompts
         loader = DataLoader(dataset, batch_size=1, num_workers=num_workers, collate_fn=_only)
         super().__init__(
             device=torch.device(device),
@@ -127,10 +132,24 @@ class CaseEvaluator(SupervisedEvaluator):
         return output
 
     def _segment(self, item: Mapping[str, Any]) -> dict[str, Any]:
-        image: Tensor = item[Keys.IMAGE]
+        case: Case = item["case"]
+        image: Tensor = item[Keys.IMAGE][None].to(self.state.device)
         self.network.eval()
-        pred = self.inferer(image[None].to(self.state.device), self.network)
-        return self.case_postprocessing({**item, Keys.PRED: pred[0]})
+        if self.prompts is None:
+            return self._prompted(item, image, case.reference.prompt)
+        results = {
+            name: self._prompted(item, image, prompts[case.reference.id])
+            for name, prompts in self.prompts.items()
+        }
+        predictions = {name: result["prediction"] for name, result in results.items()}
+        return {**next(iter(results.values())), "predictions": predictions}
+
+    def _prompted(self, item: Mapping[str, Any], image: Tensor, prompt: str) -> dict[str, Any]:
+        case: Case = item["case"]
+        pred = self.inferer(image, self.network, prompt=prompt)
+        # the result says what the network was told
+        told = replace(case, reference=replace(case.reference, prompt=prompt))
+        return self.case_postprocessing({**item, "case": told, Keys.PRED: pred[0]})
 
 
 def _only(batch: Sequence[LoadedCase]) -> LoadedCase:

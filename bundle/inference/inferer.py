@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from monai.data import MetaTensor
@@ -15,14 +15,16 @@ from bundle.cases.structures import Structures
 from bundle.diffusion.consensus import consensus
 from bundle.diffusion.sampling import Sampling
 from bundle.diffusion.uncertainty import uncertainty
+from bundle.networks.protocol import Segmenter
 from bundle.transforms import neighbouring_slices
 
 
 class SegmentationInferer(Inferer):
     """Sample masks for a volume or a picture.
 
-    The image is a MetaTensor whose meta says 'modality' and 'case_id', as `LoadCased` makes it. Noise is
-    seeded with (seed, case id, slice, tile, member), so the result depends on neither batch size nor order.
+    The image is a MetaTensor whose meta says 'modality', 'case_id' and 'prompt', as `LoadCased` makes it; the
+    prompt goes with every slice and tile. Noise is seeded with (seed, case id, slice, tile, member), so the
+    result depends on neither batch size nor order.
 
     Args:
         structures: of the network.
@@ -53,17 +55,26 @@ class SegmentationInferer(Inferer):
         self.tile_overlap = tile_overlap
 
     @torch.inference_mode()
-    def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
+    def __call__(
+        self, inputs: Tensor, network: nn.Module, *args: Any, prompt: str | None = None, **kwargs: Any
+    ) -> Tensor:
         """(1, C, *spatial) -> (1, classes of the modality + 1, *spatial).
 
         The channels are probabilities of background and of the modality's structures in the order of their
         values, and last the uncertainty; all in [0, 1].
+
+        Args:
+            inputs: one image.
+            network: see `bundle.networks.protocol.Segmenter`.
+            prompt: instead of the one in the meta.
         """
         meta = getattr(inputs, "meta", {})
+        segmenter = cast(Segmenter, network)
+        text = str(meta.get("prompt", "")) if prompt is None else prompt
         channels = [0, *self.structures.of_modality(meta["modality"])]
         image = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
         if image.ndim == 4:
-            return _like(inputs, self._images(network, image, [str(meta["case_id"])], channels))
+            return _like(inputs, self._images(segmenter, image, [str(meta["case_id"])], channels, text))
         volume = image[0]
         result = torch.empty((1, len(channels) + 1, *volume.shape[1:]), dtype=torch.float32)
         for start in range(0, volume.shape[-1], self.batch_size):
@@ -71,11 +82,13 @@ class SegmentationInferer(Inferer):
             slices = torch.stack([neighbouring_slices(volume, z) for z in positions])
             keys = [f"{meta['case_id']}/slice {z}" for z in positions]
             result[0, ..., positions.start : positions.stop] = self._images(
-                network, slices, keys, channels
+                segmenter, slices, keys, channels, text
             ).movedim(0, -1)
         return _like(inputs, result)
 
-    def _images(self, network: Any, images: Tensor, keys: Sequence[str], channels: list[int]) -> Tensor:
+    def _images(
+        self, network: Segmenter, images: Tensor, keys: Sequence[str], channels: list[int], prompt: str
+    ) -> Tensor:
         """(B, 3, H, W) -> (B, len(channels) + 1, H, W) on the CPU."""
         height, width = images.shape[-2:]
         tile = tuple(min(self.tile_size, _next_multiple(side, network.stride)) for side in (height, width))
@@ -85,7 +98,7 @@ class SegmentationInferer(Inferer):
         steps = tuple(max(1, int(side * (1.0 - self.tile_overlap))) for side in tile)
         places = dense_patch_slices(padded.shape[-2:], tile, steps)
         if len(places) == 1:
-            return self._tiles(network, padded, keys, channels)[..., :height, :width]
+            return self._tiles(network, padded, keys, channels, prompt)[..., :height, :width]
         importance = compute_importance_map(tile, mode="gaussian", sigma_scale=0.125).clamp_min(1e-3)
         total = torch.zeros((len(images), len(channels) + 1, *padded.shape[-2:]))
         weight = torch.zeros(padded.shape[-2:])
@@ -95,18 +108,21 @@ class SegmentationInferer(Inferer):
             tiles = torch.stack([padded[(image, slice(None), *places[place])] for place, image in batch])
             tile_keys = [f"{keys[image]}/tile {place}" for place, image in batch]
             for (place, image), result in zip(
-                batch, self._tiles(network, tiles, tile_keys, channels), strict=True
+                batch, self._tiles(network, tiles, tile_keys, channels, prompt), strict=True
             ):
                 total[(image, slice(None), *places[place])] += result * importance
                 if image == 0:
                     weight[places[place]] += importance
         return (total / weight)[..., :height, :width]
 
-    def _tiles(self, network: Any, tiles: Tensor, keys: Sequence[str], channels: list[int]) -> Tensor:
+    def _tiles(
+        self, network: Segmenter, tiles: Tensor, keys: Sequence[str], channels: list[int], prompt: str
+    ) -> Tensor:
         possible = torch.zeros((len(tiles), self.structures.channels), dtype=torch.bool, device=tiles.device)
         possible[:, channels] = True
         tiles = tiles.contiguous(memory_format=torch.channels_last)
-        predictions = network.predict(tiles, keys, self.sampling, possible)[:, :, channels]
+        prompts = [prompt] * len(tiles)
+        predictions = network.predict(tiles, keys, self.sampling, possible, prompts)[:, :, channels]
         fused = consensus(predictions, self.sampling.steps, self.sampling.consensus)
         unsure = uncertainty(predictions, fused, len(channels), self.sampling.uncertainty)
         return torch.cat([fused, unsure[:, None]], dim=1).cpu()

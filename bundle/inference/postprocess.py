@@ -14,6 +14,7 @@ from scipy import ndimage
 from bundle.cases.case import Case
 from bundle.cases.structures import Structures
 from bundle.diffusion.sampling import Sampling
+from bundle.networks.protocol import Segmenter
 from bundle.results.prediction import Prediction
 
 
@@ -26,13 +27,17 @@ class ToPredictiond(MapTransform):
     Args:
         structures: of the network.
         sampling: for the report.
+        network: says what it could not read of a prompt.
         remove_fragments: of structures that are one piece, drop pieces under half of the largest; the
             probabilities stay as they are.
     """
 
-    def __init__(self, structures: Structures, sampling: Sampling, remove_fragments: bool = False) -> None:
+    def __init__(
+        self, structures: Structures, sampling: Sampling, network: Segmenter, remove_fragments: bool = False
+    ) -> None:
         super().__init__(keys="pred")
         self.structures = structures
+        self.network = network
         self.remove_fragments = remove_fragments
         self.settings = {**asdict(sampling), "remove_fragments": remove_fragments}
 
@@ -46,21 +51,29 @@ class ToPredictiond(MapTransform):
         mask = values[probability.argmax(axis=0)]
         if self.remove_fragments and case.is_volume:
             remove_fragments_of(mask, [value for value in labels if value in self.structures.in_one_piece()])
-        warnings = []
-        if case.reference.prompt:
-            warnings.append(
-                "This network reads no text: the prompt is kept with the result but did not guide it."
-            )
         item["prediction"] = Prediction(
             case=case,
             mask=mask,
             probability=probability[1:],
             uncertainty=uncertainty,
             labels=labels,
-            warnings=warnings,
+            warnings=self._unread(case.reference.prompt),
             settings=dict(self.settings),
         )
         return item
+
+    def _unread(self, prompt: str) -> list[str]:
+        if not prompt:
+            return []
+        if not self.network.reads_text:
+            return ["This network reads no text: the prompt is kept with the result but did not guide it."]
+        cut = self.network.cut_tokens(prompt)
+        if not cut:
+            return []
+        tokens = "1 token of the prompt was" if cut == 1 else f"{cut:,} tokens of the prompt were"
+        return [
+            f"{tokens} cut: it is longer than this network can read, and its end did not guide the result."
+        ]
 
 
 def remove_fragments_of(mask: NDArray[np.uint8], values: Sequence[int]) -> None:
@@ -84,17 +97,18 @@ def postprocessing(
     preprocessing: Compose,
     structures: Structures,
     sampling: Sampling,
+    network: Segmenter,
     remove_fragments: bool = False,
 ) -> Compose:
     """Undo the preprocessing and make a `Prediction`.
 
     Args:
         preprocessing: whose spatial transforms are undone, see `bundle.transforms.preprocessing`.
-        structures, sampling, remove_fragments: see `ToPredictiond`.
+        structures, sampling, network, remove_fragments: see `ToPredictiond`.
     """
     return Compose(
         [
             Invertd("pred", transform=preprocessing, orig_keys="image", nearest_interp=False, to_tensor=True),
-            ToPredictiond(structures, sampling, remove_fragments),
+            ToPredictiond(structures, sampling, network, remove_fragments),
         ]
     )

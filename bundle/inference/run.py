@@ -49,6 +49,7 @@ def find_cases(
     modality: Modality | None = None,
     resume: bool = False,
     strict: bool = False,
+    text_key: str = "text",
 ) -> CaseList:
     """What a run has to do.
 
@@ -61,6 +62,7 @@ def find_cases(
         modality: of all cases; None to take the datalist's or tell it from the file.
         resume: leave out cases that the record in `output_dir` says are done.
         strict: refuse all where one cannot be used, instead of listing it.
+        text_key: field of a datalist's entry that is its prompt, where none is given.
 
     Raises:
         CaseError: nothing to segment, a prompt file that cannot be read, or `strict` and a case.
@@ -72,7 +74,7 @@ def find_cases(
     prompts = read_prompts(Path(prompt_file)) if prompt_file is not None else prompt
     output = None if output_dir is None else Path(output_dir)
     references, failures = collect_cases(
-        source, modality=modality, prompts=prompts, split=split, exclude=output
+        source, modality=modality, prompts=prompts, split=split, text_key=text_key, exclude=output
     )
     if strict and failures:
         raise CaseError(source, f"{failures[0].error} ({len(failures)} such cases)", "mend the datalist")

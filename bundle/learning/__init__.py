@@ -8,11 +8,19 @@ from bundle.learning.handlers import (
     EpochSeed,
     TrainingProgress,
     averaged_network,
+    loss_figure,
     step_figures,
     warmup_cosine,
 )
+from bundle.learning.image_pretraining import (
+    NoisedImageInferer,
+    UnlabelledImages,
+    image_references,
+    prepare_image_batch,
+)
 from bundle.learning.losses import HybridLoss, MaskTarget, log_inverse_frequency
-from bundle.learning.step import NoisedMaskInferer
+from bundle.learning.step import LogitsInferer, NoisedMaskInferer
+from bundle.learning.vision_pretraining import ViewContrast, ViewEncoder, prepare_views
 
 __all__ = [
     "AfterEachStep",
@@ -20,13 +28,22 @@ __all__ = [
     "ClipGradients",
     "EpochSeed",
     "HybridLoss",
+    "LogitsInferer",
     "MaskTarget",
+    "NoisedImageInferer",
     "NoisedMaskInferer",
     "TrainingImages",
     "TrainingProgress",
+    "UnlabelledImages",
+    "ViewContrast",
+    "ViewEncoder",
     "averaged_network",
+    "image_references",
     "log_inverse_frequency",
+    "loss_figure",
     "prepare_batch",
+    "prepare_image_batch",
+    "prepare_views",
     "step_figures",
     "training_references",
     "warmup_cosine",

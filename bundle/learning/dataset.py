@@ -27,9 +27,18 @@ from bundle.transforms import RandByModalityd, neighbouring_slices, reference_it
 
 
 def training_references(
-    datalist: str | Path | Sequence[str | Path], split: str, modality: Modality | None = None
+    datalist: str | Path | Sequence[str | Path],
+    split: str,
+    modality: Modality | None = None,
+    text_key: str = "text",
 ) -> list[list[CaseReference]]:
     """The labelled cases of one or several datalists, a list each.
+
+    Args:
+        datalist: one JSON file or several.
+        split: the list to take; one of strings names entries of the other lists.
+        modality: of all cases; None to take the datalist's or tell it from the file.
+        text_key: field of an entry that is its text.
 
     Raises:
         CaseError: a file is missing, or a case has no label: training does not begin on part of its data.
@@ -39,7 +48,7 @@ def training_references(
     sources = [datalist] if isinstance(datalist, str | Path) else list(datalist)
     groups = []
     for source in sources:
-        found, failures = collect_cases(source, modality=modality, split=split)
+        found, failures = collect_cases(source, modality=modality, split=split, text_key=text_key)
         if failures:
             raise CaseError(source, f"{failures[0].error} ({len(failures)} such cases)", "mend the datalist")
         for reference in found:
@@ -66,6 +75,9 @@ class TrainingImages(Dataset):
         images_per_epoch: how many are drawn, with replacement.
         shares: share of the draws each group gets, in their order; None for equal shares.
         rare_class_share: see `draw_weights`.
+        text_dropout: probability that an image is shown without its text, so that the network learns to do
+            without.
+        noise: draw the noise that denoising networks learn from.
         seed: of draws and augmentation.
         workers: threads that read the cases.
         progress: show a bar while reading.
@@ -83,6 +95,8 @@ class TrainingImages(Dataset):
         images_per_epoch: int,
         shares: Sequence[float] | None = None,
         rare_class_share: float = 0.5,
+        text_dropout: float = 0.0,
+        noise: bool = True,
         seed: int = 0,
         workers: int = 2,
         progress: bool = True,
@@ -91,8 +105,12 @@ class TrainingImages(Dataset):
             raise ValueError("there is no training case; check --datalist and the split's name")
         if shares is not None and (len(shares) != len(groups) or min(shares) < 0 or sum(shares) <= 0):
             raise ValueError(f"datalist_shares: {list(shares)} do not fit {len(groups)} datalists")
+        if not 0.0 <= text_dropout <= 1.0:
+            raise ValueError(f"text_dropout must lie in [0, 1], not {text_dropout}")
         self.structures = structures
         self.augmentation = augmentation
+        self.text_dropout = text_dropout
+        self.noise = noise
         self.images_per_epoch = images_per_epoch
         self.seed = seed
         self.references = [reference for group in groups for reference in group]
@@ -141,7 +159,12 @@ class TrainingImages(Dataset):
         return self.images_per_epoch
 
     def __getitem__(self, position: int) -> dict[str, Any]:
-        """image (3, H, W) float32 in [0, 1]; label (H, W) int64; labelled and possible (K,) bool; noise (K, H, W)."""
+        """What one position of the epoch shows.
+
+        Returns:
+            image (3, H, W) float32 in [0, 1]; label (H, W) int64; labelled and possible (K,) bool; prompt, the
+            case's text as written or ''; with `noise`, noise (K, H, W) float32.
+        """
         index, slice_index = self.units[int(self.plan[position])]
         item = self.items[index]
         image, label = item["image"], item["label"]
@@ -159,14 +182,19 @@ class TrainingImages(Dataset):
         drawn = self.augmentation(drawn)  # type: ignore[arg-type]
         generator = torch.Generator().manual_seed(seed)
         label = drawn["label"].as_tensor()[0].round().long()
-        return {
+        shown = {
             "image": drawn["image"].as_tensor().float().clamp(0.0, 1.0).contiguous(),
             "label": label,
             "labelled": item["labelled"],
             "possible": possible_channels(self.structures, item["modality"]),
-            # drawn here because drawing takes one thread as long as the network takes two
-            "noise": torch.randn((self.structures.channels, *label.shape), generator=generator),
+            "prompt": self.references[index].prompt,
         }
+        if self.noise:
+            # drawn here because drawing takes one thread as long as the network takes two
+            shown["noise"] = torch.randn((self.structures.channels, *label.shape), generator=generator)
+        if float(torch.rand(1, generator=generator)) < self.text_dropout:
+            shown["prompt"] = ""
+        return shown
 
 
 def draw_weights(
@@ -205,13 +233,18 @@ def possible_channels(structures: Structures, modality: Modality) -> Tensor:
 
 
 def prepare_batch(
-    batch: Mapping[str, Tensor], device: torch.device | str | None, non_blocking: bool = False, **_: Any
+    batch: Mapping[str, Any], device: torch.device | str | None, non_blocking: bool = False, **_: Any
 ) -> tuple[Tensor, MaskTarget, tuple[()], dict[str, Any]]:
-    """For MONAI's SupervisedTrainer: image, target, and what the noising needs."""
-    moved = {key: value.to(device, non_blocking=non_blocking) for key, value in batch.items()}
+    """For MONAI's SupervisedTrainer: image, target, and what the training step needs besides."""
+    moved = {
+        key: value.to(device, non_blocking=non_blocking)
+        for key, value in batch.items()
+        if isinstance(value, Tensor)
+    }
     image = moved["image"].contiguous(memory_format=torch.channels_last)
     target = MaskTarget(moved["label"], moved["labelled"], moved["possible"])
-    return image, target, (), {"target": target, "noise": moved["noise"]}
+    named: dict[str, Any] = {"target": target, "prompts": list(batch["prompt"])}
+    return image, target, (), named | ({"noise": moved["noise"]} if "noise" in moved else {})
 
 
 def _read(reference: CaseReference, preprocessing: Compose) -> dict[str, Any]:

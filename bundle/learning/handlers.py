@@ -20,6 +20,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from bundle.learning.checkpoint import Stateful, load_checkpoint, save_checkpoint, save_whole
 from bundle.learning.dataset import TrainingImages, stable_seed
+from bundle.learning.image_pretraining import UnlabelledImages
 from bundle.learning.losses import batch_dice
 
 logger = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ logger = logging.getLogger(__name__)
 class EpochSeed:
     """Make an epoch depend on (seed, epoch, rank) alone, whatever ran before it."""
 
-    def __init__(self, dataset: TrainingImages, seed: int = 0, rank: int = 0) -> None:
+    def __init__(self, dataset: TrainingImages | UnlabelledImages, seed: int = 0, rank: int = 0) -> None:
         self.dataset = dataset
         self.seed = seed
         self.rank = rank
@@ -177,13 +178,20 @@ class Checkpoints:
 
 
 class TrainingProgress:
-    """A bar with loss, Dice and the time left; a line in the log after each epoch.
+    """A bar with the figures of the step and the time left; a line in the log after each epoch.
+
+    Args:
+        bar: show it.
+        figures: of the trainer's output, name -> value.
 
     Raises:
         FloatingPointError: the loss is not finite; what was saved before stands.
     """
 
-    def __init__(self, bar: bool = True) -> None:
+    def __init__(
+        self, bar: bool = True, figures: Callable[[dict[str, Any]], dict[str, float]] | None = None
+    ) -> None:
+        self.figures = figures or step_figures
         self.bar = ProgressBar(ncols=110) if bar else None
         self.loss_sum, self.steps = 0.0, 0
 
@@ -192,7 +200,7 @@ class TrainingProgress:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.count)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.log)
         if self.bar is not None:
-            self.bar.attach(engine, output_transform=step_figures)
+            self.bar.attach(engine, output_transform=self.figures)
 
     def reset(self, engine: Engine) -> None:
         self.loss_sum, self.steps = 0.0, 0
@@ -212,11 +220,16 @@ class TrainingProgress:
         logger.info("epoch %d of %d: loss %.4f", engine.state.epoch, engine.state.max_epochs, mean_loss)
 
 
+def loss_figure(output: dict[str, Any]) -> dict[str, float]:
+    """The loss alone."""
+    return {"loss": float(output[Keys.LOSS].detach())}
+
+
 @torch.no_grad()
 def step_figures(output: dict[str, Any], images: int = 4) -> dict[str, float]:
     """Loss and, on the first images of the batch, mean Dice in per cent."""
     target = output[Keys.LABEL]
     target = type(target)(target.label[:images], target.labelled[:images], target.possible[:images])
     dice = batch_dice(output[Keys.PRED][:images].softmax(dim=1), target)
-    figures = {"loss": float(output[Keys.LOSS].detach())}
+    figures = loss_figure(output)
     return figures | {"Dice": 100.0 * float(dice.mean())} if len(dice) else figures

@@ -1,7 +1,8 @@
-"""The training step: noise the true mask, predict it clean."""
+"""The training steps: noise the true mask and predict it clean, or classify pixels directly."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -26,9 +27,34 @@ class NoisedMaskInferer(Inferer):
         self.bfloat16 = bfloat16
 
     def __call__(
-        self, inputs: Tensor, network: nn.Module, *args: Any, target: MaskTarget, noise: Tensor, **kwargs: Any
+        self,
+        inputs: Tensor,
+        network: nn.Module,
+        *args: Any,
+        target: MaskTarget,
+        noise: Tensor | None = None,
+        prompts: Sequence[str] | None = None,
+        **kwargs: Any,
     ) -> Tensor:
-        """(B, 3, H, W) images, truth and standard normal noise -> (B, K, H, W) logits of the clean mask."""
+        """Predict the clean mask.
+
+        Args:
+            inputs: (B, 3, H, W) images.
+            network: see `bundle.networks.protocol.Segmenter`; it has a `schedule` besides.
+            target: the truth.
+            noise: (B, K, H, W) standard normal.
+            prompts: a text an image.
+
+        Returns:
+            (B, K, H, W) logits.
+
+        Raises:
+            ValueError: no noise.
+        """
+        if noise is None:
+            raise ValueError(
+                "draw_noise: the training images hold no noise, which this network needs; set it to true"
+            )
         segmenter: Any = getattr(network, "module", network)  # DistributedDataParallel wraps it
         batch = len(inputs)
         offset = torch.rand(1, device=inputs.device)
@@ -37,4 +63,29 @@ class NoisedMaskInferer(Inferer):
         x_0 = target.scaled_one_hot()
         x_t = noised(x_0, noise, log_snr)
         with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
-            return network(inputs, noisy=(x_t, log_snr), possible=target.possible)
+            return network(inputs, prompts=prompts, noisy=(x_t, log_snr), possible=target.possible)
+
+
+class LogitsInferer(Inferer):
+    """The training step of networks that classify pixels directly, without denoising a mask.
+
+    Args:
+        bfloat16: run the network in bfloat16 where that is faster; loss and weights stay float32.
+    """
+
+    def __init__(self, bfloat16: bool = False) -> None:
+        self.bfloat16 = bfloat16
+
+    def __call__(
+        self,
+        inputs: Tensor,
+        network: nn.Module,
+        *args: Any,
+        target: MaskTarget,
+        prompts: Sequence[str] | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        """(B, 3, H, W) images with a text each -> (B, K, H, W) float32 logits."""
+        with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
+            logits: Tensor = network(inputs, prompts=prompts, possible=target.possible, logits=True)
+        return logits.float()

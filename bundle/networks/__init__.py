@@ -1,19 +1,44 @@
 """The parts (image prior, fusion, denoiser) and the whole networks, one architecture a file."""
 
 from bundle.networks.denoiser import MaskDenoiser
+from bundle.networks.image_ddpm import (
+    GUIDED_LAYOUTS,
+    GuidedLayout,
+    GuidedUNet,
+    load_guided_unet,
+    save_guided_unet,
+)
+from bundle.networks.image_ddpm_prior import ImageDdpmPrior
 from bundle.networks.image_prior import PVT_V2_VARIANTS, PvtV2Prior
+from bundle.networks.lcpdn import Lcpdn
 from bundle.networks.segmenter import DiffusionSegmenter, count_parameters
+from bundle.networks.tensor_store import TensorStore
+from bundle.networks.text_diff import TextDiff
+from bundle.networks.text_prior import TextPrior
+from bundle.networks.vision_prior import VISION_LAYOUTS, VisionPrior
 from bundle.networks.weights import WeightsError, file_sha256, load_weights, move_to, start_from
 
 __all__ = [
-    "PVT_V2_VARIANTS",
     "DiffusionSegmenter",
+    "GUIDED_LAYOUTS",
+    "GuidedLayout",
+    "GuidedUNet",
+    "ImageDdpmPrior",
+    "Lcpdn",
     "MaskDenoiser",
+    "PVT_V2_VARIANTS",
     "PvtV2Prior",
+    "TensorStore",
+    "TextDiff",
+    "TextPrior",
+    "VISION_LAYOUTS",
+    "VisionPrior",
     "WeightsError",
     "count_parameters",
     "file_sha256",
+    "load_guided_unet",
     "load_weights",
     "move_to",
+    "save_guided_unet",
     "start_from",
 ]

@@ -27,12 +27,16 @@ IMPOSSIBLE = -1e4
 class DiffusionSegmenter(nn.Module):
     """Segments images by denoising masks under the guidance of an image prior.
 
+    It reads no text: prompts are accepted, as `bundle.networks.protocol.Segmenter` asks, and ignored.
+
     Args:
         image_prior: maps at strides 4 to 32, see `PvtV2Prior`; None where the denoiser's fusion is 'none'.
         denoiser: see `MaskDenoiser`.
         schedule: log-SNR over time that training and sampling share.
         sampling: how `forward` samples.
     """
+
+    reads_text = False
 
     def __init__(
         self,
@@ -58,6 +62,10 @@ class DiffusionSegmenter(nn.Module):
     def stride(self) -> int:
         """The sides of an image must be multiples of it."""
         return 32
+
+    def cut_tokens(self, prompt: str) -> int:
+        """Always 0: nothing of a text is read."""
+        return 0
 
     def encode(self, image: Tensor) -> list[Tensor]:
         """All that depends on the image alone.
@@ -93,7 +101,12 @@ class DiffusionSegmenter(nn.Module):
         return logits
 
     def predict(
-        self, image: Tensor, keys: Sequence[str], sampling: Sampling, possible: Tensor | None = None
+        self,
+        image: Tensor,
+        keys: Sequence[str],
+        sampling: Sampling,
+        possible: Tensor | None = None,
+        prompts: Sequence[str] | None = None,
     ) -> Tensor:
         """Every prediction of every member, the image prior run once.
 
@@ -102,6 +115,7 @@ class DiffusionSegmenter(nn.Module):
             keys: one an image; noise is seeded with (sampling.seed, key).
             sampling: steps, members and how they are taken.
             possible: as for `denoise`.
+            prompts: ignored.
 
         Returns:
             (members * steps, B, classes, H, W) probabilities.
@@ -121,6 +135,7 @@ class DiffusionSegmenter(nn.Module):
     def forward(
         self,
         image: Tensor,
+        prompts: Sequence[str] | None = None,
         noisy: tuple[Tensor, Tensor] | None = None,
         possible: Tensor | None = None,
     ) -> Tensor:
@@ -128,6 +143,7 @@ class DiffusionSegmenter(nn.Module):
 
         Args:
             image: (B, 3, H, W) in [0, 1].
+            prompts: ignored.
             noisy: (x_t, log-SNR) for the training step, which goes through `forward` so that distributed
                 wrappers see it; None samples with the settings the network was made with.
             possible: as for `denoise`.

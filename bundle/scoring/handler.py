@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +26,21 @@ from bundle.scoring.calibration import (
 )
 from bundle.scoring.metrics import Score, score_masks
 from bundle.scoring.summary import metrics_csv, summarise
+from bundle.scoring.text_effect import TextMode
 
 logger = logging.getLogger(__name__)
 
 
 class Scoring:
-    """Collects a row a case and label while an evaluator runs.
+    """Collects a row a case, text mode and label while an evaluator runs.
 
-    The evaluator's output holds a `Prediction` under 'prediction' for each case that did not fail. At the
-    end `engine.state.metrics['dice']` is the mean Dice in per cent and, with `output_dir`, metrics.csv and
-    summary.json stand there.
+    The evaluator's output holds, for each case that did not fail, mode -> `Prediction` under 'predictions'.
+    At the end `engine.state.metrics['dice']` is the mean Dice in per cent of the first mode and, with
+    `output_dir`, metrics.csv and summary.json stand there.
 
     Args:
         structures: of the network.
+        modes: of the text that the evaluator runs, see `text_prompts`; the uncertainty is that of the first.
         split: name of the list the cases came from, for the summary.
         spacing_is_true: whether the data's spacing is real; distances in mm are given only then.
         output_dir: None to keep the figures to the evaluator's state.
@@ -47,11 +49,13 @@ class Scoring:
     def __init__(
         self,
         structures: Structures,
+        modes: Sequence[TextMode] = ("off",),
         split: str = "",
         spacing_is_true: bool = True,
         output_dir: Path | str | None = None,
     ) -> None:
         self.structures = structures
+        self.modes = list(modes)
         self.split = split
         self.spacing_is_true = spacing_is_true
         self.output_dir = None if output_dir is None else Path(output_dir)
@@ -61,7 +65,7 @@ class Scoring:
         self.dice: float | None = None
 
     def take_dice(self) -> float | None:
-        """Mean Dice in per cent of the run that has just ended; None until the next one has."""
+        """Mean Dice in per cent, in the first mode, of the run that has just ended; None until the next one has."""
         dice, self.dice = self.dice, None
         return dice
 
@@ -74,23 +78,26 @@ class Scoring:
         self.scores, self.units, self.reliability = [], [], Reliability()
 
     def collect(self, engine: Engine) -> None:
-        prediction: Prediction | None = engine.state.output.get("prediction")
-        if prediction is None:
+        predictions: Mapping[str, Prediction] | None = engine.state.output.get("predictions")
+        if predictions is None:
             logger.warning("not scored: %s", engine.state.output.get("error"))
             return
         try:
-            self.score(prediction)
+            self.score(predictions)
         except CaseError as error:  # the rest of the list goes on
             engine.state.output["error"] = str(error)
             logger.warning("not scored: %s", error)
 
-    def score(self, prediction: Prediction) -> None:
+    def score(self, predictions: Mapping[str, Prediction]) -> None:
         """Add the figures of one case.
+
+        Args:
+            predictions: text mode -> prediction, all of the one case; every mode of `modes` is there.
 
         Raises:
             CaseError: no label, or one that does not fit the image.
         """
-        case = prediction.case
+        case = predictions[self.modes[0]].case
         reference = case.reference
         if reference.label is None:
             raise CaseError(
@@ -108,8 +115,10 @@ class Scoring:
         labels = {value: (self.structures.value(name), name) for value, name in reference.labels.items()}
         spacing = case.spacing if self.spacing_is_true else None
         truth = read_label(reference, case)
-        self.scores.extend(score_masks(reference.id, prediction.mask, truth, labels, spacing))
-        self._add_certainty(prediction, truth, labels)
+        for mode in self.modes:
+            mask = predictions[mode].mask
+            self.scores.extend(score_masks(reference.id, mask, truth, labels, spacing, mode))
+        self._add_certainty(predictions[self.modes[0]], truth, labels)
 
     def _add_certainty(
         self, prediction: Prediction, truth: NDArray[np.uint8], labels: Mapping[int, tuple[int, str]]
@@ -134,13 +143,16 @@ class Scoring:
         self.units.extend(unit_certainties(mask, truth, prediction.uncertainty, relevant, axis))
 
     def finish(self, engine: Engine) -> None:
-        figures = summarise(self.scores)
+        of_mode = {
+            mode: summarise([score for score in self.scores if score.text == mode]) for mode in self.modes
+        }
+        figures = of_mode[self.modes[0]]
         self.dice = figures["dice"]
         if self.dice is not None:
             engine.state.metrics["dice"] = self.dice
         if self.output_dir is None:
             return
-        summary: dict[str, Any] = {"split": self.split, "cases": figures["cases"], "text": {"off": figures}}
+        summary: dict[str, Any] = {"split": self.split, "cases": figures["cases"], "text": of_mode}
         summary["uncertainty"] = {
             "expected_calibration_error": self.reliability.expected_calibration_error(),
             **certainty_figures(self.units),
@@ -149,7 +161,10 @@ class Scoring:
             path.write_text(metrics_csv(self.scores), encoding="utf-8")
         with write_atomically(self.output_dir / "summary.json") as path:
             path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-        logger.info("Dice %s %% over %d cases of %s", figures["dice"], figures["cases"], self.split)
+        for mode, found in of_mode.items():
+            logger.info(
+                "Dice %s %% over %d cases of %s, text %s", found["dice"], found["cases"], self.split, mode
+            )
 
 
 def head_foot_axis(affine: NDArray[np.float64]) -> int:

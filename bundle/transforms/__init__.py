@@ -3,7 +3,7 @@
 from bundle.transforms.by_modality import ByModalityd, RandByModalityd
 from bundle.transforms.intensity import MacenkoNormalized, Monochrome2d, RandStaind, ScaleToUnitd
 from bundle.transforms.load import LoadCased, reference_item
-from bundle.transforms.pipelines import augmentation, preprocessing
+from bundle.transforms.pipelines import augmentation, cropping, preprocessing
 from bundle.transforms.slices import neighbouring_slices
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "RandStaind",
     "ScaleToUnitd",
     "augmentation",
+    "cropping",
     "neighbouring_slices",
     "preprocessing",
     "reference_item",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import numpy as np
 from monai.transforms import (
@@ -148,14 +148,62 @@ def preprocessing(
     return Compose([LoadCased(structures, modality, photometric), ByModalityd(branches)])
 
 
-def augmentation(image_size: int = 160, ct_strength: float = 1.0) -> RandByModalityd:
+def cropping(image_size: int = 128, vary_intensity: bool = False) -> RandByModalityd:
+    """Random squares of unlabelled images, little varied: an image DDPM learns what images look like.
+
+    Args:
+        image_size: side of the result in pixels.
+        vary_intensity: vary contrast, brightness and sharpness too, for what should not depend on them.
+    """
+    square = (image_size, image_size)
+    intensity = (
+        [
+            RandAdjustContrastd("image", prob=0.8, gamma=(0.5, 2.0)),
+            RandScaleIntensityd("image", factors=0.3, prob=0.8),
+            RandShiftIntensityd("image", offsets=0.15, prob=0.8),
+            RandGaussianSmoothd("image", sigma_x=(0.3, 1.2), sigma_y=(0.3, 1.2), prob=0.3),
+            RandGaussianNoised("image", prob=0.3, std=0.05),
+            RandCoarseDropoutd("image", holes=2, spatial_size=image_size // 5, max_holes=5, prob=0.5),
+        ]
+        if vary_intensity
+        else []
+    )
+    cut = [SpatialPadd("image", square, mode="edge"), RandSpatialCropd("image", square, random_size=False)]
+    vary = cast(
+        Transform,
+        RandAffined(
+            "image",
+            prob=0.5,
+            rotate_range=0.1,
+            scale_range=(0.1, 0.1),
+            translate_range=(0.04 * image_size,) * 2,
+            mode="bilinear",
+            padding_mode="border",
+        ),
+    )
+    turn = [RandFlipd("image", prob=0.5, spatial_axis=0), RandRotate90d("image", prob=0.75)]
+    return RandByModalityd(
+        {
+            "CT": [*cut, vary, *intensity],
+            "X-ray": [*cut, vary, *intensity],
+            "H&E": [*cut, *turn, *intensity],
+        }
+    )
+
+
+def augmentation(
+    image_size: int = 160, ct_strength: float = 1.0, histology_flips: bool = True, vary: bool = True
+) -> RandByModalityd:
     """Random variation of 2-D training images, ending in squares of `image_size`.
 
-    CT is never mirrored: left and right organs are told apart by their side alone.
+    CT and X-ray are never mirrored: left and right organs are told apart by their side alone, and so are the
+    zones of the lungs that a report names.
 
     Args:
         image_size: side of the result in pixels.
         ct_strength: scales the geometric ranges for CT.
+        histology_flips: mirror H&E and turn it by right angles; false where texts name sides of the image.
+        vary: false only cuts images to size.
     """
     square = (image_size, image_size)
 
@@ -182,6 +230,8 @@ def augmentation(image_size: int = 160, ct_strength: float = 1.0) -> RandByModal
         # that H&E is not framed in black, which no slide is
         return [SpatialPadd(_BOTH, square, mode="edge"), RandSpatialCropd(_BOTH, square, random_size=False)]
 
+    if not vary:
+        return RandByModalityd({modality: cut() for modality in get_args(Modality)})
     blur_and_noise = [
         RandGaussianSmoothd("image", sigma_x=(0.3, 1.2), sigma_y=(0.3, 1.2), prob=0.15),
         RandGaussianNoised("image", prob=0.3, std=0.05),
@@ -206,6 +256,11 @@ def augmentation(image_size: int = 160, ct_strength: float = 1.0) -> RandByModal
         if ct_strength > 0
         else []
     )
+    flips = (
+        [RandFlipd(_BOTH, prob=0.5, spatial_axis=0), RandRotate90d(_BOTH, prob=0.75)]
+        if histology_flips
+        else []
+    )
     return RandByModalityd(
         {
             "CT": [
@@ -222,8 +277,7 @@ def augmentation(image_size: int = 160, ct_strength: float = 1.0) -> RandByModal
             "X-ray": [*cut(), affine(0.15, 0.15, 0.06, 0.05, 0.8), *intensity, *blur_and_noise],
             "H&E": [
                 *cut(),
-                RandFlipd(_BOTH, prob=0.5, spatial_axis=0),
-                RandRotate90d(_BOTH, prob=0.75),
+                *flips,
                 affine(0.3, 0.2, 0.05, 0.05, 0.5),
                 RandStaind("image", prob=0.7),
                 *blur_and_noise,

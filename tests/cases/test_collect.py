@@ -223,6 +223,41 @@ def test_splits(datalist: Path, split: str, expected: list[str]) -> None:
         assert references[0].prompt == "left lung" and references[0].label is not None
 
 
+def test_a_list_of_names_stands_for_the_entries_it_names(datalist: Path, tmp_path: Path) -> None:
+    content = json.loads(datalist.read_text())
+    content["few_shot_test"] = ["../far/../far/d.png", "../i/b.png"]
+    references, _ = collect_cases(write(datalist, content), split="few_shot_test")
+    assert [one.id for one in references] == ["d", "b"]
+    content["few_shot_test"].append("../i/e.png")
+    touch(tmp_path, "i/e.png")
+    words = ("entry 3 of 'few_shot_test'", "../i/e.png", "no other list")
+    refused(write(datalist, content), *words, split="few_shot_test")
+    assert len(collect_cases(datalist)[0]) == 4, "a list that is not asked for does no harm"
+
+
+def test_names_alone_are_images(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png", "b.png")
+    datalist = write(tmp_path / "list.json", {"mine": ["a.png", "b.png"]})
+    assert [one.label for one in collect_cases(datalist, split="mine")[0]] == [None, None]
+
+
+def test_texts_stand_under_a_key_of_choice(datalist: Path) -> None:
+    content = json.loads(datalist.read_text())
+    content["training"][1]["text_six_zones"] = " @upper $left %lung\n"
+    references, _ = collect_cases(write(datalist, content), split="training", text_key="text_six_zones")
+    assert [one.prompt for one in references] == ["", " @upper $left %lung\n"]
+    assert [one.prompt for one in collect_cases(datalist, split="training")[0]] == ["left lung", ""]
+    refused(datalist, "'text_six_zone'", "text, text_six_zones", text_key="text_six_zone")
+    content["training"][1]["text_six_zones"] = 3
+    refused(write(datalist, content), "'text_six_zones' in entry 2", text_key="text_six_zones")
+
+
+def test_a_datalist_without_texts_needs_no_key_of_them(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png")
+    datalist = write(tmp_path / "list.json", {"training": [{"image": "a.png"}]})
+    assert [one.prompt for one in collect_cases(datalist, text_key="text_six_zones")[0]] == [""]
+
+
 def test_foreign_datalists(tmp_path: Path) -> None:
     touch(tmp_path, "tr/a.nii.gz", "ts/b.nii.gz")
     content = {

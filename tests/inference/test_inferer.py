@@ -33,12 +33,21 @@ class PixelByPixel(torch.nn.Module):
         super().__init__()
         self.batches: list[tuple[int, ...]] = []
         self.keys: list[str] = []
+        self.prompts: list[str] = []
 
-    def predict(self, image: Tensor, keys: Sequence[str], sampling: Sampling, possible: Tensor) -> Tensor:
+    def predict(
+        self,
+        image: Tensor,
+        keys: Sequence[str],
+        sampling: Sampling,
+        possible: Tensor,
+        prompts: Sequence[str] = (),
+    ) -> Tensor:
         assert image.shape[-1] % self.stride == image.shape[-2] % self.stride == 0
         assert len(keys) == len(image) == len(possible)
         self.batches.append(tuple(image.shape))
         self.keys += keys
+        self.prompts += prompts
         weights = torch.tensor([[0.2, 0.1, 0.4], [3.0, -1.0, 0.5], [-2.0, 2.0, 1.0], [0.3, 0.3, 2.0]])
         logits = torch.einsum("kc,bchw->bkhw", weights, image).masked_fill(~possible[:, :, None, None], -1e4)
         return logits.softmax(dim=1)[None].expand(sampling.steps * sampling.members, -1, -1, -1, -1)
@@ -79,6 +88,17 @@ def test_every_tile_and_slice_has_a_noise_of_its_own() -> None:
     _, network = infer(volume(), batch_size=4)
     assert network.keys == [f"study_1/slice {z}" for z in range(11)]
     assert [batch[0] for batch in network.batches] == [4, 4, 3]
+
+
+def test_every_tile_and_slice_comes_with_the_prompt_of_its_case() -> None:
+    for image in (picture(200, 200), volume()):
+        image.meta["prompt"] = "$left @lung"  # type: ignore[attr-defined]
+        for options, expected in (({}, "$left @lung"), ({"prompt": "right"}, "right"), ({"prompt": ""}, "")):
+            network = PixelByPixel()
+            SegmentationInferer(STRUCTURES, tile_size=64, batch_size=4)(image, network, **options)
+            assert len(network.keys) > 8 and network.prompts == [expected] * len(network.keys)
+    _, network = infer(picture(64, 64))
+    assert network.prompts == [""]
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 64])

@@ -43,13 +43,16 @@ def three(phantoms: dict[str, Path]) -> TrainingImages:
     return images(*phantoms.values())
 
 
-def batches(dataset: TrainingImages, epoch: int, workers: int) -> list[dict[str, Tensor]]:
+def batches(dataset: TrainingImages, epoch: int, workers: int) -> list[dict[str, Any]]:
     dataset.set_epoch(epoch)
     return list(DataLoader(dataset, batch_size=4, num_workers=workers, worker_init_fn=worker_threads))
 
 
 def equal(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+    return one.keys() == other.keys() and all(
+        torch.equal(one[key], other[key]) if isinstance(one[key], Tensor) else one[key] == other[key]
+        for key in one
+    )
 
 
 # --- what is drawn ---------------------------------------------------------------------------------------
@@ -194,7 +197,75 @@ def test_the_target_reaches_the_trainer_as_it_was_drawn(three: TrainingImages) -
     image, target, arguments, named = prepare_batch(batch, "cpu")
     assert torch.equal(image, batch["image"]) and arguments == ()
     assert named["target"] is target and torch.equal(named["noise"], batch["noise"])
+    assert named["prompts"] == batch["prompt"] and len(batch["prompt"]) == 4
     assert torch.equal(target.label, batch["label"]) and torch.equal(target.possible, batch["possible"])
+
+
+# --- texts -----------------------------------------------------------------------------------------------
+
+
+def test_images_come_with_the_text_of_their_case(three: TrainingImages) -> None:
+    three.set_epoch(1)
+    for position in range(len(three)):
+        reference = three.references[three.units[int(three.plan[position])][0]]
+        assert three[position]["prompt"] == reference.prompt
+        assert bool(reference.prompt) == (reference.modality != "CT")
+
+
+def test_dropped_texts_change_nothing_else(phantoms: dict[str, Path]) -> None:
+    kept, dropped, none, again = (
+        [dataset[position] for position in range(64)]
+        for dataset in (
+            images(phantoms["X-ray"], images_per_epoch=64, text_dropout=share)
+            for share in (0.0, 0.5, 1.0, 0.5)
+        )
+    )
+    assert all(map(equal, dropped, again))
+    assert all(item["prompt"] for item in kept) and not any(item["prompt"] for item in none)
+    assert 16 <= sum(item["prompt"] == "" for item in dropped) <= 48
+    for one, *others in zip(kept, dropped, none, strict=True):
+        assert all(equal({**other, "prompt": one["prompt"]}, one) for other in others)
+        assert all(other["prompt"] in ("", one["prompt"]) for other in others)
+
+
+def test_which_texts_are_dropped_depends_on_epoch_and_position_alone(phantoms: dict[str, Path]) -> None:
+    dataset = images(phantoms["X-ray"], text_dropout=0.5)
+    first, second = batches(dataset, 1, 0), batches(dataset, 2, 0)
+    assert all(map(equal, first, batches(dataset, 1, 2)))
+    dropped = [[text == "" for batch in one for text in batch["prompt"]] for one in (first, second)]
+    assert dropped[0] != dropped[1] and any(dropped[0]) and not all(dropped[0])
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5])
+def test_a_share_of_dropped_texts_that_is_none_is_refused(share: float, phantoms: dict[str, Path]) -> None:
+    with pytest.raises(ValueError, match="text_dropout"):
+        images(phantoms["X-ray"], text_dropout=share)
+
+
+def test_networks_that_denoise_nothing_need_no_noise(phantoms: dict[str, Path]) -> None:
+    with_noise, without = (images(phantoms["X-ray"], noise=noise) for noise in (True, False))
+    for one, other in zip(batches(with_noise, 1, 0), batches(without, 1, 0), strict=True):
+        del one["noise"]
+        assert equal(one, other)
+        assert set(prepare_batch(other, "cpu")[3]) == {"target", "prompts"}
+
+
+def test_a_list_of_names_trains_on_the_entries_it_names(phantoms: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(phantoms["X-ray"].parent, tmp_path / "data")
+    datalist = tmp_path / "data" / "datalist.json"
+    content = json.loads(datalist.read_text())
+    chosen = [content["training"][2], content["training"][0]]
+    change(datalist, lambda content: content.update(few=[entry["image"] for entry in chosen]))
+    dataset = images(datalist, split="few")
+    assert [reference.prompt for reference in dataset.references] == [entry["text"] for entry in chosen]
+    assert [reference.label for reference in dataset.references] == [
+        datalist.parent / entry["label"] for entry in chosen
+    ]
+    for entry in content["training"]:
+        entry["other"] = f"other words: {entry['text']}"
+    datalist.write_text(json.dumps(content))
+    (group,) = training_references(datalist, "training", text_key="other")
+    assert all(reference.prompt.startswith("other words: ") for reference in group)
 
 
 def test_seeds_are_the_same_in_every_process() -> None:

@@ -82,6 +82,14 @@ def test_other_seeds_give_other_images(modality: Modality) -> None:
     assert all(not torch.equal(a, b) for i, a in enumerate(images) for b in images[:i])
 
 
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_without_variation_images_are_only_cut(modality: Modality) -> None:
+    given = item(modality, three_marks())
+    for drawn in draws(modality, three_marks(), 3, vary=False):
+        assert torch.equal(drawn["image"], given["image"])
+        assert torch.equal(drawn["label"], given["label"])
+
+
 def test_ct_is_never_mirrored() -> None:
     expected = np.sign(handedness(three_marks()))
     for drawn in draws_of_marks("CT"):
@@ -99,6 +107,14 @@ def test_xray_is_never_mirrored() -> None:
 def test_histology_has_no_sides() -> None:
     signs = {np.sign(handedness(drawn["label"])) for drawn in draws_of_marks("H&E")}
     assert signs == {-1.0, 1.0}
+
+
+def test_histology_keeps_its_sides_where_texts_name_them() -> None:
+    expected = np.sign(handedness(three_marks()))
+    for drawn in draws("H&E", three_marks(), 30, histology_flips=False):
+        assert np.sign(handedness(drawn["label"])) == expected
+        assert centre(drawn["label"], 3)[0] < centre(drawn["label"], 7)[0]
+        assert centre(drawn["label"], 3)[1] < centre(drawn["label"], 9)[1]
 
 
 @pytest.mark.parametrize("modality", MODALITIES)

@@ -1,0 +1,177 @@
+"""Pixel classifier over maps of several scales, and what its networks have in common.
+
+TextDiff (Feng, 'Enhancing Label-Efficient Medical Image Segmentation with Text-guided Diffusion Models', 2024) and
+LCPDN (eq. 11) bring every map to the size of the image, concatenate them and classify each pixel by three 3x3
+convolutions.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bundle.diffusion.consensus import consensus
+from bundle.diffusion.sampling import Sampling
+from bundle.networks.segmenter import IMPOSSIBLE
+from bundle.networks.text_prior import TextFeatures, TextPrior
+from bundle.networks.weights import check_complete
+
+
+def convolve_upsampled(maps: Sequence[Tensor], convolution: nn.Conv2d, size: Sequence[int]) -> Tensor:
+    """``convolution(concatenation of the maps, each upsampled bilinearly to size)``, without making either.
+
+    Mixing channels and upsampling commute. So a tap of the kernel mixes channels on the small maps, and only
+    its results are upsampled, shifted and added: at TextDiff's sizes a twelfth of the multiplications.
+
+    Args:
+        maps: (B, C_i, h_i, w_i).
+        convolution: over sum(C_i) channels, odd kernel, 'same' zero padding, stride 1.
+        size: (H, W) of the result.
+
+    Returns:
+        (B, out_channels, H, W).
+    """
+    height, width = convolution.kernel_size
+    # nn.functional.fold puts taps where a transposed convolution would: mirrored
+    kernels = convolution.weight.flip(2, 3).split([features.shape[1] for features in maps], dim=1)
+    total: Tensor | None = None
+    for features, kernel in zip(maps, kernels, strict=True):
+        taps = kernel.permute(0, 2, 3, 1).flatten(0, 2)[:, :, None, None]
+        mixed = nn.functional.conv2d(features, taps)
+        large = nn.functional.interpolate(mixed, size=tuple(size), mode="bilinear", align_corners=False)
+        total = large if total is None else total + large
+    assert total is not None
+    out = nn.functional.fold(
+        total.flatten(2), tuple(size), (height, width), padding=(height // 2, width // 2)
+    )
+    return out if convolution.bias is None else out + convolution.bias[:, None, None]
+
+
+class PixelClassifier(nn.Module):
+    """Upsample, concatenate; 3x3 to 128, 3x3 to 32, each with batch normalisation and ReLU; 3x3 to the classes.
+
+    Args:
+        channels: of all maps together.
+        classes: background included.
+        widths: of the two hidden layers.
+    """
+
+    def __init__(self, channels: int, classes: int, widths: tuple[int, int] = (128, 32)) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, widths[0], 3, padding=1)
+        self.rest = nn.Sequential(
+            nn.BatchNorm2d(widths[0]),
+            nn.ReLU(),
+            nn.Conv2d(widths[0], widths[1], 3, padding=1),
+            nn.BatchNorm2d(widths[1]),
+            nn.ReLU(),
+            nn.Conv2d(widths[1], classes, 3, padding=1),
+        )
+
+    def forward(self, maps: Sequence[Tensor], size: Sequence[int]) -> Tensor:
+        """Maps (B, C_i, h_i, w_i) -> (B, classes, *size) logits."""
+        return self.rest(convolve_upsampled(maps, self.first, size))
+
+
+class PixelSegmenter(nn.Module, ABC):
+    """A network that classifies pixels by image and text, with no mask to denoise; see `protocol.Segmenter`.
+
+    Args:
+        classes: channels of the mask, background included.
+        stride: the sides of an image must be multiples of it.
+        text_prior: None for a network that reads no text.
+        sampling: how `forward` samples: members read the image prior under a noise of their own.
+    """
+
+    def __init__(
+        self, classes: int, stride: int, text_prior: TextPrior | None, sampling: Sampling | None = None
+    ) -> None:
+        super().__init__()
+        self.classes = classes
+        self.stride = stride
+        self.text_prior = text_prior
+        self.sampling = sampling or Sampling(steps=1)
+
+    @property
+    def reads_text(self) -> bool:
+        return self.text_prior is not None
+
+    @property
+    def text_width(self) -> int:
+        """Of a token; networks that read no text are given a single token of one zero."""
+        return 1 if self.text_prior is None else self.text_prior.width
+
+    def cut_tokens(self, prompt: str) -> int:
+        return 0 if self.text_prior is None else self.text_prior.cut_tokens(prompt)
+
+    def read(self, prompts: Sequence[str] | None, image: Tensor) -> TextFeatures:
+        """Text features of a batch; without prompts those of empty ones."""
+        if self.text_prior is None:
+            nothing = torch.zeros(len(image), 1, 1, device=image.device)
+            return TextFeatures(nothing, torch.ones_like(nothing[..., 0], dtype=torch.bool), nothing[:, 0])
+        prompts = [""] * len(image) if prompts is None else list(prompts)
+        if len(prompts) != len(image):
+            raise ValueError(f"{len(image)} images came with {len(prompts)} prompts")
+        return self.text_prior(prompts)
+
+    @abstractmethod
+    def logits(self, image: Tensor, text: TextFeatures, member: int = 0) -> Tensor:
+        """(B, 3, H, W) in [0, 1] and text features -> (B, classes, H, W)."""
+
+    def predict(
+        self,
+        image: Tensor,
+        keys: Sequence[str],
+        sampling: Sampling,
+        possible: Tensor | None = None,
+        prompts: Sequence[str] | None = None,
+    ) -> Tensor:
+        """As for `protocol.Segmenter`; the noise is that of the member, the same for every image.
+
+        Raises:
+            ValueError: more than one step: there is no reverse process to take them in.
+        """
+        if sampling.steps != 1:
+            raise ValueError(
+                f"steps must be 1 for a network without a reverse process, not {sampling.steps}; raise members"
+            )
+        text = self.read(prompts, image)
+        members = [
+            self._possible(self.logits(image, text, member), possible) for member in range(sampling.members)
+        ]
+        return torch.stack(members).softmax(dim=2)
+
+    def forward(
+        self,
+        image: Tensor,
+        prompts: Sequence[str] | None = None,
+        noisy: tuple[Tensor, Tensor] | None = None,
+        possible: Tensor | None = None,
+        logits: bool = False,
+    ) -> Tensor:
+        """(B, 3, H, W) -> (B, classes, H, W): probabilities, or with `logits` those of a training step."""
+        if logits:
+            return self._possible(self.logits(image, self.read(prompts, image)), possible)
+        keys = [""] * len(image)
+        predictions = self.predict(image, keys, self.sampling, possible, prompts)
+        return consensus(predictions, self.sampling.steps, self.sampling.consensus)
+
+    @staticmethod
+    def _possible(logits: Tensor, possible: Tensor | None) -> Tensor:
+        logits = logits.float()
+        return logits if possible is None else logits.masked_fill(~possible[:, :, None, None], IMPOSSIBLE)
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """As in PyTorch, but incomplete weights are refused even where a caller asks for leniency.
+
+        Raises:
+            WeightsError: one sentence that names what does not fit.
+        """
+        check_complete(self.state_dict(), state_dict)
+        return super().load_state_dict(state_dict, strict=True, assign=assign)

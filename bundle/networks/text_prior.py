@@ -1,0 +1,458 @@
+"""Text prior: token features and a pooled vector of the prompt, by a transformer encoder.
+
+ModernBERT (Warner et al., 'Smarter, Better, Faster, Longer', 2024), BERT (Devlin et al., 2019; Clinical BioBERT,
+Alsentzer et al., 2019, is one) and the text half of CLIP (Radford et al., 2021), with the layers of transformers
+(Apache-2.0), so that published weights fit as they are. The prior sees neither image nor noise: it runs once a
+prompt. Low-rank adapters: Hu et al., 'LoRA' (2022), by peft (Apache-2.0).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    BertModel,
+    CLIPTextConfig,
+    CLIPTextModel,
+    ModernBertConfig,
+    ModernBertModel,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
+from transformers.utils import logging as transformers_logging
+
+from bundle.atomic import write_atomically
+from bundle.networks.frozen import Frozen
+from bundle.networks.weights import WeightsError
+
+Training = Literal["frozen", "finetuned", "lora"]
+Attention = Literal["auto", "flash_attention_2", "sdpa", "eager"]
+
+#: The encoder that comes with the bundle.
+EMBEDDED = Path(__file__).parents[2] / "models" / "text_prior"
+_MEMORY_BYTES = 512 * 2**20  # of embeddings that are kept
+_SPECIAL_TOKENS = 2  # one at either end
+_LORA_RANK, _LORA_ALPHA = 8, 16
+_NEEDS_CUDA = "needs a CUDA device"
+
+
+@dataclass(frozen=True)
+class _Family:
+    """One architecture: its classes in transformers, and its attention projections by the ends of their names."""
+
+    config: type[Any]
+    model: type[Any]
+    projections: tuple[str, ...]
+    options: Mapping[str, Any]
+
+
+_MODERNBERT = _Family(ModernBertConfig, ModernBertModel, ("attn.Wqkv", "attn.Wo"), {})
+_BERT = _Family(
+    BertConfig,
+    BertModel,
+    ("self.query", "self.key", "self.value", "attention.output.dense"),
+    {"add_pooling_layer": False},
+)
+_CLIP = _Family(CLIPTextConfig, CLIPTextModel, ("q_proj", "k_proj", "v_proj", "out_proj"), {})
+#: By 'model_type' of config.json.
+_FAMILIES = {"modernbert": _MODERNBERT, "bert": _BERT, "clip": _CLIP, "clip_text_model": _CLIP}
+
+#: Published sizes: Devlin et al. with Clinical BioBERT's cased vocabulary; Warner et al., table 4; Radford et al.,
+#: table 19.
+TEXT_LAYOUTS: dict[str, tuple[str, dict[str, int]]] = {
+    "bert_base": ("bert", {"vocab_size": 28996}),
+    "modernbert_base": ("modernbert", {}),
+    "modernbert_large": (
+        "modernbert",
+        {
+            "hidden_size": 1024,
+            "num_hidden_layers": 28,
+            "num_attention_heads": 16,
+            "intermediate_size": 2624,
+        },
+    ),
+    "clip_text_b32": ("clip", {}),
+    "clip_text_l14": (
+        "clip",
+        {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12, "projection_dim": 768},
+    ),
+}
+
+
+@dataclass(frozen=True)
+class TextFeatures:
+    """What the text prior says about B prompts.
+
+    Attributes:
+        tokens: (B, N, width) float32, zero where there is no token.
+        mask: (B, N) bool, True at tokens of the prompt, among them the special ones at its ends.
+        pooled: (B, width) float32, mean of those tokens.
+    """
+
+    tokens: Tensor
+    mask: Tensor
+    pooled: Tensor
+
+
+class TextPrior(nn.Module):
+    """Features of prompts, by an encoder from a folder, from a hub, or with random weights.
+
+    A network without text has None in place of this module.
+
+    A frozen encoder embeds each distinct prompt once, by itself, so that its features depend neither on the other
+    prompts of a batch nor on their order; it is no part of the network's weights, which hold its fingerprint.
+    The other two embed all prompts of a batch in one pass, each time. Words that look like special tokens
+    ('[MASK]', '</s>') are words.
+
+    Args:
+        source: folder with config.json, model.safetensors and a tokenizer, or hub name, e.g.
+            'answerdotai/ModernBERT-base'; None takes the encoder that comes with the bundle.
+        training: 'frozen'; 'finetuned', all weights; 'lora', low-rank adapters of the attention projections.
+            In the last two the encoder's weights are part of the network's.
+        attention: 'auto' takes FlashAttention 2 where package, device and architecture have it, else PyTorch's
+            scaled-dot-product attention. FlashAttention computes in bfloat16.
+        max_tokens: longer prompts are cut at their end; None for as many as the architecture takes. More than
+            that (BERT 512, CLIP 77) has no effect.
+        cache_dir: where a frozen encoder keeps embeddings for other processes, in files named by a digest of
+            weights and prompt; the prompts themselves are not written.
+        layout: a key of `TEXT_LAYOUTS`, in place of `source`: random weights of a published size with the
+            tokenizer of the bundle, to count parameters and to measure speed.
+
+    Attributes:
+        width: of the features.
+        max_tokens: the limit that holds, special tokens included.
+        attention: what was chosen.
+
+    Raises:
+        FileNotFoundError: `source` looks like a path and there is no such folder.
+        WeightsError: the source is incomplete, damaged, or of another architecture.
+        ValueError: unknown layout or way of training, or attention that cannot be used here.
+    """
+
+    def __init__(
+        self,
+        source: str | Path | None = None,
+        training: Training = "frozen",
+        attention: Attention = "auto",
+        max_tokens: int | None = 8192,
+        cache_dir: str | Path | None = None,
+        layout: str | None = None,
+    ) -> None:
+        super().__init__()
+        if training not in ("frozen", "finetuned", "lora"):
+            raise ValueError(
+                f"training of the text prior must be frozen, finetuned or lora, not {training!r}"
+            )
+        if source is not None and layout is not None:
+            raise ValueError("the text prior takes a source or a layout, not both")
+        if max_tokens is not None and max_tokens <= _SPECIAL_TOKENS:
+            raise ValueError(f"max_tokens must be above {_SPECIAL_TOKENS}, not {max_tokens}")
+        folder = _find(EMBEDDED if source is None else source)
+        family, config = _read_layout(layout) if layout is not None else _read_config(folder)
+        self.attention: str = _choose_attention(attention, family.model)
+        self._attention_was_asked_for = attention != "auto"
+        model: PreTrainedModel = (
+            family.model._from_config(config, attn_implementation=self.attention, **family.options)
+            if layout is not None
+            else _load_model(folder, family, config, self.attention)
+        )
+        self._tokenizer = _load_tokenizer(folder)
+        limit = int(config.max_position_embeddings)
+        self.max_tokens = limit if max_tokens is None else min(max_tokens, limit)
+        self.width = int(config.hidden_size)
+        self._cache: _Cache | None = None
+        self.encoder: nn.Module
+        if training == "frozen":
+            frozen = Frozen(model, "text encoder")
+            self._cache = _Cache(self.width, None if cache_dir is None else Path(cache_dir).expanduser())
+            self.encoder = frozen
+        else:
+            self.encoder = model if training == "finetuned" else _with_adapters(model, family.projections)
+
+    def forward(self, prompts: Sequence[str]) -> TextFeatures:
+        """B prompts -> their features; an empty prompt is its special tokens.
+
+        Raises:
+            TypeError: a single string in place of a sequence.
+            ValueError: no prompt.
+        """
+        if isinstance(prompts, str):
+            raise TypeError("the text prior takes a sequence of prompts, not a single string")
+        if not prompts:
+            raise ValueError("the text prior needs at least one prompt")
+        device = self._device()
+        if self.attention == "flash_attention_2" and device.type != "cuda":
+            self._leave_flash_attention()
+        distinct = list(dict.fromkeys(prompts))
+        embed = self._embed_once if self._cache is not None else self._embed
+        embedded = dict(zip(distinct, embed(distinct), strict=True))
+        sequences = [embedded[prompt].to(device) for prompt in prompts]
+        return TextFeatures(
+            tokens=pad_sequence(sequences, batch_first=True),
+            mask=_mask([len(sequence) for sequence in sequences], device),
+            pooled=torch.stack([sequence.mean(0) for sequence in sequences]),
+        )
+
+    def cut_tokens(self, prompt: str) -> int:
+        """How many tokens at the end of a prompt are left out; 0 for all but very long ones."""
+        return max(0, len(self._all_ids(prompt)) - self.max_tokens)
+
+    def _all_ids(self, prompt: str) -> list[int]:
+        # text from a command line may hold halves of characters, which tokenizers do not take
+        text = prompt.encode("utf-8", "replace").decode("utf-8")
+        ids: list[int] = self._tokenizer(text, split_special_tokens=True, verbose=False)["input_ids"]
+        return ids
+
+    def _ids(self, prompt: str) -> Tensor:
+        ids = self._all_ids(prompt)
+        if len(ids) > self.max_tokens:
+            ids = [*ids[: self.max_tokens - 1], ids[-1]]
+        return torch.tensor(ids)
+
+    def _model(self) -> nn.Module:
+        return self.encoder.module if isinstance(self.encoder, Frozen) else self.encoder
+
+    def _device(self) -> torch.device:
+        return next(self._model().parameters()).device
+
+    def _embed(self, prompts: Sequence[str]) -> list[Tensor]:
+        """(length, width) float32 of each prompt, all in one pass."""
+        device = self._device()
+        ids = [self._ids(prompt) for prompt in prompts]
+        padded = pad_sequence(ids, batch_first=True).to(device)
+        mask = _mask([len(sequence) for sequence in ids], device).long()
+        # as exact within a training in reduced precision as outside; FlashAttention knows no full one
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.attention == "flash_attention_2"):
+            output = self.encoder(input_ids=padded, attention_mask=mask).last_hidden_state.float()
+        return [features[: len(sequence)] for features, sequence in zip(output, ids, strict=True)]
+
+    @torch.no_grad()
+    def _embed_once(self, prompts: Sequence[str]) -> list[Tensor]:
+        assert self._cache is not None and isinstance(self.encoder, Frozen)
+        context = f"{self.encoder.digest} {self.max_tokens} {self.attention == 'flash_attention_2'}"
+        embedded = []
+        for prompt in prompts:
+            features = self._cache.get(context, prompt)
+            if features is None:
+                features = self._embed([prompt])[0].cpu()
+                self._cache.put(context, prompt, features)
+            embedded.append(features)
+        return embedded
+
+    def _leave_flash_attention(self) -> None:
+        if self._attention_was_asked_for:
+            raise ValueError(f"flash_attention_2 {_NEEDS_CUDA}; use attention=sdpa.")
+        self._model().set_attn_implementation("sdpa")  # type: ignore[operator]
+        self.attention = "sdpa"
+
+
+def _mask(lengths: Sequence[int], device: torch.device) -> Tensor:
+    """(B, longest) bool, True within each length."""
+    return (torch.arange(max(lengths))[None] < torch.tensor(lengths)[:, None]).to(device)
+
+
+class _Cache:
+    """Embeddings by prompt: the latest in memory, all of them on disk if there is a folder.
+
+    Copies of a network share it.
+    """
+
+    def __init__(self, width: int, folder: Path | None) -> None:
+        self._width, self._folder = width, folder
+        self._kept: OrderedDict[str, Tensor] = OrderedDict()
+        self._bytes = 0
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Cache:
+        return self
+
+    def get(self, context: str, prompt: str) -> Tensor | None:
+        """(length, width), or None where the prompt is new."""
+        key = _digest(context, prompt)
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key]
+        features = self._read(key)
+        if features is not None:
+            self._keep(key, features)
+        return features
+
+    def put(self, context: str, prompt: str, features: Tensor) -> None:
+        key = _digest(context, prompt)
+        features = features.clone()  # what it was cut from is let go
+        self._keep(key, features)
+        if self._folder is not None:
+            with write_atomically(self._folder / f"{key}.safetensors") as temporary:
+                save_file({"tokens": features}, temporary)
+
+    def _keep(self, key: str, features: Tensor) -> None:
+        self._kept[key] = features
+        self._bytes += features.nbytes
+        while self._bytes > _MEMORY_BYTES and len(self._kept) > 1:
+            self._bytes -= self._kept.popitem(last=False)[1].nbytes
+
+    def _read(self, key: str) -> Tensor | None:
+        if self._folder is None:
+            return None
+        try:
+            features = load_file(self._folder / f"{key}.safetensors").get("tokens")
+        except (OSError, SafetensorError):  # not there, or damaged: then it is computed again
+            return None
+        fits = features is not None and features.ndim == 2 and features.shape[1] == self._width
+        return features if fits else None
+
+
+def _digest(context: str, prompt: str) -> str:
+    return hashlib.sha256(f"{context}\n{prompt}".encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _find(source: str | Path) -> str:
+    """The folder, or the hub name."""
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return str(path)
+    # transformers calls a missing folder a malformed hub name
+    if isinstance(source, Path) or source.startswith((".", "/", "~")):
+        raise FileNotFoundError(
+            f"{source}: no such folder with a text encoder; download one or give a hub name."
+        )
+    return source
+
+
+def _unreadable(source: str, what: str, error: Exception) -> WeightsError:
+    if Path(source).is_dir():
+        return WeightsError(
+            f"{source}: its {what} cannot be read ({_first_line(error)}); "
+            "a text encoder needs config.json, model.safetensors and tokenizer.json."
+        )
+    return WeightsError(
+        f"{source}: is neither a folder nor a text encoder with safetensors that the hub gives; "
+        "download it and give its folder."
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def _read_config(source: str) -> tuple[_Family, PreTrainedConfig]:
+    local = Path(source).is_dir()
+    try:
+        content, _ = PreTrainedConfig.get_config_dict(source, local_files_only=local)
+        if not content:
+            raise OSError("it is missing or empty")
+        family = _FAMILIES.get(content.get("model_type"))
+        config = family.config.from_pretrained(source, local_files_only=local) if family is not None else None
+    except Exception as error:  # of a dozen kinds
+        raise _unreadable(source, "config.json", error) from error
+    if family is None or config is None:
+        raise WeightsError(
+            f"{source}: is a {content.get('model_type') or 'model of unknown type'}, no text encoder that can be "
+            f"used; give one of {', '.join(_FAMILIES)}."
+        )
+    return family, config
+
+
+def _read_layout(layout: str) -> tuple[_Family, PreTrainedConfig]:
+    if layout not in TEXT_LAYOUTS:
+        raise ValueError(f"layout of the text prior must be one of {', '.join(TEXT_LAYOUTS)}, not {layout!r}")
+    name, settings = TEXT_LAYOUTS[layout]
+    family = _FAMILIES[name]
+    return family, family.config(**settings)
+
+
+def _load_model(source: str, family: _Family, config: PreTrainedConfig, attention: str) -> PreTrainedModel:
+    try:
+        with _quiet_transformers():
+            model, found = family.model.from_pretrained(
+                source,
+                config=config,
+                dtype=torch.float32,
+                attn_implementation=attention,
+                use_safetensors=True,
+                local_files_only=Path(source).is_dir(),
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                **family.options,
+            )
+    except Exception as error:  # of a dozen kinds
+        raise _unreadable(source, "model.safetensors", error) from error
+    # transformers only warns of tensors that are missing or of another shape, and leaves them random
+    unfit = sorted([*found["missing_keys"], *(mismatch[0] for mismatch in found["mismatched_keys"])])
+    if unfit:
+        raise WeightsError(
+            f"{source}: {len(unfit)} tensors are missing or of another shape, first {unfit[0]}; "
+            "give weights and config.json that belong together."
+        )
+    return model
+
+
+def _load_tokenizer(source: str) -> PreTrainedTokenizerBase:
+    local = Path(source).is_dir()
+    # taken as it is: a class chosen by config.json rebuilds it, in parts otherwise than it was trained
+    whole = local and (Path(source) / "tokenizer.json").is_file()
+    kind = PreTrainedTokenizerFast if whole else AutoTokenizer
+    try:
+        with _quiet_transformers():
+            return kind.from_pretrained(source, local_files_only=local, trust_remote_code=False)
+    except Exception as error:  # of a dozen kinds
+        raise _unreadable(source, "tokenizer", error) from error
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """No progress bars, and no lists of the tensors of heads that are not needed."""
+    level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bars:
+            transformers_logging.enable_progress_bar()
+
+
+def _choose_attention(asked: str, model: type[Any]) -> str:
+    if asked not in ("auto", "flash_attention_2", "sdpa", "eager"):
+        raise ValueError(
+            f"attention of the text prior must be auto, flash_attention_2, sdpa or eager, not {asked!r}"
+        )
+    if asked not in ("auto", "flash_attention_2"):
+        return asked
+    lacking = [
+        reason
+        for reason, holds in (
+            ("needs the flash-attn package", importlib.util.find_spec("flash_attn") is None),
+            (_NEEDS_CUDA, not torch.cuda.is_available()),
+            (f"is not available for {model.__name__}", not model._supports_flash_attn),
+        )
+        if holds
+    ]
+    if not lacking:
+        return "flash_attention_2"
+    if asked == "flash_attention_2":
+        raise ValueError(f"flash_attention_2 {' and '.join(lacking)}; use attention=auto.")
+    return "sdpa"
+
+
+def _with_adapters(model: PreTrainedModel, projections: tuple[str, ...]) -> nn.Module:
+    from peft import LoraConfig, inject_adapter_in_model  # takes seconds to import
+
+    settings = LoraConfig(r=_LORA_RANK, lora_alpha=_LORA_ALPHA, target_modules=list(projections))
+    return inject_adapter_in_model(settings, model)
