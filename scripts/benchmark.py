@@ -3,6 +3,8 @@
 ``python scripts/benchmark.py steps --datalist FILE --split NAME [--data-config FILE]`` prints Dice against seconds
 for several numbers of steps and members. ``python scripts/benchmark.py prior`` prints what it saves to run the
 image prior once, for MedCondDiff's published sizes and for the shipped network.
+``python scripts/benchmark.py encoders`` prints seconds and memory of reading notes with BERT-base and
+ModernBERT-base; ``--lengths 32 128`` cuts it short.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow  # noqa: E402
 from bundle.diffusion.sampler import seeded_noise  # noqa: E402
 from bundle.diffusion.sampling import Sampling, sample_members  # noqa: E402
 from bundle.networks import DiffusionSegmenter  # noqa: E402
+from bundle.scoring.encoder_cost import cost_table  # noqa: E402
 
 
 def steps_table(arguments: argparse.Namespace) -> None:
@@ -122,6 +125,24 @@ def timed(function: Callable[[], torch.Tensor], repeats: int) -> tuple[float, to
     return min(durations), result
 
 
+def encoders_table(arguments: argparse.Namespace) -> None:
+    """Print what BERT-base and ModernBERT-base cost; exit code 1 where a measurement failed."""
+    failed = False
+    for line in cost_table(
+        arguments.lengths,
+        notes=arguments.batch,
+        repeats=arguments.repeats,
+        warm_up=arguments.warm_up,
+        threads=arguments.threads,
+        device=arguments.device,
+        progress=True,
+    ):
+        print(line, flush=True)
+        failed = failed or "| - |" in line
+    if failed:
+        raise SystemExit(1)
+
+
 def main() -> None:
     """Read the command and print its table."""
     logging.disable(logging.WARNING)  # the table alone
@@ -139,8 +160,17 @@ def main() -> None:
     prior = commands.add_parser("prior")
     prior.add_argument("--steps", type=int, nargs="+", default=[1, 2, 5, 10])
     prior.add_argument("--repeats", type=int, default=3)
+    encoders = commands.add_parser("encoders")
+    encoders.add_argument(
+        "--lengths", type=int, nargs="+", default=[32, 128, 512, 2048, 8192], metavar="TOKENS"
+    )
+    encoders.add_argument("--batch", type=int, default=4, help="notes that are read together")
+    encoders.add_argument("--repeats", type=int, default=5, help="timed passes, whose median is printed")
+    encoders.add_argument("--warm-up", type=int, default=1, help="passes before them")
+    encoders.add_argument("--threads", type=int, help="of the CPU; default: as PyTorch chooses")
+    encoders.add_argument("--device", default="cpu", help="cpu or cuda")
     arguments = parser.parse_args()
-    {"steps": steps_table, "prior": prior_table}[arguments.command](arguments)
+    {"steps": steps_table, "prior": prior_table, "encoders": encoders_table}[arguments.command](arguments)
 
 
 if __name__ == "__main__":
