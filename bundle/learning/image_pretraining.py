@@ -155,10 +155,15 @@ class NoisedImageInferer(Inferer):
 
     Args:
         bfloat16: run the network in bfloat16 where that is faster; loss and weights stay float32.
+        timesteps: how many of the schedule's 1000 are trained, from the cleanest; all of them for a model that
+            is to generate images, fewer for one whose features are read at small ones.
     """
 
-    def __init__(self, bfloat16: bool = False) -> None:
+    def __init__(self, bfloat16: bool = False, timesteps: int = DDPM_STEPS) -> None:
+        if not 1 <= timesteps <= DDPM_STEPS:
+            raise ValueError(f"timesteps must be from 1 to {DDPM_STEPS}, not {timesteps}")
         self.bfloat16 = bfloat16
+        self.timesteps = timesteps
 
     def __call__(
         self, inputs: Tensor, network: nn.Module, *args: Any, noise: Tensor, **kwargs: Any
@@ -169,7 +174,7 @@ class NoisedImageInferer(Inferer):
         times = (
             torch.rand(1, device=inputs.device) + torch.arange(batch, device=inputs.device) / batch
         ) % 1.0
-        timesteps = (times * DDPM_STEPS).long()
+        timesteps = (times * self.timesteps).long()
         x_t = noised(inputs, noise, linear_beta_log_snr(timesteps / (DDPM_STEPS - 1)))
         with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
             return network(x_t, timesteps)[:, : inputs.shape[1]].float()

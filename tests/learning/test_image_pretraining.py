@@ -96,6 +96,10 @@ def test_step_noises_by_the_linear_schedule_and_asks_for_the_noise() -> None:
     gaps = timesteps.sort().values.diff()
     assert gaps.min() >= 124 and gaps.max() <= 126  # spread over the schedule
     torch.testing.assert_close(x_t, noised(inputs, target, linear_beta_log_snr(timesteps / 999)))
+    NoisedImageInferer(timesteps=300)(inputs, Network(), **extra)
+    assert 250 < seen[-1][1].max() < 300
+    with pytest.raises(ValueError, match="1 to 1000"):
+        NoisedImageInferer(timesteps=1001)
 
 
 def test_view_contrast_is_nt_xent() -> None:
