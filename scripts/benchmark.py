@@ -4,7 +4,8 @@
 for several numbers of steps and members. ``python scripts/benchmark.py prior`` prints what it saves to run the
 image prior once, for MedCondDiff's published sizes and for the shipped network.
 ``python scripts/benchmark.py encoders`` prints seconds and memory of reading notes with BERT-base and
-ModernBERT-base; ``--lengths 32 128`` cuts it short.
+ModernBERT-base; ``--lengths 32 128`` cuts it short. ``python scripts/benchmark.py kept`` prints what an epoch of
+FastTextDiff's training costs with and without keeping what the frozen encoders made.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import random
+import statistics
 import sys
 import tempfile
 import time
@@ -143,6 +146,48 @@ def encoders_table(arguments: argparse.Namespace) -> None:
         raise SystemExit(1)
 
 
+def kept_table(arguments: argparse.Namespace) -> None:
+    """Time epochs of FastTextDiff over the same images and notes, keeping more and more of the encoders' work."""
+    vocabulary = "infection of the upper middle lower left right lung with two areas and clear pleura".split()
+    notes = [
+        " ".join(random.Random(i).choices(vocabulary, k=arguments.words)) for i in range(arguments.images)
+    ]
+    images = torch.rand(arguments.images, 1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+    print("| text encoder | kept | first epoch, s | later epochs, s | times fewer |")
+    print("|---|---|---|---|---|")
+    for layout in (None, "bert_base", "modernbert_base"):
+        first: float | None = None
+        for kept, texts, features in (
+            ("nothing", False, False),
+            ("texts", True, False),
+            ("texts and image features", True, True),
+        ):
+            parser = ConfigParser()
+            parser.read_config(
+                [str(ROOT / "configs" / file) for file in ("inference.yaml", "fasttextdiff.yaml")]
+            )
+            parser["bundle_root"] = str(ROOT)
+            parser["keep_texts"], parser["keep_features"] = texts, features
+            if layout is not None:
+                parser["text_encoder"], parser["text_layout"] = None, layout
+            network = parser.get_parsed_content("network_def").train()
+            optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
+            seconds = []
+            for _ in range(arguments.epochs):
+                started = time.perf_counter()
+                for image, note in zip(images, notes, strict=True):
+                    optimizer.zero_grad()
+                    network(image, [note], logits=True).square().mean().backward()
+                    optimizer.step()
+                seconds.append(time.perf_counter() - started)
+            later = statistics.median(seconds[1:])
+            first = first or later
+            print(
+                f"| {layout or 'embedded'} | {kept} | {seconds[0]:.2f} | {later:.2f} | {first / later:.2f} |",
+                flush=True,
+            )
+
+
 def main() -> None:
     """Read the command and print its table."""
     logging.disable(logging.WARNING)  # the table alone
@@ -169,8 +214,13 @@ def main() -> None:
     encoders.add_argument("--warm-up", type=int, default=1, help="passes before them")
     encoders.add_argument("--threads", type=int, help="of the CPU; default: as PyTorch chooses")
     encoders.add_argument("--device", default="cpu", help="cpu or cuda")
+    kept = commands.add_parser("kept")
+    kept.add_argument("--images", type=int, default=12)
+    kept.add_argument("--words", type=int, default=60, help="of a note")
+    kept.add_argument("--epochs", type=int, default=3)
     arguments = parser.parse_args()
-    {"steps": steps_table, "prior": prior_table, "encoders": encoders_table}[arguments.command](arguments)
+    tables = {"steps": steps_table, "prior": prior_table, "encoders": encoders_table, "kept": kept_table}
+    tables[arguments.command](arguments)
 
 
 if __name__ == "__main__":

@@ -53,8 +53,8 @@ class TensorStore:
         return found
 
     def put(self, key: str, tensors: Mapping[str, Tensor]) -> None:
-        """Keep tensors under a key."""
-        kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        """Keep copies of tensors under a key."""
+        kept = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
         self._keep(key, kept)
         if self.folder is not None:
             with write_atomically(self._path(key)) as path:

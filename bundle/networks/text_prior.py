@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,8 +17,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import (
@@ -37,8 +34,8 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from bundle.atomic import write_atomically
 from bundle.networks.frozen import Frozen
+from bundle.networks.tensor_store import TensorStore
 from bundle.networks.weights import WeightsError
 
 Training = Literal["frozen", "finetuned", "lora"]
@@ -46,7 +43,6 @@ Attention = Literal["auto", "flash_attention_2", "sdpa", "eager"]
 
 #: The encoder that comes with the bundle.
 EMBEDDED = Path(__file__).parents[2] / "models" / "text_prior"
-_MEMORY_BYTES = 512 * 2**20  # of embeddings that are kept
 _SPECIAL_TOKENS = 2  # one at either end
 _LORA_RANK, _LORA_ALPHA = 8, 16
 _NEEDS_CUDA = "needs a CUDA device"
@@ -115,7 +111,7 @@ class TextPrior(nn.Module):
 
     A network without text has None in place of this module.
 
-    A frozen encoder embeds each distinct prompt once, by itself, so that its features depend neither on the other
+    A frozen encoder embeds each distinct prompt by itself, so that its features depend neither on the other
     prompts of a batch nor on their order; it is no part of the network's weights, which hold its fingerprint.
     The other two embed all prompts of a batch in one pass, each time. Words that look like special tokens
     ('[MASK]', '</s>') are words.
@@ -129,8 +125,8 @@ class TextPrior(nn.Module):
             scaled-dot-product attention. FlashAttention computes in bfloat16.
         max_tokens: longer prompts are cut at their end; None for as many as the architecture takes. More than
             that (BERT 512, CLIP 77) has no effect.
-        cache_dir: where a frozen encoder keeps embeddings for other processes, in files named by a digest of
-            weights and prompt; the prompts themselves are not written.
+        store: where a frozen encoder keeps embeddings, named by a digest of weights and prompt; the prompts
+            themselves are not kept. None to embed every prompt anew in each call.
         layout: a key of `TEXT_LAYOUTS`, in place of `source`: random weights of a published size with the
             tokenizer of the bundle, to count parameters and to measure speed.
 
@@ -151,7 +147,7 @@ class TextPrior(nn.Module):
         training: Training = "frozen",
         attention: Attention = "auto",
         max_tokens: int | None = 8192,
-        cache_dir: str | Path | None = None,
+        store: TensorStore | None = None,
         layout: str | None = None,
     ) -> None:
         super().__init__()
@@ -176,11 +172,10 @@ class TextPrior(nn.Module):
         limit = int(config.max_position_embeddings)
         self.max_tokens = limit if max_tokens is None else min(max_tokens, limit)
         self.width = int(config.hidden_size)
-        self._cache: _Cache | None = None
+        self._store = store
         self.encoder: nn.Module
         if training == "frozen":
             frozen = Frozen(model, "text encoder")
-            self._cache = _Cache(self.width, None if cache_dir is None else Path(cache_dir).expanduser())
             self.encoder = frozen
         else:
             self.encoder = model if training == "finetuned" else _with_adapters(model, family.projections)
@@ -200,7 +195,7 @@ class TextPrior(nn.Module):
         if self.attention == "flash_attention_2" and device.type != "cuda":
             self._leave_flash_attention()
         distinct = list(dict.fromkeys(prompts))
-        embed = self._embed_once if self._cache is not None else self._embed
+        embed = self._embed_once if isinstance(self.encoder, Frozen) else self._embed
         embedded = dict(zip(distinct, embed(distinct), strict=True))
         sequences = [embedded[prompt].to(device) for prompt in prompts]
         return TextFeatures(
@@ -244,14 +239,17 @@ class TextPrior(nn.Module):
 
     @torch.no_grad()
     def _embed_once(self, prompts: Sequence[str]) -> list[Tensor]:
-        assert self._cache is not None and isinstance(self.encoder, Frozen)
+        assert isinstance(self.encoder, Frozen)
         context = f"{self.encoder.digest} {self.max_tokens} {self.attention == 'flash_attention_2'}"
         embedded = []
         for prompt in prompts:
-            features = self._cache.get(context, prompt)
-            if features is None:
+            key = _digest(context, prompt)
+            kept = self._store.get(key) if self._store is not None else None
+            features = (kept or {}).get("tokens")
+            if features is None or features.ndim != 2 or features.shape[1] != self.width:
                 features = self._embed([prompt])[0].cpu()
-                self._cache.put(context, prompt, features)
+                if self._store is not None:
+                    self._store.put(key, {"tokens": features})
             embedded.append(features)
         return embedded
 
@@ -265,56 +263,6 @@ class TextPrior(nn.Module):
 def _mask(lengths: Sequence[int], device: torch.device) -> Tensor:
     """(B, longest) bool, True within each length."""
     return (torch.arange(max(lengths))[None] < torch.tensor(lengths)[:, None]).to(device)
-
-
-class _Cache:
-    """Embeddings by prompt: the latest in memory, all of them on disk if there is a folder.
-
-    Copies of a network share it.
-    """
-
-    def __init__(self, width: int, folder: Path | None) -> None:
-        self._width, self._folder = width, folder
-        self._kept: OrderedDict[str, Tensor] = OrderedDict()
-        self._bytes = 0
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> _Cache:
-        return self
-
-    def get(self, context: str, prompt: str) -> Tensor | None:
-        """(length, width), or None where the prompt is new."""
-        key = _digest(context, prompt)
-        if key in self._kept:
-            self._kept.move_to_end(key)
-            return self._kept[key]
-        features = self._read(key)
-        if features is not None:
-            self._keep(key, features)
-        return features
-
-    def put(self, context: str, prompt: str, features: Tensor) -> None:
-        key = _digest(context, prompt)
-        features = features.clone()  # what it was cut from is let go
-        self._keep(key, features)
-        if self._folder is not None:
-            with write_atomically(self._folder / f"{key}.safetensors") as temporary:
-                save_file({"tokens": features}, temporary)
-
-    def _keep(self, key: str, features: Tensor) -> None:
-        self._kept[key] = features
-        self._bytes += features.nbytes
-        while self._bytes > _MEMORY_BYTES and len(self._kept) > 1:
-            self._bytes -= self._kept.popitem(last=False)[1].nbytes
-
-    def _read(self, key: str) -> Tensor | None:
-        if self._folder is None:
-            return None
-        try:
-            features = load_file(self._folder / f"{key}.safetensors").get("tokens")
-        except (OSError, SafetensorError):  # not there, or damaged: then it is computed again
-            return None
-        fits = features is not None and features.ndim == 2 and features.shape[1] == self._width
-        return features if fits else None
 
 
 def _digest(context: str, prompt: str) -> str:

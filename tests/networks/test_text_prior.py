@@ -27,7 +27,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from bundle.networks import WeightsError, count_parameters
+from bundle.networks import TensorStore, WeightsError, count_parameters
 from bundle.networks.text_prior import EMBEDDED, TEXT_LAYOUTS, TextPrior
 
 FAMILIES = ("modernbert", "bert", "clip")
@@ -170,7 +170,7 @@ def test_text_half_of_a_whole_clip_is_taken(tmp_path: Path) -> None:
 
 
 def test_a_prompt_is_embedded_once(folders: dict[str, Path]) -> None:
-    prior = TextPrior(folders["modernbert"])
+    prior = TextPrior(folders["modernbert"], store=TensorStore())
     calls = _count_calls(prior)
     first = prior(["liver", "spleen", "liver"])
     again = prior(["spleen", "liver"])
@@ -180,7 +180,7 @@ def test_a_prompt_is_embedded_once(folders: dict[str, Path]) -> None:
 
 
 def test_copies_share_encoder_and_embeddings(folders: dict[str, Path]) -> None:
-    prior = TextPrior(folders["modernbert"])
+    prior = TextPrior(folders["modernbert"], store=TensorStore())
     calls = _count_calls(prior)
     prior(["liver"])
     averaged = copy.deepcopy(prior)
@@ -189,26 +189,21 @@ def test_copies_share_encoder_and_embeddings(folders: dict[str, Path]) -> None:
     assert list(averaged.state_dict()) == ["encoder.fingerprint"]
 
 
-def test_memory_for_embeddings_is_bounded(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_store_every_call_embeds(folders: dict[str, Path]) -> None:
     prior = TextPrior(folders["modernbert"])
-    one = prior(["liver"]).tokens[0].nbytes
-    monkeypatch.setattr("bundle.networks.text_prior._MEMORY_BYTES", 2 * one)
     calls = _count_calls(prior)
-    prior(["liver", "right", "liver", "lower"])  # as long as each other
-    assert len(calls) == 2
-    prior(["lower"])
-    assert len(calls) == 2
+    prior(["liver", "liver"])
     prior(["liver"])
-    assert len(calls) == 3
+    assert calls == [1, 1]
 
 
 def test_embeddings_on_disk_are_read_by_another_process(folders: dict[str, Path], tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    first = TextPrior(folders["bert"], cache_dir=cache)(["liver", "name of the patient"])
-    files = sorted(cache.iterdir())
+    first = TextPrior(folders["bert"], store=TensorStore(cache))(["liver", "name of the patient"])
+    files = sorted(cache.rglob("*.*"))
     assert len(files) == 2 and all(file.suffix == ".safetensors" for file in files)
     assert not any(b"patient" in file.read_bytes() for file in files)
-    other = TextPrior(folders["bert"], cache_dir=cache)
+    other = TextPrior(folders["bert"], store=TensorStore(cache))
     calls = _count_calls(other)
     assert torch.equal(other(["liver", "name of the patient"]).tokens, first.tokens)
     assert calls == []
@@ -217,17 +212,17 @@ def test_embeddings_on_disk_are_read_by_another_process(folders: dict[str, Path]
 def test_damaged_and_foreign_embeddings_on_disk_are_computed_again(
     folders: dict[str, Path], tmp_path: Path
 ) -> None:
-    expected = TextPrior(folders["bert"], cache_dir=tmp_path)(["liver"]).tokens
-    (file,) = tmp_path.iterdir()
+    expected = TextPrior(folders["bert"], store=TensorStore(tmp_path))(["liver"]).tokens
+    (file,) = tmp_path.rglob("*.*")
     for damage in (lambda: file.write_bytes(b"no tensors"), lambda: save_file({"x": torch.ones(1)}, file)):
         damage()
-        prior = TextPrior(folders["bert"], cache_dir=tmp_path)
+        prior = TextPrior(folders["bert"], store=TensorStore(tmp_path))
         assert torch.equal(prior(["liver"]).tokens, expected)
         assert torch.equal(load_file(file)["tokens"], expected[0])
-    prior = TextPrior(folders["modernbert"], cache_dir=tmp_path)
+    prior = TextPrior(folders["modernbert"], store=TensorStore(tmp_path))
     prior(["liver"])
-    TextPrior(folders["bert"], cache_dir=tmp_path, max_tokens=3)(["liver"])
-    assert len(list(tmp_path.iterdir())) == 3  # other weights and limits have files of their own
+    TextPrior(folders["bert"], store=TensorStore(tmp_path), max_tokens=3)(["liver"])
+    assert len(list(tmp_path.rglob("*.*"))) == 3  # other weights and limits have files of their own
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -291,7 +286,7 @@ def test_words_in_a_prompt_are_never_special_tokens(folders: dict[str, Path], te
 
 
 def test_halves_of_characters_are_no_reason_to_fail(folders: dict[str, Path], tmp_path: Path) -> None:
-    assert TextPrior(folders["bert"], cache_dir=tmp_path)(["liver \udcff"]).pooled.isfinite().all()
+    assert TextPrior(folders["bert"], store=TensorStore(tmp_path))(["liver \udcff"]).pooled.isfinite().all()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
