@@ -21,36 +21,6 @@ from bundle.networks.text_prior import TextFeatures, TextPrior
 from bundle.networks.weights import check_complete
 
 
-def convolve_upsampled(maps: Sequence[Tensor], convolution: nn.Conv2d, size: Sequence[int]) -> Tensor:
-    """``convolution(concatenation of the maps, each upsampled bilinearly to size)``, without making either.
-
-    Mixing channels and upsampling commute. So a tap of the kernel mixes channels on the small maps, and only
-    its results are upsampled, shifted and added: at TextDiff's sizes a twelfth of the multiplications.
-
-    Args:
-        maps: (B, C_i, h_i, w_i).
-        convolution: over sum(C_i) channels, odd kernel, 'same' zero padding, stride 1.
-        size: (H, W) of the result.
-
-    Returns:
-        (B, out_channels, H, W).
-    """
-    height, width = convolution.kernel_size
-    # nn.functional.fold puts taps where a transposed convolution would: mirrored
-    kernels = convolution.weight.flip(2, 3).split([features.shape[1] for features in maps], dim=1)
-    total: Tensor | None = None
-    for features, kernel in zip(maps, kernels, strict=True):
-        taps = kernel.permute(0, 2, 3, 1).flatten(0, 2)[:, :, None, None]
-        mixed = nn.functional.conv2d(features, taps)
-        large = nn.functional.interpolate(mixed, size=tuple(size), mode="bilinear", align_corners=False)
-        total = large if total is None else total + large
-    assert total is not None
-    out = nn.functional.fold(
-        total.flatten(2), tuple(size), (height, width), padding=(height // 2, width // 2)
-    )
-    return out if convolution.bias is None else out + convolution.bias[:, None, None]
-
-
 class PixelClassifier(nn.Module):
     """Upsample, concatenate; 3x3 to 128, 3x3 to 32, each with batch normalisation and ReLU; 3x3 to the classes.
 
@@ -62,8 +32,8 @@ class PixelClassifier(nn.Module):
 
     def __init__(self, channels: int, classes: int, widths: tuple[int, int] = (128, 32)) -> None:
         super().__init__()
-        self.first = nn.Conv2d(channels, widths[0], 3, padding=1)
-        self.rest = nn.Sequential(
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels, widths[0], 3, padding=1),
             nn.BatchNorm2d(widths[0]),
             nn.ReLU(),
             nn.Conv2d(widths[0], widths[1], 3, padding=1),
@@ -74,7 +44,11 @@ class PixelClassifier(nn.Module):
 
     def forward(self, maps: Sequence[Tensor], size: Sequence[int]) -> Tensor:
         """Maps (B, C_i, h_i, w_i) -> (B, classes, *size) logits."""
-        return self.rest(convolve_upsampled(maps, self.first, size))
+        upsampled = [
+            nn.functional.interpolate(features, size=tuple(size), mode="bilinear", align_corners=False)
+            for features in maps
+        ]
+        return self.layers(torch.cat(upsampled, dim=1))
 
 
 class PixelSegmenter(nn.Module, ABC):

@@ -20,7 +20,7 @@ from bundle.networks import (
 )
 from bundle.networks.alignment import TextVisionPrompt, replicated
 from bundle.networks.fusion import LightweightFusion
-from bundle.networks.pixel_classifier import PixelClassifier, convolve_upsampled
+from bundle.networks.pixel_classifier import PixelClassifier
 from bundle.networks.text_prior import TextFeatures
 
 TINY = GuidedLayout(8, (1, 2), 1, (2,), 8, out_channels=3, norm_groups=4)
@@ -113,15 +113,23 @@ def test_equation_5_and_6_prompt_enters_the_diffusion_unet() -> None:
     torch.testing.assert_close(given, prompt)
 
 
-@pytest.mark.parametrize("size", [(16, 16), (12, 20)])
-def test_equation_11_is_upsample_concatenate_convolve(size: tuple[int, int]) -> None:
+def test_equation_11_each_scale_is_upsampled_and_all_are_concatenated() -> None:
     torch.manual_seed(0)
-    maps = [torch.randn(2, 8, 4, 4), torch.randn(2, 4, 8, 8)]
-    convolution = nn.Conv2d(12, 5, 3, padding=1)
-    upsampled = [nn.functional.interpolate(m, size=size, mode="bilinear", align_corners=False) for m in maps]
-    naive = convolution(torch.cat(upsampled, dim=1))
-    torch.testing.assert_close(convolve_upsampled(maps, convolution, size), naive, atol=1e-5, rtol=1e-4)
-    assert PixelClassifier(12, 3)(maps, size).shape == (2, 3, *size)
+    classifier = PixelClassifier(6, 3).eval()
+    maps = [torch.randn(1, 4, 2, 2), torch.randn(1, 2, 4, 4)]
+    seen: list[Tensor] = []
+    classifier.layers.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
+    assert classifier(maps, (4, 4)).shape == (1, 3, 4, 4)
+    (joint,) = seen
+    torch.testing.assert_close(joint[:, 4:], maps[1])
+    for y in range(4):
+        for x in range(4):
+            # half-pixel centres: the first and last of four lie a quarter outside of the outermost of two
+            v, u = (min(max((place + 0.5) / 2 - 0.5, 0.0), 1.0) for place in (y, x))
+            corners = maps[0][0]
+            top = corners[:, 0, 0] * (1 - u) + corners[:, 0, 1] * u
+            bottom = corners[:, 1, 0] * (1 - u) + corners[:, 1, 1] * u
+            torch.testing.assert_close(joint[0, :4, y, x], top * (1 - v) + bottom * v)
 
 
 def test_both_modules_can_be_left_out_as_in_the_papers_ablation() -> None:
