@@ -33,6 +33,8 @@ _RUNNER_ARGUMENTS = frozenset(
         "properties_path",
     }
 )
+#: What the command line takes for a string, and a string counts as true.
+_YAML_WORDS = {"true": "True", "false": "False", "null": "None"}
 
 
 def root_cause(error: BaseException) -> BaseException:
@@ -52,9 +54,10 @@ def root_cause(error: BaseException) -> BaseException:
 
 
 def check_overrides(arguments: Sequence[str] | None = None) -> None:
-    """Refuse overrides that no configuration has, and arrange for exit code 2 until `started` is called.
+    """Refuse overrides that would not do what they say, and arrange for exit code 2 until `started` is called.
 
-    `monai.bundle run` takes a misspelt override for a new item and goes on without it. This runs among a
+    `monai.bundle run` takes a misspelt override for a new item and goes on without it, and a lower-case false for a
+    word, which counts as true. This runs among a
     configuration's first expressions; in a process that is not `python -m monai.bundle` it does nothing.
 
     Args:
@@ -83,6 +86,11 @@ def check_overrides(arguments: Sequence[str] | None = None) -> None:
                 else "see the ids at the top of the configuration file."
             )
             fail(f"unknown override --{name}; {hint}")
+        if given[name] in _YAML_WORDS:
+            fail(
+                f"--{name} {given[name]}: would be taken for a word; write {_YAML_WORDS[given[name]]} "
+                "on the command line."
+            )
 
 
 def started() -> None:

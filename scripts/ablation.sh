@@ -15,7 +15,7 @@ for seed in $seeds; do
       --config_file "['configs/train.yaml','configs/data_ct_abdomen.yaml','configs/medconddiff.yaml']" \
       --datalist "$data/datalist.json" --output_dir "$run" --fusion "$fusion" --seed "$seed" "${small[@]}" \
       --image_size 128 --batch_size 16 --learning_rate 0.001 --warmup_steps 20 --average_decay 0.99 \
-      --use_class_weights false --epochs 1 --schedule_epochs 1 --images_per_epoch "$images" --val_interval 100
+      --epochs 1 --schedule_epochs 1 --images_per_epoch "$images" --val_interval 100
     python -m monai.bundle run \
       --config_file "['configs/evaluate.yaml','configs/data_ct_abdomen.yaml','configs/medconddiff.yaml']" \
       --datalist "$data/datalist.json" --split validation --output_dir "$run/evaluation" \

@@ -10,9 +10,9 @@ networks=${5:-"lcpdn textdiff fasttextdiff lcpdn-no-prompt lcpdn-cross-attention
 options() {  # of a network: its configuration and what is set apart from it
   case $1 in
     lcpdn) config=lcpdn; set_apart=() ;;
-    lcpdn-no-prompt) config=lcpdn; set_apart=(--prompt_block false) ;;
+    lcpdn-no-prompt) config=lcpdn; set_apart=(--prompt_block False) ;;
     lcpdn-cross-attention) config=lcpdn; set_apart=(--text_fusion cross_attention) ;;
-    lcpdn-neither) config=lcpdn; set_apart=(--prompt_block false --text_fusion cross_attention) ;;
+    lcpdn-neither) config=lcpdn; set_apart=(--prompt_block False --text_fusion cross_attention) ;;
     fasttextdiff) config=fasttextdiff; set_apart=() ;;
     textdiff) config=fasttextdiff; set_apart=(--text_encoder models/text_prior_bert) ;;
     *) echo "unknown network $1" >&2; exit 2 ;;
@@ -47,7 +47,7 @@ for seed in $seeds; do
     options "$network"
     run=$output/histology-$network-$seed
     if ! [ -f "$run/validation/summary.json" ]; then
-      train histology_nuclei "$histology" "$run" "$seed" --vary_images true
+      train histology_nuclei "$histology" "$run" "$seed" --vary_images True --images_per_epoch 40
       evaluate histology_nuclei "$histology" "$run" validation
     fi
   done

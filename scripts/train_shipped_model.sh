@@ -25,7 +25,7 @@ train() {  # FOLDER, then overrides
 shares="[0.42,0.04,0.15,0.12,0.17,0.05,0.05]"
 # Class weights find the rare organs early but overdraw all of them; what follows puts that right.
 train first --datalist "[$lists]" --datalist_shares "$shares" --images_per_epoch 3200 --seed 0 \
-  --schedule_epochs 12 --epochs 6 --use_class_weights true --rare_class_share 1.0
+  --schedule_epochs 12 --epochs 6 --use_class_weights True --rare_class_share 1.0
 train first --datalist "[$lists]" --datalist_shares "$shares" --images_per_epoch 3200 --seed 0 \
   --schedule_epochs 12 --epochs 10
 train second --datalist "[$lists,'$work/pelvis/datalist.json']" --images_per_epoch 2400 --seed 1 \

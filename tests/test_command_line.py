@@ -46,6 +46,16 @@ def only_sentence(stderr: str) -> str:
     return sentence
 
 
+@pytest.mark.parametrize(("given", "meant"), [("false", "False"), ("true", "True"), ("null", "None")])
+def test_words_that_only_yaml_knows_are_refused(
+    given: str, meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        check_overrides([*INFERENCE, "--remove_fragments", given])
+    assert f"--remove_fragments {given}: would be taken for a word; write {meant}" in capsys.readouterr().err
+    check_overrides([*INFERENCE, f"--remove_fragments={meant}"])
+
+
 # --- both commands ---------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata, verify_net_in_out
 
 import bundle
+from bundle.networks import count_parameters
+from bundle.networks.fusion import CrossModalBlock
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "configs"
@@ -188,10 +192,61 @@ def test_every_override_of_the_other_files_exists_where_it_is_merged(name: str) 
     known = set(yaml.safe_load((CONFIGS / "train.yaml").read_text(encoding="utf-8")))
     known |= set(yaml.safe_load((CONFIGS / "inference.yaml").read_text(encoding="utf-8")))
     known |= set(yaml.safe_load((CONFIGS / "evaluate.yaml").read_text(encoding="utf-8")))
-    for path in [*CONFIGS.glob("data_*.yaml"), CONFIGS / "medconddiff.yaml"]:
+    papers = [CONFIGS / f"{paper}.yaml" for paper in ("medconddiff", "lcpdn", "fasttextdiff")]
+    # a network of its own has ids of its own, which its definition names
+    own = {path: set(re.findall(r"@(\w+)", path.read_text(encoding="utf-8"))) for path in papers}
+    for path in [*CONFIGS.glob("data_*.yaml"), *papers]:
         parser = ConfigParser()
         parser.read_config([str(CONFIGS / name), str(path)])
-        assert set(parser.get()) - {"_meta_"} <= known, path.name
+        unknown = set(parser.get()) - {"_meta_"} - known - own.get(path, set())
+        assert unknown <= {"published_text_encoder"}, path.name
+    published = set(yaml.safe_load((CONFIGS / "published_encoders.yaml").read_text(encoding="utf-8")))
+    assert published <= known | set.union(*own.values())
+
+
+@pytest.mark.parametrize(
+    ("paper", "options", "trainable"),
+    [
+        ("lcpdn", {}, 4_493_176),
+        ("lcpdn", {"decoder_blocks": [6, 8, 12, 16], "fusion_width": 160}, 4_505_104),
+        ("fasttextdiff", {}, 10_865_772),
+        ("fasttextdiff", {"decoder_blocks": [6, 8, 12, 16]}, 9_686_124),
+    ],
+)
+def test_published_encoders_make_the_papers_sizes(
+    paper: str, options: dict[str, Any], trainable: int
+) -> None:
+    """With the bundle's twelve channels in place of two, 2,890 parameters more than the papers'."""
+    parser = ConfigParser()
+    files = ("inference.yaml", f"{paper}.yaml", "published_encoders.yaml")
+    parser.read_config([str(CONFIGS / name) for name in files])
+    overrides = {
+        "bundle_root": str(ROOT),
+        "image_ddpm": None,
+        "text_encoder": None,
+        "text_layout": "bert_base",
+        "vision_encoder": None,
+        "vision_layout": "clip_vit_b32",
+    }
+    for name, value in {**overrides, **options}.items():
+        parser[name] = value
+    with torch.device("meta"):
+        network = parser.get_parsed_content("network_def")
+    assert count_parameters(network, trainable=True) == trainable
+
+
+def test_the_papers_ablation_is_one_value_away() -> None:
+    parser = ConfigParser()
+    parser.read_config([str(CONFIGS / name) for name in ("inference.yaml", "lcpdn.yaml")])
+    overrides = {"image_ddpm": None, "image_ddpm_layout": "compact", "vision_encoder": None}
+    overrides |= {"vision_layout": "compact", "bundle_root": str(ROOT), "prompt_block": False}
+    for name, value in {**overrides, "text_fusion": "cross_attention"}.items():
+        parser[name] = value
+    network = parser.get_parsed_content("network_def")
+    assert network.prompt is None and isinstance(network.fusions[0], CrossModalBlock)
+    parser.parse(reset=True)
+    parser["read_text"] = False
+    assert not parser.get_parsed_content("network_def").reads_text
 
 
 def test_no_room_knows_a_workflow_or_a_room_to_its_right() -> None:

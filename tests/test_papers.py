@@ -13,6 +13,7 @@ import yaml
 from bundle.networks import GuidedLayout, GuidedUNet, save_guided_unet
 from tests.text_reader import TEXTS
 
+ROOT = Path(__file__).resolve().parents[1]
 PAPERS: dict[str, dict[str, Any]] = {
     "medconddiff": {"image_prior": "b0", "denoiser_width": 16, "upsample_widths": [8, 8], "steps": 2},
     "lcpdn": {"fusion_width": 16},
@@ -97,4 +98,4 @@ def test_a_paper_trains_evaluates_and_segments(
     assert sorted(report["prompt"] for report in told) == sorted(texts)
     unread = [any("reads no text" in warning for warning in report["warnings"]) for report in told]
     assert unread == [paper == "medconddiff"] * 3
-    assert not Path("evaluated").exists()
+    assert not (ROOT / "evaluated").exists()

@@ -160,7 +160,11 @@ def examine(
 
 
 def find_leaks(examined: Sequence[Examined]) -> Leaks:
-    """What the splits share; images that cannot be read have patients and names, but no pixels."""
+    """What the splits share; images that cannot be read have patients and names, but no pixels.
+
+    A file name that shows no patient says nothing of patients: sets that number their images in every folder would
+    be all leaks.
+    """
     readable = [one for one in examined if one.digest is not None]
     pairs = [
         (first, second, bits)
@@ -168,7 +172,7 @@ def find_leaks(examined: Sequence[Examined]) -> Leaks:
         if first.split != second.split and first.digest != second.digest
     ]
     return Leaks(
-        patients=_shared(examined, lambda one: one.patient),
+        patients=_shared([one for one in examined if one.has_patient], lambda one: one.patient),
         file_names=_shared(examined, lambda one: one.entry.image.name),
         identical=list(_shared(readable, lambda one: one.digest or "").values()),
         near_identical=sorted(pairs, key=lambda pair: pair[2]),

@@ -71,6 +71,8 @@ def load_checkpoint(
     for name, part in parts.items():
         try:
             part.load_state_dict(content[name])
+        except WeightsError:  # a sentence of its own
+            raise
         except (ValueError, RuntimeError, KeyError) as error:
             raise WeightsError(
                 f"{path}: its {name} does not fit; give the configuration it was trained with, or another "

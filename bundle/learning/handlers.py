@@ -77,15 +77,18 @@ def averaged_network(network: nn.Module, decay: float = 0.999) -> AveragedModel:
     """Exponential moving average of the weights, with a shorter memory at the start.
 
     decay_n = min(decay, (1 + n) / (10 + n)), as TensorFlow's ExponentialMovingAverage, so that a short
-    training is not dominated by its random start.
+    training is not dominated by its random start. Statistics of batch normalisation are averaged like weights.
     """
 
     def average(averages: Any, current: Any, n: Any) -> None:
-        weight = 1.0 - min(decay, (1.0 + float(n)) / (10.0 + float(n)))
-        torch._foreach_lerp_(averages, current, weight)
+        if averages[0].is_floating_point():
+            weight = 1.0 - min(decay, (1.0 + float(n)) / (10.0 + float(n)))
+            torch._foreach_lerp_(averages, current, weight)
+        else:
+            torch._foreach_copy_(averages, current)
 
     network = getattr(network, "module", network)  # without a distributed wrapper
-    return AveragedModel(network, multi_avg_fn=torch.no_grad()(average), use_buffers=False)
+    return AveragedModel(network, multi_avg_fn=torch.no_grad()(average), use_buffers=True)
 
 
 def warmup_cosine(optimizer: Optimizer, warmup_steps: int, total_steps: int) -> LambdaLR:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPVisionModel
 
-from bundle.networks.vision_prior import CLIP_DEVIATION, CLIP_MEAN, vision_config
+from bundle.networks.vision_prior import clip_normalised, vision_config
 
 
 class ViewEncoder(nn.Module):
@@ -26,21 +26,16 @@ class ViewEncoder(nn.Module):
         width: of the projection.
     """
 
-    mean: Tensor
-    deviation: Tensor
-
     def __init__(self, layout: str = "compact", width: int = 64) -> None:
         super().__init__()
         self.layout = layout
         self.encoder = CLIPVisionModel(vision_config(layout))
         hidden = int(self.encoder.config.hidden_size)
         self.projection = nn.Sequential(nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, width))
-        self.register_buffer("mean", torch.tensor(CLIP_MEAN).view(-1, 1, 1))
-        self.register_buffer("deviation", torch.tensor(CLIP_DEVIATION).view(-1, 1, 1))
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1], of the layout's size -> (B, width) of length 1."""
-        tokens = self.encoder(pixel_values=(image - self.mean) / self.deviation).last_hidden_state
+        tokens = self.encoder(pixel_values=clip_normalised(image)).last_hidden_state
         # patches too, not the global token alone: LCPDN's prompt attends to all of them
         return nn.functional.normalize(self.projection(tokens.mean(dim=1)), dim=1)
 

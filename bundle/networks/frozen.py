@@ -27,16 +27,17 @@ class Frozen(nn.Module):
     Args:
         module: the encoder; it is put into evaluation mode.
         name: what to call it when weights do not fit it, e.g. 'image DDPM'.
+        reading: how the owner uses it where that changes what it says, such as which layers are read.
     """
 
     fingerprint: Tensor
 
-    def __init__(self, module: nn.Module, name: str) -> None:
+    def __init__(self, module: nn.Module, name: str, reading: str = "") -> None:
         super().__init__()
         self.name = name
         # in a tuple it is no submodule: parameters(), state_dict(), train() and copies pass it by
         self._held = (module.eval().requires_grad_(False),)
-        self.register_buffer("fingerprint", fingerprint(module))
+        self.register_buffer("fingerprint", fingerprint(module, reading))
 
     @property
     def module(self) -> nn.Module:
@@ -63,15 +64,15 @@ class Frozen(nn.Module):
         given = state_dict.get(f"{prefix}fingerprint")
         if given is not None and not torch.equal(given.cpu(), self.fingerprint.cpu()):
             raise WeightsError(
-                f"the weights were trained beside another {self.name}; "
+                f"the weights were trained beside another {self.name}, or one that is read otherwise; "
                 f"configure the {self.name} that they belong to."
             )
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)  # type: ignore[arg-type]
 
 
-def fingerprint(module: nn.Module) -> Tensor:
-    """(32,) uint8: SHA-256 over names, shapes and values of all weights, whatever their precision in memory."""
-    digest = hashlib.sha256()
+def fingerprint(module: nn.Module, reading: str = "") -> Tensor:
+    """(32,) uint8: SHA-256 over names, shapes and values of all weights, and how they are read."""
+    digest = hashlib.sha256(reading.encode())
     for name, tensor in sorted(module.state_dict().items()):
         # a layout without weights has no values
         values = b"" if tensor.is_meta else tensor.detach().cpu().float().contiguous().numpy().tobytes()

@@ -67,7 +67,7 @@ class LightweightFusion(nn.Module):
     def forward(self, features: Tensor, text: TextFeatures) -> Tensor:
         """(B, width, H, W) and tokens of the same width -> (B, width, H, W)."""
         image = features.flatten(2).transpose(1, 2)
-        joint = torch.cat([image, replicated(text, image.shape[1]).to(image)], dim=-1)  # eq. 7
+        joint = torch.cat([image, replicated(text, image.shape[1])], dim=-1)  # eq. 7
         fused = self.mlp(joint)  # eq. 8
         share = self.gate(fused).sigmoid()
         mixed = share * fused + (1.0 - share) * image  # eq. 9
@@ -88,10 +88,9 @@ class CrossAttention(nn.Module):
 
     def forward(self, pixels: Tensor, text: TextFeatures) -> Tensor:
         """(B, M, width) and text -> (B, M, width)."""
-        tokens = text.tokens.to(pixels.device)
         q, k, v = (
             layer(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for layer, x in ((self.query, pixels), (self.key, tokens), (self.value, tokens))
+            for layer, x in ((self.query, pixels), (self.key, text.tokens), (self.value, text.tokens))
         )
         attended = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=text.mask[:, None, None])
         return self.out(attended.transpose(1, 2).flatten(2))

@@ -7,7 +7,7 @@ read t = 50, 150, 250 and four decoder blocks, with one noise for all images and
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -62,7 +62,8 @@ class ImageDdpmPrior(nn.Module):
         widths = unet.layout.decoder_widths
         if not 0 <= blocks[0] <= blocks[-1] < len(widths):
             raise ValueError(f"decoder blocks are numbered 0 to {len(widths) - 1}, not {list(blocks)}")
-        self.unet = Frozen(unet, "image DDPM")
+        reading = f"{list(blocks)} {list(timesteps)} {seed}"
+        self.unet = Frozen(unet, "image DDPM", reading)
         self.blocks, self.timesteps = list(blocks), list(timesteps)
         self.seed = seed
         self.store = store
@@ -84,19 +85,23 @@ class ImageDdpmPrior(nn.Module):
         """
         if prompt is not None:
             return self._features(image, prompt, member)
-        with torch.no_grad():
+        # the same in a training in reduced precision as at inference
+        with torch.no_grad(), torch.autocast(image.device.type, enabled=False):
             if self.store is None:
-                return self._features(image, None, member)
-            # as at inference, whatever precision the training step runs in
-            with torch.autocast(image.device.type, enabled=False):
-                # one image at a time, or its features would depend on what else was missing in a batch
-                kept = [self._stored(self.store, one[None].float(), member) for one in image]
+                return self._features(image.float(), None, member)
+            # one image at a time, or its features would depend on what else was missing in a batch
+            kept = [self._stored(self.store, one[None].float(), member) for one in image]
         return [torch.cat([one.to(image) for one in maps]) for maps in zip(*kept, strict=True)]
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ImageDdpmPrior:
+        super()._apply(fn, recurse)
+        # with so many group normalisations, channels last is slower on a CPU
+        if next(self.unet.module.parameters()).device.type == "cpu":
+            self.unet.module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        return self
+
     def _stored(self, store: TensorStore, image: Tensor, member: int) -> list[Tensor]:
-        settings = (
-            f"{self.unet.digest} {self.blocks} {self.timesteps} {self.seed} {member} {tuple(image.shape)}"
-        )
+        settings = f"{self.unet.digest} {member} {tuple(image.shape)}"
         content = image.detach().cpu().contiguous().numpy().tobytes()
         key = hashlib.sha256(settings.encode() + content).hexdigest()
         found = store.get(key)
@@ -112,6 +117,8 @@ class ImageDdpmPrior(nn.Module):
         timesteps = torch.tensor(self.timesteps, device=image.device).repeat_interleave(batch)
         noise = seeded_noise(self.seed, [f"member {member}"], image.shape[1:], image.device)()
         x_0 = (image * 2.0 - 1.0).repeat(steps, 1, 1, 1)
+        if x_0.device.type == "cpu":
+            x_0 = x_0.contiguous()
         x_t = noised(x_0, noise.to(image.dtype), linear_beta_log_snr(timesteps / (DDPM_STEPS - 1)))
         repeated = None if prompt is None else prompt.repeat(steps, 1)
         unet = cast(GuidedUNet, self.unet.module)

@@ -7,14 +7,13 @@ are. The prior sees neither noise nor time: it runs once an image.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PvtV2Backbone, PvtV2Config
 
-from bundle.networks.weights import WeightsError
+from bundle.networks.pretrained import load_pretrained
 
 _B2_ON: dict[str, list[int]] = {
     "hidden_sizes": [64, 128, 320, 512],
@@ -72,7 +71,7 @@ class PvtV2Prior(nn.Module):
         self.backbone = (
             PvtV2Backbone(PvtV2Config(**settings))
             if pretrained is None
-            else _load_pretrained(pretrained, settings)
+            else load_pretrained(PvtV2Backbone, pretrained, "PVT v2", **settings)
         )
         mean, deviation = ((0.0,), (1.0,)) if pretrained is None else (_IMAGENET_MEAN, _IMAGENET_DEVIATION)
         # buffers, so that weights keep what they were trained with
@@ -83,26 +82,3 @@ class PvtV2Prior(nn.Module):
     def forward(self, image: Tensor) -> list[Tensor]:
         """(B, C, H, W) in [0, 1] -> four maps (B, channels[i], H / 2^(i+2), W / 2^(i+2)), finest first."""
         return list(self.backbone((image - self.mean) / self.deviation).feature_maps)
-
-
-def _load_pretrained(source: str, settings: dict[str, Any]) -> PvtV2Backbone:
-    # transformers calls a missing folder a malformed hub name
-    if source.startswith((".", "/", "~")) and not Path(source).expanduser().is_dir():
-        raise FileNotFoundError(
-            f"{source}: no such folder with PVT v2 weights; download one or give a hub name."
-        )
-    path = Path(source).expanduser()
-    backbone, found = PvtV2Backbone.from_pretrained(
-        str(path) if path.is_dir() else source,
-        output_loading_info=True,
-        ignore_mismatched_sizes=True,
-        **settings,
-    )
-    # transformers only warns of tensors that are missing or of another shape, and leaves them random
-    unfit = sorted([*found["missing_keys"], *(mismatch[0] for mismatch in found["mismatched_keys"])])
-    if unfit:
-        raise WeightsError(
-            f"{source}: {len(unfit)} tensors are missing or of another shape, first {unfit[0]}; "
-            "give the weights of the variant that is configured."
-        )
-    return backbone

@@ -10,6 +10,8 @@ through it and its features cannot be kept; without the prompt block (CPRFL) the
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor, nn
 
 from bundle.diffusion.sampling import Sampling
@@ -41,7 +43,7 @@ class Lcpdn(PixelSegmenter):
         self,
         classes: int,
         image_prior: ImageDdpmPrior,
-        text_prior: TextPrior | None,
+        text_prior: TextPrior | None = None,
         vision_prior: VisionPrior | None = None,
         text_fusion: TextFusionName = "ltfr",
         fusion_width: int = 136,
@@ -75,7 +77,7 @@ class Lcpdn(PixelSegmenter):
         if self.prompt is not None and self.vision_prior is not None:
             prompt = self.prompt(text, self.vision_prior(image))
         maps = self.image_prior(image, prompt, member)
-        narrow = TextFeatures(self.text_projection(text.tokens), text.mask, self.text_projection(text.pooled))
+        narrow = replace(text, tokens=self.text_projection(text.tokens))
         fused = [
             fusion(projection(features), narrow)
             for features, projection, fusion in zip(maps, self.image_projections, self.fusions, strict=True)

@@ -69,6 +69,7 @@ class PixelSegmenter(nn.Module, ABC):
         self.stride = stride
         self.text_prior = text_prior
         self.sampling = sampling or Sampling(steps=1)
+        _check_steps(self.sampling)
 
     @property
     def reads_text(self) -> bool:
@@ -109,10 +110,7 @@ class PixelSegmenter(nn.Module, ABC):
         Raises:
             ValueError: more than one step: there is no reverse process to take them in.
         """
-        if sampling.steps != 1:
-            raise ValueError(
-                f"steps must be 1 for a network without a reverse process, not {sampling.steps}; raise members"
-            )
+        _check_steps(sampling)
         text = self.read(prompts, image)
         members = [
             self._possible(self.logits(image, text, member), possible) for member in range(sampling.members)
@@ -149,3 +147,10 @@ class PixelSegmenter(nn.Module, ABC):
         """
         check_complete(self.state_dict(), state_dict)
         return super().load_state_dict(state_dict, strict=True, assign=assign)
+
+
+def _check_steps(sampling: Sampling) -> None:
+    if sampling.steps != 1:
+        raise ValueError(
+            f"steps must be 1 for a network without a reverse process, not {sampling.steps}; raise members"
+        )

@@ -33,7 +33,7 @@ class TextDiff(PixelSegmenter):
         self,
         classes: int,
         image_prior: ImageDdpmPrior,
-        text_prior: TextPrior | None,
+        text_prior: TextPrior | None = None,
         width: int = 768,
         heads: int = 8,
         head_width: int = 64,

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -32,9 +31,9 @@ from transformers import (
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
-from transformers.utils import logging as transformers_logging
 
 from bundle.networks.frozen import Frozen
+from bundle.networks.pretrained import find_pretrained, load_pretrained, quiet_transformers, unreadable
 from bundle.networks.tensor_store import TensorStore
 from bundle.networks.weights import WeightsError
 
@@ -43,6 +42,7 @@ Attention = Literal["auto", "flash_attention_2", "sdpa", "eager"]
 
 #: The encoder that comes with the bundle.
 EMBEDDED = Path(__file__).parents[2] / "models" / "text_prior"
+_WHAT = "text encoder"  # in messages
 _SPECIAL_TOKENS = 2  # one at either end
 _LORA_RANK, _LORA_ALPHA = 8, 16
 _NEEDS_CUDA = "needs a CUDA device"
@@ -125,8 +125,9 @@ class TextPrior(nn.Module):
             scaled-dot-product attention. FlashAttention computes in bfloat16.
         max_tokens: longer prompts are cut at their end; None for as many as the architecture takes. More than
             that (BERT 512, CLIP 77) has no effect.
-        store: where a frozen encoder keeps embeddings, named by a digest of weights and prompt; the prompts
-            themselves are not kept. None to embed every prompt anew in each call.
+        store: where a frozen encoder keeps embeddings, named by a digest of weights and prompt. The prompts
+            themselves are not kept, but could be recovered: what is kept of a report is patient data too. None
+            to embed every prompt anew in each call.
         layout: a key of `TEXT_LAYOUTS`, in place of `source`: random weights of a published size with the
             tokenizer of the bundle, to count parameters and to measure speed.
 
@@ -159,14 +160,21 @@ class TextPrior(nn.Module):
             raise ValueError("the text prior takes a source or a layout, not both")
         if max_tokens is not None and max_tokens <= _SPECIAL_TOKENS:
             raise ValueError(f"max_tokens must be above {_SPECIAL_TOKENS}, not {max_tokens}")
-        folder = _find(EMBEDDED if source is None else source)
+        folder = find_pretrained(EMBEDDED if source is None else source, _WHAT)
         family, config = _read_layout(layout) if layout is not None else _read_config(folder)
         self.attention: str = _choose_attention(attention, family.model)
         self._attention_was_asked_for = attention != "auto"
         model: PreTrainedModel = (
             family.model._from_config(config, attn_implementation=self.attention, **family.options)
             if layout is not None
-            else _load_model(folder, family, config, self.attention)
+            else load_pretrained(
+                family.model,
+                folder,
+                _WHAT,
+                config=config,
+                attn_implementation=self.attention,
+                **family.options,
+            )
         )
         self._tokenizer = _load_tokenizer(folder)
         limit = int(config.max_position_embeddings)
@@ -175,7 +183,8 @@ class TextPrior(nn.Module):
         self._store = store
         self.encoder: nn.Module
         if training == "frozen":
-            frozen = Frozen(model, "text encoder")
+            tokens = getattr(self._tokenizer, "backend_tokenizer", None)
+            frozen = Frozen(model, _WHAT, tokens.to_str() if tokens is not None else "")
             self.encoder = frozen
         else:
             self.encoder = model if training == "finetuned" else _with_adapters(model, family.projections)
@@ -247,7 +256,7 @@ class TextPrior(nn.Module):
             kept = self._store.get(key) if self._store is not None else None
             features = (kept or {}).get("tokens")
             if features is None or features.ndim != 2 or features.shape[1] != self.width:
-                features = self._embed([prompt])[0].cpu()
+                features = self._embed([prompt])[0]
                 if self._store is not None:
                     self._store.put(key, {"tokens": features})
             embedded.append(features)
@@ -269,35 +278,6 @@ def _digest(context: str, prompt: str) -> str:
     return hashlib.sha256(f"{context}\n{prompt}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _find(source: str | Path) -> str:
-    """The folder, or the hub name."""
-    path = Path(source).expanduser()
-    if path.is_dir():
-        return str(path)
-    # transformers calls a missing folder a malformed hub name
-    if isinstance(source, Path) or source.startswith((".", "/", "~")):
-        raise FileNotFoundError(
-            f"{source}: no such folder with a text encoder; download one or give a hub name."
-        )
-    return source
-
-
-def _unreadable(source: str, what: str, error: Exception) -> WeightsError:
-    if Path(source).is_dir():
-        return WeightsError(
-            f"{source}: its {what} cannot be read ({_first_line(error)}); "
-            "a text encoder needs config.json, model.safetensors and tokenizer.json."
-        )
-    return WeightsError(
-        f"{source}: is neither a folder nor a text encoder with safetensors that the hub gives; "
-        "download it and give its folder."
-    )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-
-
 def _read_config(source: str) -> tuple[_Family, PreTrainedConfig]:
     local = Path(source).is_dir()
     try:
@@ -307,7 +287,7 @@ def _read_config(source: str) -> tuple[_Family, PreTrainedConfig]:
         family = _FAMILIES.get(content.get("model_type"))
         config = family.config.from_pretrained(source, local_files_only=local) if family is not None else None
     except Exception as error:  # of a dozen kinds
-        raise _unreadable(source, "config.json", error) from error
+        raise unreadable(source, _WHAT, "config.json", error) from error
     if family is None or config is None:
         raise WeightsError(
             f"{source}: is a {content.get('model_type') or 'model of unknown type'}, no text encoder that can be "
@@ -324,56 +304,16 @@ def _read_layout(layout: str) -> tuple[_Family, PreTrainedConfig]:
     return family, family.config(**settings)
 
 
-def _load_model(source: str, family: _Family, config: PreTrainedConfig, attention: str) -> PreTrainedModel:
-    try:
-        with _quiet_transformers():
-            model, found = family.model.from_pretrained(
-                source,
-                config=config,
-                dtype=torch.float32,
-                attn_implementation=attention,
-                use_safetensors=True,
-                local_files_only=Path(source).is_dir(),
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,
-                **family.options,
-            )
-    except Exception as error:  # of a dozen kinds
-        raise _unreadable(source, "model.safetensors", error) from error
-    # transformers only warns of tensors that are missing or of another shape, and leaves them random
-    unfit = sorted([*found["missing_keys"], *(mismatch[0] for mismatch in found["mismatched_keys"])])
-    if unfit:
-        raise WeightsError(
-            f"{source}: {len(unfit)} tensors are missing or of another shape, first {unfit[0]}; "
-            "give weights and config.json that belong together."
-        )
-    return model
-
-
 def _load_tokenizer(source: str) -> PreTrainedTokenizerBase:
     local = Path(source).is_dir()
     # taken as it is: a class chosen by config.json rebuilds it, in parts otherwise than it was trained
     whole = local and (Path(source) / "tokenizer.json").is_file()
     kind = PreTrainedTokenizerFast if whole else AutoTokenizer
     try:
-        with _quiet_transformers():
+        with quiet_transformers():
             return kind.from_pretrained(source, local_files_only=local, trust_remote_code=False)
     except Exception as error:  # of a dozen kinds
-        raise _unreadable(source, "tokenizer", error) from error
-
-
-@contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """No progress bars, and no lists of the tensors of heads that are not needed."""
-    level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(level)
-        if bars:
-            transformers_logging.enable_progress_bar()
+        raise unreadable(source, _WHAT, "tokenizer", error) from error
 
 
 def _choose_attention(asked: str, model: type[Any]) -> str:

@@ -7,13 +7,14 @@ transformers (Apache-2.0), so that published weights fit as they are. It is froz
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from bundle.networks.frozen import Frozen
-from bundle.networks.weights import WeightsError
+from bundle.networks.pretrained import load_pretrained
 
 #: The encoder that comes with the bundle.
 EMBEDDED = Path(__file__).parents[2] / "models" / "vision_prior"
@@ -50,37 +51,38 @@ class VisionPrior(nn.Module):
         WeightsError: the folder's weights are incomplete or of another architecture.
     """
 
-    mean: Tensor
-    deviation: Tensor
-
     def __init__(self, source: str | Path | None = None, layout: str | None = None) -> None:
         super().__init__()
         if layout is not None:
             if source is not None:
                 raise ValueError("the vision prior takes a source or a layout, not both")
-            model = CLIPVisionModel(vision_config(layout))
+            model: nn.Module = CLIPVisionModel(vision_config(layout))
         else:
-            model = _load(EMBEDDED if source is None else source)
-        config = model.config
+            model = load_pretrained(
+                CLIPVisionModel, EMBEDDED if source is None else source, "CLIP image encoder"
+            )
+        config: Any = model.config
         self.encoder = Frozen(model, "image encoder")
         self.width = int(config.hidden_size)
         self.image_size = int(config.image_size)
-        self.register_buffer("mean", torch.tensor(CLIP_MEAN).view(-1, 1, 1))
-        self.register_buffer("deviation", torch.tensor(CLIP_DEVIATION).view(-1, 1, 1))
 
     @torch.no_grad()
     def forward(self, image: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] -> (B, 1 + patches, width), the global token first."""
-        return self.encoder(pixel_values=self.prepare(image)).last_hidden_state
-
-    def prepare(self, image: Tensor) -> Tensor:
-        """Resized to the encoder's square and normalised as CLIP's training images were."""
         size = (self.image_size, self.image_size)
         if image.shape[-2:] != size:
             image = nn.functional.interpolate(
                 image, size=size, mode="bilinear", align_corners=False, antialias=True
             )
-        return (image - self.mean) / self.deviation
+        # the same in a training in reduced precision as at inference
+        with torch.autocast(image.device.type, enabled=False):
+            return self.encoder(pixel_values=clip_normalised(image.float())).last_hidden_state
+
+
+def clip_normalised(image: Tensor) -> Tensor:
+    """(B, 3, H, W) in [0, 1] -> as CLIP's training images were."""
+    mean, deviation = (image.new_tensor(values).view(-1, 1, 1) for values in (CLIP_MEAN, CLIP_DEVIATION))
+    return (image - mean) / deviation
 
 
 def vision_config(layout: str) -> CLIPVisionConfig:
@@ -94,33 +96,3 @@ def vision_config(layout: str) -> CLIPVisionConfig:
             f"layout of the vision prior must be one of {', '.join(VISION_LAYOUTS)}, not {layout!r}"
         )
     return CLIPVisionConfig(**VISION_LAYOUTS[layout])
-
-
-def _load(source: str | Path) -> CLIPVisionModel:
-    path = Path(source).expanduser()
-    # transformers calls a missing folder a malformed hub name
-    if not path.is_dir() and (isinstance(source, Path) or source.startswith((".", "/", "~"))):
-        raise FileNotFoundError(
-            f"{source}: no such folder with a CLIP image encoder; give one or a hub name."
-        )
-    try:
-        model, found = CLIPVisionModel.from_pretrained(
-            str(path) if path.is_dir() else source,
-            dtype=torch.float32,
-            use_safetensors=True,
-            local_files_only=path.is_dir(),
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
-        )
-    except Exception as error:  # of a dozen kinds
-        raise WeightsError(
-            f"{source}: is no CLIP image encoder that can be read; it needs config.json and model.safetensors."
-        ) from error
-    # transformers only warns of tensors that are missing or of another shape, and leaves them random
-    unfit = sorted([*found["missing_keys"], *(mismatch[0] for mismatch in found["mismatched_keys"])])
-    if unfit:
-        raise WeightsError(
-            f"{source}: {len(unfit)} tensors are missing or of another shape, first {unfit[0]}; "
-            "give the weights of a CLIP image encoder."
-        )
-    return model

@@ -117,7 +117,7 @@ def test_view_contrast_is_nt_xent() -> None:
 
 SMALL = [
     "--image_size", "32", "--xray_size", "32", "--images_per_epoch", "8", "--batch_size", "4",
-    "--warmup_steps", "1", "--num_workers", "0", "--progress", "false", "--schedule_epochs", "2",
+    "--warmup_steps", "1", "--num_workers", "0", "--progress", "False", "--schedule_epochs", "2",
 ]  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -347,17 +348,29 @@ def test_incomplete_folders_are_refused(copied: Callable[[str], Path], name: str
         (folder / name).unlink()
     else:
         (folder / name).write_text("{no tensors")
-    what = name.removesuffix(".json") if name == "tokenizer.json" else name
+    what = {"tokenizer.json": "tokenizer", "model.safetensors": "weights"}.get(name, name)
     with pytest.raises(WeightsError, match=f"modernbert: its {what} cannot be read .*needs config.json"):
         TextPrior(folder)
 
 
-def test_pickled_weights_are_not_read(copied: Callable[[str], Path]) -> None:
+def test_weights_in_pytorchs_own_format_are_read_and_nothing_in_them_is_run(
+    copied: Callable[[str], Path], tmp_path: Path
+) -> None:
     folder = copied("bert")
-    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    expected = TextPrior(folder)(["liver"]).tokens
+    weights = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
-    with pytest.raises(WeightsError, match="its model.safetensors cannot be read"):
+    torch.save(weights, folder / "pytorch_model.bin")
+    torch.testing.assert_close(TextPrior(folder)(["liver"]).tokens, expected)
+
+    class Harmful:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.mkdir, (str(tmp_path / "run"),)
+
+    torch.save({**weights, "x": Harmful()}, folder / "pytorch_model.bin")
+    with pytest.raises(WeightsError, match="its weights cannot be read"):
         TextPrior(folder)
+    assert not (tmp_path / "run").exists()
 
 
 def test_tensors_that_are_missing_or_of_another_shape_are_refused(copied: Callable[[str], Path]) -> None:
