@@ -271,9 +271,11 @@ def test_a_file_name_in_two_splits(tmp_path: Path) -> None:
     root = tmp_path / "set"
     fill(root / "Train_Folder", {"1.png": 1, "2.png": 2, "3.png": 3}, "text.csv")
     fill(root / "Test_Folder", {"1.png": 4}, "text.csv")
-    report, _ = imported(root)
+    report, datalist = imported(root, validation_share=0, drop_leaks=True)
     assert [item["name"] for item in report["leaks"]["file_names"]] == ["1.png"]
     assert report["names_without_patient"] == 4
+    # a bare number is no patient: dropping leaks would leave nothing to train on
+    assert report["leaks"]["patients"] == [] and len(datalist["training"]) == 3
 
 
 # --- faults ----------------------------------------------------------------------------------------------

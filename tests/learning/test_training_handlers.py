@@ -59,6 +59,22 @@ def test_the_average_equals_a_naive_one(decay: float) -> None:
         torch.testing.assert_close(parameter.double(), mean, rtol=1e-5, atol=1e-5)
 
 
+def test_statistics_of_batch_normalisation_are_averaged_like_weights() -> None:
+    trained = nn.Sequential(nn.BatchNorm1d(2))
+    averaged = averaged_network(trained, decay=0.5)
+    expected = None
+    for step in range(6):
+        trained(torch.randn(8, 2) + step)
+        averaged.update_parameters(trained)
+        mean = trained[0].running_mean
+        weight = 1.0 - min(0.5, (1.0 + step) / (10.0 + step))
+        # the first update copies
+        expected = mean.clone() if expected is None else expected + weight * (mean - expected)
+    torch.testing.assert_close(averaged.module[0].running_mean, expected)
+    assert not torch.allclose(averaged.module[0].running_mean, trained[0].running_mean)
+    assert int(averaged.module[0].num_batches_tracked) == 6
+
+
 def test_each_step_advances_the_average_and_the_learning_rate() -> None:
     trained = network()
     averaged = averaged_network(trained)
