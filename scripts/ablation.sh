@@ -4,7 +4,7 @@
 # IMAGES is the budget of each training, 16 of them a step.
 # Finished parts are left as they are, unfinished ones go on: it can be stopped and started at will.
 set -euo pipefail
-data=$1; output=$2; seeds=${3:-"0 1 2"}; images=${4:-16000}
+data=$1; output=$2; seeds=${3:-"0 1 2"}; images=${4:-24000}
 small=(--image_prior b0 --denoiser_width 64 --upsample_widths "[32,16]" --ct_in_plane_size 128
        --schedule_shift -1.386)
 for seed in $seeds; do
