@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 
+from bundle.learning import ViewEncoder
 from bundle.networks import GuidedLayout, GuidedUNet, save_guided_unet
 from tests.text_reader import TEXTS
 

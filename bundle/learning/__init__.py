@@ -1,6 +1,7 @@
 """Training: data, loss, step, averaging and exact checkpoints, around MONAI's SupervisedTrainer."""
 
 from bundle.learning.dataset import TrainingImages, prepare_batch, training_references, worker_threads
+from bundle.learning.drawing import case_references
 from bundle.learning.handlers import (
     AfterEachStep,
     Checkpoints,
@@ -15,7 +16,6 @@ from bundle.learning.handlers import (
 from bundle.learning.image_pretraining import (
     NoisedImageInferer,
     UnlabelledImages,
-    image_references,
     prepare_image_batch,
 )
 from bundle.learning.losses import HybridLoss, MaskTarget, log_inverse_frequency
@@ -38,7 +38,7 @@ __all__ = [
     "ViewContrast",
     "ViewEncoder",
     "averaged_network",
-    "image_references",
+    "case_references",
     "log_inverse_frequency",
     "loss_figure",
     "prepare_batch",

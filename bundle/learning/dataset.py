@@ -1,14 +1,8 @@
-"""Training images: the slices of volumes and whole pictures, drawn by weight and varied, the same way every time.
-
-What an epoch shows depends on (seed, epoch, position) alone, not on worker processes or on what ran before:
-that is what makes a resumed training equal an uninterrupted one bit for bit.
-"""
+"""Training images: the slices of volumes and whole pictures, drawn by weight and varied, with their truth."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +10,13 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose
 from torch import Tensor
-from torch.utils.data import Dataset
-from tqdm import tqdm
 
-from bundle.cases import CaseError, CaseReference, collect_cases
+from bundle.cases import CaseError, CaseReference
 from bundle.cases.case import Modality
 from bundle.cases.structures import Structures
+from bundle.learning.drawing import DrawnImages, case_references, once_if_grey
 from bundle.learning.losses import MaskTarget, log_inverse_frequency
-from bundle.transforms import RandByModalityd, neighbouring_slices, reference_item
+from bundle.transforms import RandByModalityd, reference_item
 
 
 def training_references(
@@ -32,26 +25,15 @@ def training_references(
     modality: Modality | None = None,
     text_key: str = "text",
 ) -> list[list[CaseReference]]:
-    """The labelled cases of one or several datalists, a list each.
-
-    Args:
-        datalist: one JSON file or several.
-        split: the list to take; one of strings names entries of the other lists.
-        modality: of all cases; None to take the datalist's or tell it from the file.
-        text_key: field of an entry that is its text.
+    """The labelled cases of one or several datalists, a list each, see `case_references`.
 
     Raises:
         CaseError: a file is missing, or a case has no label: training does not begin on part of its data.
     """
-    if datalist is None:
-        raise CaseError("--datalist", "was not given", "name a datalist JSON with labelled cases")
-    sources = [datalist] if isinstance(datalist, str | Path) else list(datalist)
-    groups = []
-    for source in sources:
-        found, failures = collect_cases(source, modality=modality, split=split, text_key=text_key)
-        if failures:
-            raise CaseError(source, f"{failures[0].error} ({len(failures)} such cases)", "mend the datalist")
-        for reference in found:
+    groups = case_references(datalist, split, modality, text_key)
+    sources = [datalist] if isinstance(datalist, str | Path) else datalist
+    for source, group in zip(sources, groups, strict=True):
+        for reference in group:
             if reference.label is None:
                 raise CaseError(
                     reference.image, f"has no label in {source}", "give every training case a label"
@@ -60,11 +42,10 @@ def training_references(
                 raise CaseError(
                     source, "does not say what its label values mean", "add 'labels': {'1': name, ...}"
                 )
-        groups.append(found)
     return groups
 
 
-class TrainingImages(Dataset):
+class TrainingImages(DrawnImages):
     """2-D training images out of volumes and pictures.
 
     Args:
@@ -101,62 +82,35 @@ class TrainingImages(Dataset):
         workers: int = 2,
         progress: bool = True,
     ) -> None:
-        if not groups or not all(groups):
-            raise ValueError("there is no training case; check --datalist and the split's name")
-        if shares is not None and (len(shares) != len(groups) or min(shares) < 0 or sum(shares) <= 0):
-            raise ValueError(f"datalist_shares: {list(shares)} do not fit {len(groups)} datalists")
         if not 0.0 <= text_dropout <= 1.0:
             raise ValueError(f"text_dropout must lie in [0, 1], not {text_dropout}")
         self.structures = structures
         self.augmentation = augmentation
         self.text_dropout = text_dropout
         self.noise = noise
-        self.images_per_epoch = images_per_epoch
-        self.seed = seed
-        self.references = [reference for group in groups for reference in group]
-        group_of_case = [number for number, group in enumerate(groups) for _ in group]
-        with ThreadPoolExecutor(workers) as pool:
-            reading = pool.map(lambda reference: _read(reference, preprocessing), self.references)
-            self.items = list(
-                tqdm(
-                    reading,
-                    total=len(self.references),
-                    desc="reading",
-                    unit="case",
-                    disable=not progress,
-                    leave=False,
-                )
-            )
-        self.units: list[tuple[int, int | None]] = []
-        shown = []
-        self.pixels = torch.zeros(structures.channels, dtype=torch.float64)
-        for index, item in enumerate(self.items):
-            label = item["label"]
-            self.pixels += torch.bincount(label.flatten().long(), minlength=structures.channels)
-            for position in range(label.shape[-1]) if label.ndim == 4 else (None,):
-                self.units.append((index, position))
-                pixels = label if position is None else label[..., position]
-                shown.append(torch.bincount(pixels.flatten().long(), minlength=structures.channels) > 0)
-        group_of_unit = torch.tensor([group_of_case[index] for index, _ in self.units])
-        self.weights = draw_weights(
-            torch.stack(shown), group_of_unit, shares or [1.0] * len(groups), rare_class_share
+        super().__init__(
+            groups,
+            lambda reference: _read(reference, preprocessing),
+            images_per_epoch,
+            shares,
+            seed,
+            workers,
+            progress,
         )
+        self.pixels = torch.zeros(structures.channels, dtype=torch.float64)
+        for item in self.items:
+            self.pixels += torch.bincount(item["label"].flatten().long(), minlength=structures.channels)
+        shown = []
+        for index, place in self.units:
+            label = self.items[index]["label"]
+            pixels = label if place is None else label[..., place]
+            shown.append(torch.bincount(pixels.flatten().long(), minlength=structures.channels) > 0)
+        self.weights = draw_weights(torch.stack(shown), self.group_of_unit, self.shares, rare_class_share)
         self.set_epoch(1)
 
     def class_weights(self) -> Tensor:
         """Weights of the cross-entropy, see `log_inverse_frequency`."""
         return log_inverse_frequency(self.pixels)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Draw what epoch number `epoch`, counted from 1, shows."""
-        self.epoch = epoch
-        generator = torch.Generator().manual_seed(stable_seed(self.seed, epoch, "draws"))
-        self.plan = torch.multinomial(
-            self.weights, self.images_per_epoch, replacement=True, generator=generator
-        )
-
-    def __len__(self) -> int:
-        return self.images_per_epoch
 
     def __getitem__(self, position: int) -> dict[str, Any]:
         """What one position of the epoch shows.
@@ -165,19 +119,13 @@ class TrainingImages(Dataset):
             image (3, H, W) float32 in [0, 1]; label (H, W) int64; labelled and possible (K,) bool; prompt, the
             case's text as written or ''; with `noise`, noise (K, H, W) float32.
         """
-        index, slice_index = self.units[int(self.plan[position])]
-        item = self.items[index]
-        image, label = item["image"], item["label"]
-        if slice_index is not None:
-            image, label = neighbouring_slices(image, slice_index), label[..., slice_index]
-        elif image.shape[0] == 1:
-            image = image.expand(3, -1, -1)
+        item, place, image, seed = self.drawn(position)
+        label = item["label"] if place is None else item["label"][..., place]
         meta = {"modality": item["modality"]}
         drawn: dict[str, Any] = {
             "image": MetaTensor(image, meta=dict(meta)),
             "label": MetaTensor(label, meta=dict(meta)),
         }
-        seed = stable_seed(self.seed, self.epoch, position)
         self.augmentation.set_random_state(seed=seed % 2**32)
         drawn = self.augmentation(drawn)  # type: ignore[arg-type]
         generator = torch.Generator().manual_seed(seed)
@@ -187,7 +135,7 @@ class TrainingImages(Dataset):
             "label": label,
             "labelled": item["labelled"],
             "possible": possible_channels(self.structures, item["modality"]),
-            "prompt": self.references[index].prompt,
+            "prompt": item["prompt"],
         }
         if self.noise:
             # drawn here because drawing takes one thread as long as the network takes two
@@ -260,18 +208,12 @@ def _read(reference: CaseReference, preprocessing: Compose) -> dict[str, Any]:
     labelled[[0, *(structures.value(name) for name in reference.labels.values())]] = True
     image = item["image"].as_tensor()
     return {
-        # a grey picture is kept once, not once a channel
-        "image": image[:1] if image.ndim == 3 and bool((image == image[:1]).all()) else image,
+        "image": once_if_grey(image),
         "label": item["label"].as_tensor().to(torch.uint8),
         "modality": item["case"].modality,
         "labelled": labelled,
+        "prompt": reference.prompt,
     }
-
-
-def stable_seed(*parts: object) -> int:
-    """A seed that is the same in every process, of any printable parts."""
-    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") & (2**63 - 1)
 
 
 def worker_threads(_: int) -> None:

@@ -19,8 +19,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torch.optim.swa_utils import AveragedModel
 
 from bundle.learning.checkpoint import Stateful, load_checkpoint, save_checkpoint, save_whole
-from bundle.learning.dataset import TrainingImages, stable_seed
-from bundle.learning.image_pretraining import UnlabelledImages
+from bundle.learning.drawing import DrawnImages, stable_seed
 from bundle.learning.losses import batch_dice
 
 logger = logging.getLogger(__name__)
@@ -29,7 +28,7 @@ logger = logging.getLogger(__name__)
 class EpochSeed:
     """Make an epoch depend on (seed, epoch, rank) alone, whatever ran before it."""
 
-    def __init__(self, dataset: TrainingImages | UnlabelledImages, seed: int = 0, rank: int = 0) -> None:
+    def __init__(self, dataset: DrawnImages, seed: int = 0, rank: int = 0) -> None:
         self.dataset = dataset
         self.seed = seed
         self.rank = rank

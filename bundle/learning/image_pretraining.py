@@ -7,8 +7,6 @@ image DDPMs were trained with, so that features are read at the same timesteps.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,36 +14,14 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer
 from monai.transforms import Compose
 from torch import Tensor, nn
-from torch.utils.data import Dataset
-from tqdm import tqdm
 
-from bundle.cases import CaseError, CaseReference, collect_cases
-from bundle.cases.case import Modality
+from bundle.cases import CaseReference
 from bundle.diffusion.schedule import DDPM_STEPS, linear_beta_log_snr, noised
-from bundle.learning.dataset import stable_seed
-from bundle.transforms import RandByModalityd, neighbouring_slices, reference_item
+from bundle.learning.drawing import DrawnImages, once_if_grey
+from bundle.transforms import RandByModalityd, reference_item
 
 
-def image_references(
-    datalist: str | Path | Sequence[str | Path], split: str, modality: Modality | None = None
-) -> list[list[CaseReference]]:
-    """The images of one or several datalists, a list each, whether they have labels or not.
-
-    Raises:
-        CaseError: a file is missing.
-    """
-    if datalist is None:
-        raise CaseError("--datalist", "was not given", "name a datalist JSON with images")
-    groups = []
-    for source in [datalist] if isinstance(datalist, str | Path) else list(datalist):
-        found, failures = collect_cases(source, modality=modality, split=split)
-        if failures:
-            raise CaseError(source, f"{failures[0].error} ({len(failures)} such cases)", "mend the datalist")
-        groups.append(found)
-    return groups
-
-
-class UnlabelledImages(Dataset):
+class UnlabelledImages(DrawnImages):
     """2-D images out of pictures and volumes; labels are never read.
 
     What an epoch shows depends on (seed, epoch, position) alone.
@@ -77,65 +53,27 @@ class UnlabelledImages(Dataset):
         workers: int = 2,
         progress: bool = True,
     ) -> None:
-        if not groups or not all(groups):
-            raise ValueError("there is no image; check --datalist and the split's name")
-        if shares is not None and (len(shares) != len(groups) or min(shares) < 0 or sum(shares) <= 0):
-            raise ValueError(f"datalist_shares: {list(shares)} do not fit {len(groups)} datalists")
         self.augmentation = augmentation
-        self.images_per_epoch = images_per_epoch
-        self.seed = seed
         self.names = ("image", "other")[:views]
-        references = [reference for group in groups for reference in group]
 
-        def read(reference: CaseReference) -> tuple[Tensor, Modality]:
+        def read(reference: CaseReference) -> dict[str, Any]:
             item = preprocessing(reference_item(reference))
-            return (item["image"].as_tensor() * 255.0).round().to(torch.uint8), item["case"].modality
+            image = (item["image"].as_tensor() * 255.0).round().to(torch.uint8)
+            return {"image": once_if_grey(image), "modality": item["case"].modality}
 
-        with ThreadPoolExecutor(workers) as pool:
-            bar = tqdm(
-                pool.map(read, references),
-                total=len(references),
-                desc="reading",
-                unit="case",
-                disable=not progress,
-                leave=False,
-            )
-            self.items = list(bar)
-        self.units: list[tuple[int, int | None]] = []
-        weights = []
-        index = 0
-        for group, share in zip(groups, shares or [1.0] * len(groups), strict=True):
-            units: list[tuple[int, int | None]] = []
-            for _ in group:
-                image = self.items[index][0]
-                places = range(image.shape[-1]) if image.ndim == 4 else (None,)
-                units.extend((index, place) for place in places)
-                index += 1
-            self.units.extend(units)
-            weights.extend([share / len(units)] * len(units))
-        self.weights = torch.tensor(weights, dtype=torch.float64)
+        super().__init__(groups, read, images_per_epoch, shares, seed, workers, progress)
+        units = torch.bincount(self.group_of_unit).double()
+        self.weights = (torch.tensor(self.shares, dtype=torch.float64) / units)[self.group_of_unit]
         self.set_epoch(1)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Draw what epoch number `epoch`, counted from 1, shows."""
-        self.epoch = epoch
-        generator = torch.Generator().manual_seed(stable_seed(self.seed, epoch, "draws"))
-        self.plan = torch.multinomial(
-            self.weights, self.images_per_epoch, replacement=True, generator=generator
-        )
-
-    def __len__(self) -> int:
-        return self.images_per_epoch
 
     def __getitem__(self, position: int) -> dict[str, Tensor]:
         """image, and with two views other: (3, H, W) float32 in [0, 1]."""
-        index, place = self.units[int(self.plan[position])]
-        image, modality = self.items[index]
-        image = image.float() / 255.0 if place is None else neighbouring_slices(image.float() / 255.0, place)
-        self.augmentation.set_random_state(seed=stable_seed(self.seed, self.epoch, position) % 2**32)
+        item, _, kept, seed = self.drawn(position)
+        image, meta = kept.float() / 255.0, {"modality": item["modality"]}
+        self.augmentation.set_random_state(seed=seed % 2**32)
         views = {}
         for name in self.names:
-            drawn: Any = self.augmentation({"image": MetaTensor(image, meta={"modality": modality})})  # type: ignore[arg-type]
+            drawn: Any = self.augmentation({"image": MetaTensor(image, meta=dict(meta))})  # type: ignore[arg-type]
             views[name] = drawn["image"].as_tensor().float().clamp(0.0, 1.0).contiguous()
         return views
 

@@ -248,7 +248,15 @@ class TextPretraining:
             "steps": str(steps),
             "size": json.dumps(asdict(self.size)),
             "pairs": str(pairs),
+            "notes": str(notes),
+            "note_tokens": str(note_tokens),
+            "mask_share": str(mask_share),
+            "temperature": str(temperature),
+            "contrastive_weight": str(contrastive_weight),
             "learning_rate": str(learning_rate),
+            "weight_decay": str(weight_decay),
+            "warmup_steps": str(warmup_steps),
+            "corpus": str(corpus),
         }
         self.tokenizer = self._tokenizer(corpus)
         torch.manual_seed(seed)

@@ -17,7 +17,7 @@ from bundle.learning import (
     NoisedImageInferer,
     UnlabelledImages,
     ViewContrast,
-    image_references,
+    case_references,
     prepare_image_batch,
     prepare_views,
 )
@@ -51,7 +51,7 @@ def test_draws_and_views_depend_on_seed_epoch_and_position_alone(
     phantoms: dict[str, Path], tmp_path: Path
 ) -> None:
     unlabelled = without_labels(phantoms["H&E"], tmp_path)
-    groups = image_references([unlabelled, phantoms["CT"]], "training")
+    groups = case_references([unlabelled, phantoms["CT"]], "training")
     one, other = make(groups, views=2, shares=[3, 1]), make(groups, views=2, shares=[3, 1])
     list(other)
     item = one[7]
@@ -70,9 +70,9 @@ def test_draws_and_views_depend_on_seed_epoch_and_position_alone(
 
 
 def test_data_that_cannot_be_used(phantoms: dict[str, Path]) -> None:
-    with pytest.raises(ValueError, match="there is no image"):
+    with pytest.raises(ValueError, match="there is no training case"):
         make([[]])
-    groups = image_references(phantoms["H&E"], "training")
+    groups = case_references(phantoms["H&E"], "training")
     with pytest.raises(ValueError, match="do not fit 1 datalists"):
         make(groups, shares=[1, 1])
 

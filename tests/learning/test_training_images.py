@@ -20,7 +20,8 @@ from bundle.cases import CaseError
 from bundle.cases.structures import Structures
 from bundle.command_line import sentence_for
 from bundle.learning import TrainingImages, prepare_batch, training_references, worker_threads
-from bundle.learning.dataset import draw_weights, stable_seed
+from bundle.learning.dataset import draw_weights
+from bundle.learning.drawing import stable_seed
 from bundle.transforms import augmentation, preprocessing
 
 ROOT = Path(__file__).resolve().parents[2]

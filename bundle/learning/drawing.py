@@ -1,0 +1,145 @@
+"""Images that are drawn by weight and varied, the same way every time.
+
+What an epoch shows depends on (seed, epoch, position) alone, not on worker processes or on what ran before: that is
+what makes a resumed training equal an uninterrupted one bit for bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from bundle.cases import CaseError, CaseReference, collect_cases
+from bundle.cases.case import Modality
+from bundle.transforms import neighbouring_slices
+
+#: A whole picture, or a slice of a volume: (number of the case, slice).
+Unit = tuple[int, int | None]
+
+
+def case_references(
+    datalist: str | Path | Sequence[str | Path],
+    split: str,
+    modality: Modality | None = None,
+    text_key: str = "text",
+) -> list[list[CaseReference]]:
+    """The cases of one or several datalists, a list each, whether they have labels or not.
+
+    Args:
+        datalist: one JSON file or several.
+        split: the list to take; one of strings names entries of the other lists.
+        modality: of all cases; None to take the datalist's or tell it from the file.
+        text_key: field of an entry that is its text.
+
+    Raises:
+        CaseError: a file is missing: training does not begin on part of its data.
+    """
+    if datalist is None:
+        raise CaseError("--datalist", "was not given", "name a datalist JSON")
+    groups = []
+    for source in [datalist] if isinstance(datalist, str | Path) else list(datalist):
+        found, failures = collect_cases(source, modality=modality, split=split, text_key=text_key)
+        if failures:
+            raise CaseError(source, f"{failures[0].error} ({len(failures)} such cases)", "mend the datalist")
+        groups.append(found)
+    return groups
+
+
+class DrawnImages(Dataset):
+    """Cases in memory, of which units are drawn with replacement.
+
+    Args:
+        groups: cases, a list for each datalist.
+        read: a case as it is kept.
+        images_per_epoch: how many are drawn.
+        shares: share of the draws each group gets, in their order; None for equal shares.
+        seed: of the draws.
+        workers: threads that read the cases.
+        progress: show a bar while reading.
+
+    Raises:
+        CaseError: a case that cannot be used, before training begins.
+        ValueError: no case, or shares that do not fit.
+    """
+
+    #: Chances of the units; subclasses set them and call `set_epoch`.
+    weights: Tensor
+
+    def __init__(
+        self,
+        groups: Sequence[Sequence[CaseReference]],
+        read: Callable[[CaseReference], dict[str, Any]],
+        images_per_epoch: int,
+        shares: Sequence[float] | None,
+        seed: int,
+        workers: int,
+        progress: bool,
+    ) -> None:
+        if not groups or not all(groups):
+            raise ValueError("there is no training case; check --datalist and the split's name")
+        if shares is not None and (len(shares) != len(groups) or min(shares) < 0 or sum(shares) <= 0):
+            raise ValueError(f"datalist_shares: {list(shares)} do not fit {len(groups)} datalists")
+        self.images_per_epoch = images_per_epoch
+        self.seed = seed
+        self.references = [reference for group in groups for reference in group]
+        self.shares = list(shares or [1.0] * len(groups))
+        with ThreadPoolExecutor(workers) as pool:
+            reading = pool.map(read, self.references)
+            bar = tqdm(
+                reading,
+                total=len(self.references),
+                desc="reading",
+                unit="case",
+                disable=not progress,
+                leave=False,
+            )
+            self.items = list(bar)
+        group_of_case = [number for number, group in enumerate(groups) for _ in group]
+        self.units: list[Unit] = []
+        for index, item in enumerate(self.items):
+            image = item["image"]
+            self.units.extend(
+                (index, place) for place in (range(image.shape[-1]) if image.ndim == 4 else [None])
+            )
+        self.group_of_unit = torch.tensor([group_of_case[index] for index, _ in self.units])
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw what epoch number `epoch`, counted from 1, shows."""
+        self.epoch = epoch
+        generator = torch.Generator().manual_seed(stable_seed(self.seed, epoch, "draws"))
+        self.plan = torch.multinomial(
+            self.weights, self.images_per_epoch, replacement=True, generator=generator
+        )
+
+    def __len__(self) -> int:
+        return self.images_per_epoch
+
+    def drawn(self, position: int) -> tuple[dict[str, Any], int | None, Tensor, int]:
+        """What a position of the epoch shows: item, slice, image (3, H, W) as kept, and the seed to vary it by."""
+        index, place = self.units[int(self.plan[position])]
+        item = self.items[index]
+        image = item["image"]
+        if place is not None:
+            image = neighbouring_slices(image, place)
+        elif image.shape[0] == 1:
+            image = image.expand(3, -1, -1)
+        return item, place, image, stable_seed(self.seed, self.epoch, position)
+
+
+def once_if_grey(image: Tensor) -> Tensor:
+    """A grey picture as one channel instead of three equal ones; everything else as it is."""
+    return image[:1] if image.ndim == 3 and bool((image == image[:1]).all()) else image
+
+
+def stable_seed(*parts: object) -> int:
+    """A seed that is the same in every process, of any printable parts."""
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") & (2**63 - 1)
