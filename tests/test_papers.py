@@ -62,7 +62,9 @@ def test_a_paper_trains_evaluates_and_segments(
     layout = GuidedLayout(8, (1, 1, 1, 1, 1), 1, (16,), 8, out_channels=3, norm_groups=4)
     save_guided_unet(GuidedUNet(layout).state_dict(), layout, tmp_path / "image_ddpm")
     sizes = tmp_path / "sizes.yaml"
-    sizes.write_text(yaml.safe_dump({**TINY, **PAPERS[paper], "image_ddpm": str(tmp_path / "image_ddpm")}))
+    ViewEncoder("compact").save_encoder(tmp_path / "vision")
+    encoders = {"image_ddpm": str(tmp_path / "image_ddpm"), "vision_encoder": str(tmp_path / "vision")}
+    sizes.write_text(yaml.safe_dump({**TINY, **PAPERS[paper], **encoders}))
 
     def run(config: str, *options: object) -> None:
         files = f"['configs/{config}.yaml','configs/{paper}.yaml','{sizes}']"
