@@ -8,8 +8,7 @@ convolutions.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +17,7 @@ from bundle.diffusion.consensus import consensus
 from bundle.diffusion.sampling import Sampling
 from bundle.networks.segmenter import IMPOSSIBLE
 from bundle.networks.text_prior import TextFeatures, TextPrior
-from bundle.networks.weights import check_complete
+from bundle.networks.weights import WholeNetwork
 
 
 class PixelClassifier(nn.Module):
@@ -51,7 +50,7 @@ class PixelClassifier(nn.Module):
         return self.layers(torch.cat(upsampled, dim=1))
 
 
-class PixelSegmenter(nn.Module, ABC):
+class PixelSegmenter(WholeNetwork, ABC):
     """A network that classifies pixels by image and text, with no mask to denoise; see `protocol.Segmenter`.
 
     Args:
@@ -136,17 +135,6 @@ class PixelSegmenter(nn.Module, ABC):
     def _possible(logits: Tensor, possible: Tensor | None) -> Tensor:
         logits = logits.float()
         return logits if possible is None else logits.masked_fill(~possible[:, :, None, None], IMPOSSIBLE)
-
-    def load_state_dict(
-        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
-    ) -> Any:
-        """As in PyTorch, but incomplete weights are refused even where a caller asks for leniency.
-
-        Raises:
-            WeightsError: one sentence that names what does not fit.
-        """
-        check_complete(self.state_dict(), state_dict)
-        return super().load_state_dict(state_dict, strict=True, assign=assign)
 
 
 def _check_steps(sampling: Sampling) -> None:

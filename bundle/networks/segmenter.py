@@ -8,8 +8,7 @@ makes of an image never depends on the noise, so it is worked out once, however 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
@@ -18,13 +17,13 @@ from bundle.diffusion.sampler import seeded_noise
 from bundle.diffusion.sampling import Sampling, sample_members
 from bundle.diffusion.schedule import LogSnrSchedule, cosine_log_snr
 from bundle.networks.denoiser import MaskDenoiser
-from bundle.networks.weights import check_complete
+from bundle.networks.weights import WholeNetwork
 
 #: A logit that no softmax in bfloat16 or float32 turns into anything but 0.
 IMPOSSIBLE = -1e4
 
 
-class DiffusionSegmenter(nn.Module):
+class DiffusionSegmenter(WholeNetwork):
     """Segments images by denoising masks under the guidance of an image prior.
 
     It reads no text: prompts are accepted, as `bundle.networks.protocol.Segmenter` asks, and ignored.
@@ -156,17 +155,6 @@ class DiffusionSegmenter(nn.Module):
         keys = [f"image {index}" for index in range(len(image))]
         predictions = self.predict(image, keys, self.sampling, possible)
         return consensus(predictions, self.sampling.steps, self.sampling.consensus)
-
-    def load_state_dict(
-        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
-    ) -> Any:
-        """As in PyTorch, but incomplete weights are refused even where a caller asks for leniency.
-
-        Raises:
-            WeightsError: one sentence that names what is missing, unknown or of another shape.
-        """
-        check_complete(self.state_dict(), state_dict)
-        return super().load_state_dict(state_dict, strict=True, assign=assign)
 
 
 def count_parameters(module: nn.Module, trainable: bool = False) -> int:

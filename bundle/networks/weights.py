@@ -42,6 +42,21 @@ def check_complete(expected: Mapping[str, Tensor], given: Mapping[str, Any], sou
         )
 
 
+class WholeNetwork(nn.Module):
+    """A network that takes weights wholly or not at all, also where a caller asks for leniency."""
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """As in PyTorch, and always strict.
+
+        Raises:
+            WeightsError: one sentence that names what is missing, unknown or of another shape.
+        """
+        check_complete(self.state_dict(), state_dict)
+        return super().load_state_dict(state_dict, strict=True, assign=assign)
+
+
 def read_state_dict(path: Path | str) -> dict[str, Tensor]:
     """Read a state dict without running anything that the file holds.
 
