@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from inspect import signature
 from pathlib import Path
 from random import Random
 from typing import Any, Literal
@@ -129,7 +131,7 @@ def make_encoder(
             )
         )
     if architecture == "bert":
-        return BertForMaskedLM(
+        model = BertForMaskedLM(
             BertConfig(
                 **settings,
                 max_position_embeddings=512,
@@ -138,7 +140,21 @@ def make_encoder(
                 attention_probs_dropout_prob=size.dropout,
             )
         )
+        with torch.no_grad():
+            model.base_model.embeddings.position_embeddings.weight.copy_(sinusoids(512, size.width))
+        return model
     raise ValueError(f"architecture must be modernbert or bert, not {architecture!r}")
+
+
+def sinusoids(positions: int, width: int, scale: float = 0.1) -> Tensor:
+    """(positions, width): where BERT's learned positions start (Vaswani et al. 2017, sec. 3.5).
+
+    From random ones a small encoder stays a bag of words for thousands of steps: which side goes with which zone
+    is a matter of order alone.
+    """
+    rates = torch.exp(-math.log(1e4) * torch.arange(0, width, 2) / width)
+    angles = torch.arange(positions)[:, None] * rates
+    return scale * torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
 
 
 def misspell(text: str, random: Random) -> str:
@@ -449,19 +465,29 @@ class TextPretraining:
 
     def _readme(self, parameters: int, figures: dict[str, float]) -> str:
         size = self.size
+        defaults = signature(TextPretraining).parameters
+        told = [f"--architecture {self.architecture}"]
+        told += [
+            f"--{name} {value}"
+            for name, value in self.settings.items()
+            if name not in ("architecture", "size") and value != str(defaults[name].default)
+        ]
+        if size.dropout:
+            told.append(f"--dropout {size.dropout}")
         rows = "\n".join(f"| {name} | {100 * value:.1f} % |" for name, value in figures.items())
         return f"""# Text encoder ({self.architecture})
 
 Trained from random weights by this project, with no text but what `bundle/learning/wording` generates: no
 clinical report, no published corpus and no published weights went in. Made by
 
-    python -m monai.bundle run --config_file configs/pretrain_text.yaml --architecture {self.architecture} \\
-      --dropout {size.dropout} --output_dir DIR
+    python -m monai.bundle run --config_file configs/pretrain_text.yaml --output_dir DIR \\
+      {" ".join(told)}
 
 - {self.architecture}, {size.layers} layers, width {size.width}, {size.heads} heads, {parameters:,} parameters,
   float16 in the file; up to {self.model.config.max_position_embeddings:,} tokens
 - byte-level BPE of {len(self.tokenizer):,} tokens, lower case
-- {self.steps:,} steps of masked-language modelling and InfoNCE over paraphrases, seed {self.seed}
+- {self.steps:,} steps of masked-language modelling and InfoNCE over paraphrases, seed {self.seed}; texts of up to
+  {self.note_tokens:,} tokens
 - licence: that of the project
 
 Measured (`TextPretraining.evaluate`):

@@ -20,6 +20,7 @@ from bundle.learning.text_pretraining import (
     contrastive_loss,
     mask_tokens,
     misspell,
+    sinusoids,
 )
 from bundle.networks import WeightsError
 from bundle.networks.text_prior import TextPrior
@@ -110,6 +111,23 @@ def test_another_training_in_the_same_folder_is_refused(training: Callable[..., 
 def test_unknown_architecture_is_refused(training: Callable[..., TextPretraining]) -> None:
     with pytest.raises(ValueError, match="architecture must be modernbert or bert, not 'gpt'"):
         training(architecture="gpt")
+
+
+def test_first_positions_know_distances_and_nothing_else() -> None:
+    table = sinusoids(64, 32)
+    likeness = table @ table.T
+    for distance in (0, 1, 7):
+        same = likeness.diagonal(distance)
+        torch.testing.assert_close(same, same[:1].expand_as(same), atol=1e-5, rtol=0.0)
+    assert likeness[0, 0] > likeness[0, 1] > likeness[0, 7]
+
+
+def test_readme_names_what_is_not_the_default(training: Callable[..., TextPretraining]) -> None:
+    run = training(architecture="bert", learning_rate=1e-3, size=replace(SMALL, dropout=0.1))
+    run.run()
+    command = (run.folder / "README.md").read_text().split("--output_dir DIR")[1].split("\n\n")[0]
+    assert "--architecture bert" in command and "--steps 4" in command and "--dropout 0.1" in command
+    assert "--learning_rate 0.001" in command and "--seed" not in command
 
 
 def test_losses_fall(training: Callable[..., TextPretraining]) -> None:
