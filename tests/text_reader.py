@@ -52,6 +52,11 @@ class TextReader(nn.Module):
     def cut_tokens(self, prompt: str) -> int:
         return max(0, len(prompt.split()) - self.longest)
 
+    names_structures = False
+
+    def named_channels(self, prompt: str) -> None:
+        return None
+
     def predict(
         self,
         image: Tensor,

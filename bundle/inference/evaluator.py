@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from bundle.cases import Case, CaseError, CaseReference
+from bundle.cases.structures import Structures
+from bundle.inference.postprocess import joined
 from bundle.transforms import reference_item
 
 logger = logging.getLogger(__name__)
@@ -83,7 +85,9 @@ class CaseEvaluator(SupervisedEvaluator):
         dataset: see `CaseDataset`.
         network, inferer, postprocessing, device: as for MONAI's SupervisedEvaluator.
         prompts: name -> case id -> prompt: ways to prompt every case, which is read and preprocessed once;
-            None for each case's own prompt alone.
+            None for each case's own prompt alone. Instead of one prompt a case may have several, structure ->
+            prompt: what each finds counts as that structure, see `joined`.
+        structures: of the network, for several prompts a case.
         val_handlers: what watches the cases, see `bundle.inference.run` and `bundle.scoring.handler`.
         num_workers: processes that read cases ahead.
     """
@@ -95,12 +99,14 @@ class CaseEvaluator(SupervisedEvaluator):
         inferer: Inferer,
         postprocessing: Callable[[dict[str, Any]], dict[str, Any]],
         device: torch.device | str = "cpu",
-        prompts: Mapping[str, Mapping[str, str]] | None = None,
+        prompts: Mapping[str, Mapping[str, str | Mapping[str, str]]] | None = None,
+        structures: Structures | None = None,
         val_handlers: Sequence[Any] | None = None,
         num_workers: int = 0,
     ) -> None:
         self.case_postprocessing = postprocessing
         self.prompts = prompts
+        self.structures = structures
         loader = DataLoader(dataset, batch_size=1, num_workers=num_workers, collate_fn=_only)
         super().__init__(
             device=torch.device(device),
@@ -144,8 +150,17 @@ class CaseEvaluator(SupervisedEvaluator):
         predictions = {name: result["prediction"] for name, result in results.items()}
         return {**next(iter(results.values())), "predictions": predictions}
 
-    def _prompted(self, item: Mapping[str, Any], image: Tensor, prompt: str) -> dict[str, Any]:
+    def _prompted(
+        self, item: Mapping[str, Any], image: Tensor, prompt: str | Mapping[str, str]
+    ) -> dict[str, Any]:
         case: Case = item["case"]
+        if not isinstance(prompt, str):
+            if self.structures is None:
+                raise ValueError("several prompts a case need the network's structures")
+            each = {name: self._prompted(item, image, text) for name, text in prompt.items()}
+            found = {self.structures.value(name): result["prediction"] for name, result in each.items()}
+            names = {value: self.structures[value - 1].name for value in found}
+            return {**next(iter(each.values())), "prediction": joined(found, names)}
         pred = self.inferer(image, self.network, prompt=prompt)
         # the result says what the network was told
         told = replace(case, reference=replace(case.reference, prompt=prompt))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from monai.transforms import Compose, Invertd, MapTransform
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from bundle.cases.case import Case
+from bundle.cases.case import Case, Modality
 from bundle.cases.structures import Structures
 from bundle.diffusion.sampling import Sampling
 from bundle.networks.protocol import Segmenter
@@ -22,12 +22,13 @@ class ToPredictiond(MapTransform):
     """Turn the inverted output of `SegmentationInferer` into a `Prediction` under 'prediction'.
 
     The probabilities, not a mask, were brought to the input's grid, so the borders between labels lie where
-    the interpolated probabilities are equal.
+    the interpolated probabilities are equal. Where the prompt names structures, only they are kept; what it does
+    not name had its say in where the borders lie.
 
     Args:
         structures: of the network.
         sampling: for the report.
-        network: says what it could not read of a prompt.
+        network: says what a prompt names, and what of it could not be read.
         remove_fragments: of structures that are one piece, drop pieces under half of the largest; the
             probabilities stay as they are.
     """
@@ -44,23 +45,42 @@ class ToPredictiond(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         item = dict(data)
         case: Case = item["case"]
-        labels = self.structures.of_modality(case.modality)
+        known = self.structures.of_modality(case.modality)
+        prompt = case.reference.prompt
+        named = self.network.named_channels(prompt)
+        labels = known if named is None else {value: known[value] for value in known if value in named}
         result = np.asarray(item.pop("pred"), dtype=np.float32).clip(0.0, 1.0)
         probability, uncertainty = result[:-1], result[-1]
-        values = np.array([0, *labels], dtype=np.uint8)
+        values = np.array([0, *(value if value in labels else 0 for value in known)], dtype=np.uint8)
         mask = values[probability.argmax(axis=0)]
         if self.remove_fragments and case.is_volume:
             remove_fragments_of(mask, [value for value in labels if value in self.structures.in_one_piece()])
         item["prediction"] = Prediction(
             case=case,
             mask=mask,
-            probability=probability[1:],
+            probability=probability[1:][[value in labels for value in known]],
             uncertainty=uncertainty,
             labels=labels,
-            warnings=self._unread(case.reference.prompt),
+            warnings=[*self._unread(prompt), *self._not_segmented(named, case.modality)],
             settings=dict(self.settings),
         )
         return item
+
+    def _not_segmented(self, named: Sequence[int] | None, modality: Modality) -> list[str]:
+        """What a reader should know of an empty mask that the prompt asked for."""
+        if named is None:
+            return []
+        known = self.structures.of_modality(modality)
+        if not named:
+            return [
+                "The prompt names nothing that this network segments: the mask is empty. On "
+                f"{modality} it knows {', '.join(known.values())}."
+            ]
+        elsewhere = [self.structures[value - 1] for value in named if value not in known]
+        return [
+            f"The prompt names {entry.name}, which this network segments on {entry.modality}, not on {modality}."
+            for entry in elsewhere
+        ]
 
     def _unread(self, prompt: str) -> list[str]:
         if not prompt:
@@ -74,6 +94,35 @@ class ToPredictiond(MapTransform):
         return [
             f"{tokens} cut: it is longer than this network can read, and its end did not guide the result."
         ]
+
+
+def joined(found: Mapping[int, Prediction], names: Mapping[int, str]) -> Prediction:
+    """The findings of several prompts of one case as one prediction.
+
+    Args:
+        found: mask value -> what its prompt found, whatever structure that was; at least one.
+        names: mask value -> name.
+
+    Returns:
+        Where several prompts found something, the most probable one has the voxel; the uncertainty is their mean.
+    """
+    first = next(iter(found.values()))
+    mask = np.zeros_like(first.mask)
+    best = np.zeros(mask.shape, dtype=np.float32)
+    probability = np.zeros((len(found), *mask.shape), dtype=np.float32)
+    for channel, (value, prediction) in zip(probability, found.items(), strict=True):
+        if len(prediction.probability):
+            prediction.probability.sum(axis=0, out=channel)
+        has = (prediction.mask > 0) & (channel > best)
+        mask[has], best[has] = value, channel[has]
+    return replace(
+        first,
+        mask=mask,
+        probability=probability,
+        uncertainty=np.mean([prediction.uncertainty for prediction in found.values()], axis=0),
+        labels={value: names[value] for value in found},
+        warnings=list(dict.fromkeys(text for prediction in found.values() for text in prediction.warnings)),
+    )
 
 
 def remove_fragments_of(mask: NDArray[np.uint8], values: Sequence[int]) -> None:

@@ -19,6 +19,7 @@ from bundle.learning.image_pretraining import (
     prepare_image_batch,
 )
 from bundle.learning.losses import HybridLoss, MaskTarget, log_inverse_frequency
+from bundle.learning.prompting import Prompt, PromptDrawer
 from bundle.learning.step import LogitsInferer, NoisedMaskInferer
 from bundle.learning.vision_pretraining import ViewContrast, ViewEncoder, prepare_views
 
@@ -32,6 +33,8 @@ __all__ = [
     "MaskTarget",
     "NoisedImageInferer",
     "NoisedMaskInferer",
+    "Prompt",
+    "PromptDrawer",
     "TrainingImages",
     "TrainingProgress",
     "UnlabelledImages",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import torch
@@ -16,7 +17,9 @@ from bundle.cases.case import Modality
 from bundle.cases.structures import Structures
 from bundle.learning.drawing import DrawnImages, case_references, once_if_grey
 from bundle.learning.losses import MaskTarget, log_inverse_frequency
+from bundle.learning.prompting import PromptDrawer
 from bundle.transforms import RandByModalityd, reference_item
+from bundle.transforms.wording import exchange_sides
 
 
 def training_references(
@@ -58,6 +61,9 @@ class TrainingImages(DrawnImages):
         rare_class_share: see `draw_weights`.
         text_dropout: probability that an image is shown without its text, so that the network learns to do
             without.
+        prompts: draws what images are prompted with, and besides a text for each that is about no image; None for
+            their own texts alone.
+        mirrored: share of the X-rays that are mirrored, their texts with them.
         noise: draw the noise that denoising networks learn from.
         seed: of draws and augmentation.
         workers: threads that read the cases.
@@ -77,6 +83,8 @@ class TrainingImages(DrawnImages):
         shares: Sequence[float] | None = None,
         rare_class_share: float = 0.5,
         text_dropout: float = 0.0,
+        prompts: PromptDrawer | None = None,
+        mirrored: float = 0.0,
         noise: bool = True,
         seed: int = 0,
         workers: int = 2,
@@ -87,6 +95,8 @@ class TrainingImages(DrawnImages):
         self.structures = structures
         self.augmentation = augmentation
         self.text_dropout = text_dropout
+        self.prompts = prompts
+        self.mirrored = mirrored
         self.noise = noise
         super().__init__(
             groups,
@@ -117,10 +127,15 @@ class TrainingImages(DrawnImages):
 
         Returns:
             image (3, H, W) float32 in [0, 1]; label (H, W) int64; labelled and possible (K,) bool; prompt, the
-            case's text as written or ''; with `noise`, noise (K, H, W) float32.
+            case's text as written or '', or what was drawn for it; with `prompts`, text, and named (2, K - 1) bool,
+            what prompt and text name; with `noise`, noise (K, H, W) float32.
         """
         item, place, image, seed = self.drawn(position)
         label = item["label"] if place is None else item["label"][..., place]
+        random = Random(seed)
+        own = item["prompt"]
+        if item["modality"] == "X-ray" and random.random() < self.mirrored:
+            image, label, own = image.flip(-1), label.flip(-1), exchange_sides(own)
         meta = {"modality": item["modality"]}
         drawn: dict[str, Any] = {
             "image": MetaTensor(image, meta=dict(meta)),
@@ -135,12 +150,19 @@ class TrainingImages(DrawnImages):
             "label": label,
             "labelled": item["labelled"],
             "possible": possible_channels(self.structures, item["modality"]),
-            "prompt": item["prompt"],
+            "prompt": own,
         }
+        if self.prompts is not None:  # which leaves out texts itself
+            prompt = self.prompts.for_image(item["modality"], own, random)
+            text = self.prompts.for_words_alone(random)
+            named = torch.zeros((2, self.structures.channels), dtype=torch.bool)
+            for row, drawn_prompt in enumerate((prompt, text)):
+                named[row, list(drawn_prompt.channels)] = True
+            shown |= {"prompt": prompt.text, "text": text.text, "named": named[:, 1:]}
         if self.noise:
             # drawn here because drawing takes one thread as long as the network takes two
             shown["noise"] = torch.randn((self.structures.channels, *label.shape), generator=generator)
-        if float(torch.rand(1, generator=generator)) < self.text_dropout:
+        if self.prompts is None and float(torch.rand(1, generator=generator)) < self.text_dropout:
             shown["prompt"] = ""
         return shown
 
@@ -190,9 +212,13 @@ def prepare_batch(
         if isinstance(value, Tensor)
     }
     image = moved["image"].contiguous(memory_format=torch.channels_last)
-    target = MaskTarget(moved["label"], moved["labelled"], moved["possible"])
-    named: dict[str, Any] = {"target": target, "prompts": list(batch["prompt"])}
-    return image, target, (), named | ({"noise": moved["noise"]} if "noise" in moved else {})
+    # as the texts of a step: the prompts of all images first
+    named = moved["named"].transpose(0, 1).flatten(0, 1) if "named" in moved else None
+    target = MaskTarget(moved["label"], moved["labelled"], moved["possible"], named)
+    needed: dict[str, Any] = {"target": target, "prompts": list(batch["prompt"])}
+    if "text" in batch:
+        needed["texts"] = list(batch["text"])
+    return image, target, (), needed | ({"noise": moved["noise"]} if "noise" in moved else {})
 
 
 def _read(reference: CaseReference, preprocessing: Compose) -> dict[str, Any]:

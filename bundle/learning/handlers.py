@@ -21,6 +21,7 @@ from torch.optim.swa_utils import AveragedModel
 from bundle.learning.checkpoint import Stateful, load_checkpoint, save_checkpoint, save_whole
 from bundle.learning.drawing import DrawnImages, stable_seed
 from bundle.learning.losses import batch_dice
+from bundle.networks.segmenter import MaskAndNaming
 
 logger = logging.getLogger(__name__)
 
@@ -232,6 +233,8 @@ def step_figures(output: dict[str, Any], images: int = 4) -> dict[str, float]:
     """Loss and, on the first images of the batch, mean Dice in per cent."""
     target = output[Keys.LABEL]
     target = type(target)(target.label[:images], target.labelled[:images], target.possible[:images])
-    dice = batch_dice(output[Keys.PRED][:images].softmax(dim=1), target)
+    predicted = output[Keys.PRED]
+    mask = predicted.mask if isinstance(predicted, MaskAndNaming) else predicted
+    dice = batch_dice(mask[:images].softmax(dim=1), target)
     figures = loss_figure(output)
     return figures | {"Dice": 100.0 * float(dice.mean())} if len(dice) else figures

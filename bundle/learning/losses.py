@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from bundle.networks.segmenter import MaskAndNaming
+
 
 @dataclass(frozen=True)
 class MaskTarget:
@@ -17,11 +19,13 @@ class MaskTarget:
         label: (B, H, W) int64 channel index; 0 also where a structure is not labelled in this data.
         labelled: (B, K) bool, classes whose truth is known; background always.
         possible: (B, K) bool, classes that the modality can show; holds all that are labelled.
+        named: (texts, K - 1) bool, structures that each text of the step names; None where none is learned.
     """
 
     label: Tensor
     labelled: Tensor
     possible: Tensor
+    named: Tensor | None = None
 
     def scaled_one_hot(self) -> Tensor:
         """The mask as the diffusion sees it: (B, K, H, W) float32, 1 at the label and -1 elsewhere."""
@@ -66,6 +70,7 @@ class HybridLoss(nn.Module):
     Args:
         dice_weight, ce_weight: MedCondDiff takes 0.3 and 0.7.
         class_weights: K weights of the cross-entropy, see `log_inverse_frequency`; None for equal ones.
+        naming_weight: of the binary cross-entropy of what texts name, for networks that name structures.
     """
 
     class_weights: Tensor | None
@@ -75,15 +80,28 @@ class HybridLoss(nn.Module):
         dice_weight: float = 0.3,
         ce_weight: float = 0.7,
         class_weights: Sequence[float] | Tensor | None = None,
+        naming_weight: float = 1.0,
     ) -> None:
         super().__init__()
         self.dice_weight = dice_weight
         self.ce_weight = ce_weight
+        self.naming_weight = naming_weight
         weights = None if class_weights is None else torch.as_tensor(class_weights, dtype=torch.float32)
         self.register_buffer("class_weights", weights)
 
-    def forward(self, logits: Tensor, target: MaskTarget) -> Tensor:
-        """(B, K, H, W) logits -> scalar."""
+    def forward(self, output: Tensor | MaskAndNaming, target: MaskTarget) -> Tensor:
+        """(B, K, H, W) logits, and beside them log-odds of names where the network has some -> scalar."""
+        if not isinstance(output, MaskAndNaming):
+            return self._of_mask(output, target)
+        loss = self._of_mask(output.mask, target)
+        if target.named is None:
+            return (
+                loss + 0.0 * output.naming.sum()
+            )  # every weight has a gradient, as distributed training needs
+        naming = nn.functional.binary_cross_entropy_with_logits(output.naming, target.named.float())
+        return loss + self.naming_weight * naming
+
+    def _of_mask(self, logits: Tensor, target: MaskTarget) -> Tensor:
         log_probability = logits.log_softmax(dim=1)
         true = true_log_probability(log_probability, target)
         if self.class_weights is None:

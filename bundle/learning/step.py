@@ -21,10 +21,15 @@ class NoisedMaskInferer(Inferer):
 
     Args:
         bfloat16: run the network in bfloat16 where that is faster; loss and weights stay float32.
+        pure_noise_share: of the times that are 1, where sampling starts and nothing of the mask is left to copy;
+            the rest are spread as ever.
     """
 
-    def __init__(self, bfloat16: bool = False) -> None:
+    def __init__(self, bfloat16: bool = False, pure_noise_share: float = 0.0) -> None:
+        if not 0.0 <= pure_noise_share < 1.0:
+            raise ValueError(f"pure_noise_share must lie in [0, 1), not {pure_noise_share}")
         self.bfloat16 = bfloat16
+        self.pure_noise_share = pure_noise_share
 
     def __call__(
         self,
@@ -34,8 +39,9 @@ class NoisedMaskInferer(Inferer):
         target: MaskTarget,
         noise: Tensor | None = None,
         prompts: Sequence[str] | None = None,
+        texts: Sequence[str] | None = None,
         **kwargs: Any,
-    ) -> Tensor:
+    ) -> Any:
         """Predict the clean mask.
 
         Args:
@@ -44,9 +50,10 @@ class NoisedMaskInferer(Inferer):
             target: the truth.
             noise: (B, K, H, W) standard normal.
             prompts: a text an image.
+            texts: further texts that the network shall tell the names in.
 
         Returns:
-            (B, K, H, W) logits.
+            (B, K, H, W) logits, or `MaskAndNaming` of networks that name structures.
 
         Raises:
             ValueError: no noise.
@@ -59,11 +66,13 @@ class NoisedMaskInferer(Inferer):
         batch = len(inputs)
         offset = torch.rand(1, device=inputs.device)
         times = (offset + torch.arange(batch, device=inputs.device) / batch) % 1.0
+        times = (times / (1.0 - self.pure_noise_share)).clamp_max(1.0)
         log_snr = segmenter.schedule(times)
         x_0 = target.scaled_one_hot()
         x_t = noised(x_0, noise, log_snr)
+        further = {"texts": texts} if texts else {}
         with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
-            return network(inputs, prompts=prompts, noisy=(x_t, log_snr), possible=target.possible)
+            return network(inputs, prompts=prompts, noisy=(x_t, log_snr), possible=target.possible, **further)
 
 
 class LogitsInferer(Inferer):

@@ -1,6 +1,7 @@
 """The parts (image prior, fusion, denoiser) and the whole networks, one architecture a file."""
 
 from bundle.networks.denoiser import MaskDenoiser
+from bundle.networks.fusion import PyramidGuidance
 from bundle.networks.image_ddpm import (
     GUIDED_LAYOUTS,
     GuidedLayout,
@@ -11,6 +12,7 @@ from bundle.networks.image_ddpm import (
 from bundle.networks.image_ddpm_prior import ImageDdpmPrior
 from bundle.networks.image_prior import PVT_V2_VARIANTS, PvtV2Prior
 from bundle.networks.lcpdn import Lcpdn
+from bundle.networks.naming import StructureNaming
 from bundle.networks.segmenter import DiffusionSegmenter, count_parameters
 from bundle.networks.tensor_store import TensorStore
 from bundle.networks.text_diff import TextDiff
@@ -28,6 +30,8 @@ __all__ = [
     "MaskDenoiser",
     "PVT_V2_VARIANTS",
     "PvtV2Prior",
+    "PyramidGuidance",
+    "StructureNaming",
     "TensorStore",
     "TextDiff",
     "TextPrior",

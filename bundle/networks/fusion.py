@@ -1,11 +1,14 @@
 """How parts of the graph meet.
 
 The image prior and the noisy mask in the denoiser: MedCondDiff's PVT-Ac, PVT-Cc and neither. Maps of the image and
-tokens of the text: LCPDN's LTFR (equations 7 to 10) and TextDiff's cross-modal attention.
+tokens of the text: LCPDN's LTFR (equations 7 to 10) and TextDiff's cross-modal attention, on single maps or on the
+pyramid of the image prior.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal, get_args
 
 import torch
@@ -16,6 +19,7 @@ from bundle.networks.text_prior import TextFeatures
 
 FusionName = Literal["additive", "concatenation", "none"]
 TextFusionName = Literal["ltfr", "cross_attention"]
+_PLACE_WAVES = 4  # an axis, from half a wave over the picture to four waves
 
 
 class AdditiveFusion(nn.Module):
@@ -130,3 +134,70 @@ def build_text_fusion(name: TextFusionName, width: int) -> nn.Module:
         head_width = 32
         return CrossModalBlock(width, width, max(1, width // head_width), head_width)
     raise ValueError(f"text fusion must be one of {', '.join(get_args(TextFusionName))}, not {name!r}")
+
+
+class PyramidGuidance(nn.Module):
+    """The text in the maps of an image prior, scale by scale; neither noise nor time is in it, so it runs once.
+
+    Reports say where in the picture something is, which a map of features need not tell: each pixel brings its
+    place along, as sines of its distance from the middle (Vaswani et al. 2017, sec. 3.5), in shares of the picture,
+    so that 'upper left' is the same at every size. What the text brings is added by a gain that starts at zero:
+    without a text that helps, the prior stays what it was.
+
+    Args:
+        channels: widths of the prior's maps, finest first.
+        text_width: of the text's tokens.
+        scales: which of the maps; the finest ones cost most and see least.
+        fusion: of text and map, see `build_text_fusion`.
+        width: in which they meet.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        text_width: int,
+        scales: Sequence[int] = (1, 2, 3),
+        fusion: TextFusionName = "cross_attention",
+        width: int = 128,
+    ) -> None:
+        super().__init__()
+        if not scales or not set(scales) <= set(range(len(channels))):
+            raise ValueError(f"text_scales must be some of 0 to {len(channels) - 1}, not {list(scales)}")
+        self.scales = sorted(set(scales))
+        self.text_projection = nn.Linear(text_width, width)
+        self.place_projection = nn.Linear(4 * _PLACE_WAVES, width)
+        self.enter = nn.ModuleList(nn.Conv2d(channels[scale], width, 1) for scale in self.scales)
+        self.fusions = nn.ModuleList(build_text_fusion(fusion, width) for _ in self.scales)
+        self.leave = nn.ModuleList(_silent(nn.Conv2d(width, channels[scale], 1)) for scale in self.scales)
+
+    def forward(self, pyramid: Sequence[Tensor], text: TextFeatures) -> list[Tensor]:
+        """Maps (B, channels[i], H_i, W_i) and text -> maps of the same shapes."""
+        narrow = replace(text, tokens=self.text_projection(text.tokens))
+        guided = list(pyramid)
+        for scale, enter, fusion, leave in zip(
+            self.scales, self.enter, self.fusions, self.leave, strict=True
+        ):
+            features = pyramid[scale]
+            height, across = features.shape[-2:]
+            place = self.place_projection(places(height, across, features.device).to(features.dtype))
+            met = fusion(enter(features) + place.permute(2, 0, 1), narrow)
+            guided[scale] = features + leave(met)
+        return guided
+
+
+def _silent(layer: nn.Conv2d) -> nn.Conv2d:
+    """Says nothing until it has learnt to."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
+
+
+def places(height: int, width: int, device: torch.device | None = None) -> Tensor:
+    """(H, W, 16): where each pixel is, as sines and cosines of its distances from the picture's middle."""
+    axes = [
+        torch.linspace(-1.0 + 1.0 / size, 1.0 - 1.0 / size, size, device=device) for size in (height, width)
+    ]
+    rates = torch.pi / 2 * 2.0 ** torch.arange(_PLACE_WAVES, device=device)
+    waves = [axis[:, None] * rates for axis in axes]
+    down, across = (torch.cat([wave.sin(), wave.cos()], dim=1) for wave in waves)
+    return torch.cat([down[:, None].expand(-1, width, -1), across[None].expand(height, -1, -1)], dim=2)

@@ -75,12 +75,20 @@ class PixelSegmenter(WholeNetwork, ABC):
         return self.text_prior is not None
 
     @property
+    def names_structures(self) -> bool:
+        return False
+
+    @property
     def text_width(self) -> int:
         """Of a token; networks that read no text are given a single token of one zero."""
         return 1 if self.text_prior is None else self.text_prior.width
 
     def cut_tokens(self, prompt: str) -> int:
         return 0 if self.text_prior is None else self.text_prior.cut_tokens(prompt)
+
+    def named_channels(self, prompt: str) -> list[int] | None:
+        """None: a prompt guides, and chooses nothing."""
+        return None
 
     def read(self, prompts: Sequence[str] | None, image: Tensor) -> TextFeatures:
         """Text features of a batch; without prompts those of empty ones."""

@@ -29,8 +29,15 @@ class Segmenter(Protocol):
     def reads_text(self) -> bool:
         """Whether a text changes the result."""
 
+    @property
+    def names_structures(self) -> bool:
+        """Whether a text chooses what is segmented, see `named_channels`."""
+
     def cut_tokens(self, prompt: str) -> int:
         """How many tokens at the end of a text the network cannot read; 0 for networks that read none."""
+
+    def named_channels(self, prompt: str) -> list[int] | None:
+        """Channels of the structures that a prompt names; None where a prompt, or none, chooses nothing."""
 
     def predict(
         self,

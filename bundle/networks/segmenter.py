@@ -1,15 +1,19 @@
-"""The whole network: image prior, then a mask denoiser that runs once a step.
+"""The whole network: image prior and text prior, then a mask denoiser that runs once a step.
 
-    image -> image prior {C1..C4} -> neck -> fusion -> denoiser(x_t, log-SNR) -> x_0 -> sampler
+    image  -> image prior {C1..C4} --+-> guidance a scale -> neck -> fusion -> denoiser(x_t, log-SNR) -> x_0 -> sampler
+    prompt -> text prior ------------+-> naming: the structures that are asked for
 
-MedCondDiff (arXiv 2512.00350) is this with PVT v2 B1, additive fusion and time in every map; what the prior
-makes of an image never depends on the noise, so it is worked out once, however many steps and members follow.
+MedCondDiff (arXiv 2512.00350) is this with PVT v2 B1, no text, additive fusion and time in every map; what the
+priors make of image and text never depends on the noise, so it is worked out once, however many steps and members
+follow.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from bundle.diffusion.consensus import consensus
@@ -17,25 +21,43 @@ from bundle.diffusion.sampler import seeded_noise
 from bundle.diffusion.sampling import Sampling, sample_members
 from bundle.diffusion.schedule import LogSnrSchedule, cosine_log_snr
 from bundle.networks.denoiser import MaskDenoiser
+from bundle.networks.fusion import PyramidGuidance
+from bundle.networks.naming import StructureNaming
+from bundle.networks.text_prior import TextFeatures, TextPrior
 from bundle.networks.weights import WholeNetwork
 
 #: A logit that no softmax in bfloat16 or float32 turns into anything but 0.
 IMPOSSIBLE = -1e4
 
 
-class DiffusionSegmenter(WholeNetwork):
-    """Segments images by denoising masks under the guidance of an image prior.
+class MaskAndNaming(NamedTuple):
+    """What a training step of a network that names structures gives.
 
-    It reads no text: prompts are accepted, as `bundle.networks.protocol.Segmenter` asks, and ignored.
+    Attributes:
+        mask: (B, classes, H, W) logits of the clean mask.
+        naming: (texts, classes - 1) log-odds that each text names each structure.
+    """
+
+    mask: Tensor
+    naming: Tensor
+
+
+class DiffusionSegmenter(WholeNetwork):
+    """Segments images by denoising masks under the guidance of an image prior and, with a text prior, of a text.
 
     Args:
         image_prior: maps at strides 4 to 32, see `PvtV2Prior`; None where the denoiser's fusion is 'none'.
         denoiser: see `MaskDenoiser`.
         schedule: log-SNR over time that training and sampling share.
         sampling: how `forward` samples.
-    """
+        text_prior: None for a network that reads no text: prompts are accepted, as
+            `bundle.networks.protocol.Segmenter` asks, and ignored.
+        guidance: brings the text into the image prior's maps.
+        naming: tells which structures a prompt names; None where a prompt guides and chooses nothing.
 
-    reads_text = False
+    Raises:
+        ValueError: parts that do not go together.
+    """
 
     def __init__(
         self,
@@ -43,12 +65,22 @@ class DiffusionSegmenter(WholeNetwork):
         denoiser: MaskDenoiser,
         schedule: LogSnrSchedule = cosine_log_snr,
         sampling: Sampling | None = None,
+        text_prior: TextPrior | None = None,
+        guidance: PyramidGuidance | None = None,
+        naming: StructureNaming | None = None,
     ) -> None:
         super().__init__()
         if denoiser.needs_prior and image_prior is None:
             raise ValueError("the denoiser fuses an image prior, and none was given")
+        if text_prior is None and (guidance is not None or naming is not None):
+            raise ValueError("guidance and naming read a text prior, and none was given")
+        if guidance is not None and not denoiser.needs_prior:
+            raise ValueError("the text guides through the image prior's maps, and the denoiser uses none")
         self.image_prior = image_prior if denoiser.needs_prior else None
         self.denoiser = denoiser
+        self.text_prior = text_prior
+        self.guidance = guidance
+        self.naming = naming
         self.schedule = schedule
         self.sampling = sampling or Sampling()
 
@@ -62,15 +94,30 @@ class DiffusionSegmenter(WholeNetwork):
         """The sides of an image must be multiples of it."""
         return 32
 
-    def cut_tokens(self, prompt: str) -> int:
-        """Always 0: nothing of a text is read."""
-        return 0
+    @property
+    def reads_text(self) -> bool:
+        return self.text_prior is not None
 
-    def encode(self, image: Tensor) -> list[Tensor]:
-        """All that depends on the image alone.
+    @property
+    def names_structures(self) -> bool:
+        return self.naming is not None
+
+    def cut_tokens(self, prompt: str) -> int:
+        return 0 if self.text_prior is None else self.text_prior.cut_tokens(prompt)
+
+    @torch.no_grad()
+    def named_channels(self, prompt: str) -> list[int] | None:
+        if self.text_prior is None or self.naming is None or not prompt.strip():
+            return None
+        log_odds = self.naming(self.text_prior([prompt]))[0]
+        return [channel + 1 for channel in log_odds.gt(0.0).nonzero()[:, 0].tolist()]
+
+    def encode(self, image: Tensor, text: TextFeatures | None = None) -> list[Tensor]:
+        """All that depends on image and text alone.
 
         Args:
             image: (B, 3, H, W) in [0, 1], H and W multiples of `stride`.
+            text: of B prompts; None without guidance.
 
         Returns:
             condition for `denoise`, batch first.
@@ -78,6 +125,8 @@ class DiffusionSegmenter(WholeNetwork):
         if image.shape[-2] % self.stride or image.shape[-1] % self.stride:
             raise ValueError(f"image sides must be multiples of {self.stride}, not {tuple(image.shape[-2:])}")
         pyramid = self.image_prior(image) if self.image_prior is not None else []
+        if self.guidance is not None and text is not None:
+            pyramid = self.guidance(pyramid, text)
         return self.denoiser.prepare(image, pyramid)
 
     def denoise(
@@ -107,19 +156,19 @@ class DiffusionSegmenter(WholeNetwork):
         possible: Tensor | None = None,
         prompts: Sequence[str] | None = None,
     ) -> Tensor:
-        """Every prediction of every member, the image prior run once.
+        """Every prediction of every member, image prior and text prior run once.
 
         Args:
             image: as for `encode`.
             keys: one an image; noise is seeded with (sampling.seed, key).
             sampling: steps, members and how they are taken.
             possible: as for `denoise`.
-            prompts: ignored.
+            prompts: one an image; None for none.
 
         Returns:
             (members * steps, B, classes, H, W) probabilities.
         """
-        condition = self.encode(image)
+        condition = self.encode(image, self._read(prompts, len(image)))
 
         def denoiser(x_t: Tensor, log_snr: Tensor) -> Tensor:
             return self.denoise(x_t, log_snr, condition, possible).softmax(dim=1) * 2.0 - 1.0
@@ -137,24 +186,42 @@ class DiffusionSegmenter(WholeNetwork):
         prompts: Sequence[str] | None = None,
         noisy: tuple[Tensor, Tensor] | None = None,
         possible: Tensor | None = None,
-    ) -> Tensor:
+        texts: Sequence[str] = (),
+    ) -> Tensor | MaskAndNaming:
         """Inference, or one prediction from a noisy mask.
 
         Args:
             image: (B, 3, H, W) in [0, 1].
-            prompts: ignored.
+            prompts: one an image; None for none.
             noisy: (x_t, log-SNR) for the training step, which goes through `forward` so that distributed
                 wrappers see it; None samples with the settings the network was made with.
             possible: as for `denoise`.
+            texts: of a training step, further prompts to name structures of, with no image.
 
         Returns:
-            (B, classes, H, W): probabilities, or with `noisy` the logits of x_0.
+            (B, classes, H, W) probabilities; with `noisy` the logits of x_0, and beside them the log-odds of
+            the names in `prompts` and `texts`, if the network names.
         """
-        if noisy is not None:
-            return self.denoise(*noisy, self.encode(image), possible)
-        keys = [f"image {index}" for index in range(len(image))]
-        predictions = self.predict(image, keys, self.sampling, possible)
-        return consensus(predictions, self.sampling.steps, self.sampling.consensus)
+        if noisy is None:
+            keys = [f"image {index}" for index in range(len(image))]
+            predictions = self.predict(image, keys, self.sampling, possible, prompts)
+            return consensus(predictions, self.sampling.steps, self.sampling.consensus)
+        text = self._read(prompts, len(image), texts)
+        own = None if text is None else text.first(len(image))
+        logits = self.denoise(*noisy, self.encode(image, own), possible)
+        if self.naming is None or text is None:
+            return logits
+        return MaskAndNaming(logits, self.naming(text))
+
+    def _read(
+        self, prompts: Sequence[str] | None, images: int, further: Sequence[str] = ()
+    ) -> TextFeatures | None:
+        if self.text_prior is None:
+            return None
+        prompts = [""] * images if prompts is None else list(prompts)
+        if len(prompts) != images:
+            raise ValueError(f"{images} images came with {len(prompts)} prompts")
+        return self.text_prior([*prompts, *further])
 
 
 def count_parameters(module: nn.Module, trainable: bool = False) -> int:

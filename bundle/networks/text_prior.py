@@ -105,6 +105,11 @@ class TextFeatures:
     mask: Tensor
     pooled: Tensor
 
+    def first(self, count: int) -> TextFeatures:
+        """Of the first prompts alone."""
+        longest = int(self.mask[:count].sum(dim=1).max())
+        return TextFeatures(self.tokens[:count, :longest], self.mask[:count, :longest], self.pooled[:count])
+
 
 class TextPrior(nn.Module):
     """Features of prompts, by an encoder from a folder, from a hub, or with random weights.

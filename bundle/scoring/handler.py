@@ -115,13 +115,18 @@ class Scoring:
         labels = {value: (self.structures.value(name), name) for value, name in reference.labels.items()}
         spacing = case.spacing if self.spacing_is_true else None
         truth = read_label(reference, case)
+        axis = None if case.affine is None else head_foot_axis(case.affine)
         for mode in self.modes:
             mask = predictions[mode].mask
-            self.scores.extend(score_masks(reference.id, mask, truth, labels, spacing, mode))
-        self._add_certainty(predictions[self.modes[0]], truth, labels)
+            self.scores.extend(score_masks(reference.id, mask, truth, labels, spacing, mode, axis))
+        self._add_certainty(predictions[self.modes[0]], truth, labels, axis)
 
     def _add_certainty(
-        self, prediction: Prediction, truth: NDArray[np.uint8], labels: Mapping[int, tuple[int, str]]
+        self,
+        prediction: Prediction,
+        truth: NDArray[np.uint8],
+        labels: Mapping[int, tuple[int, str]],
+        axis: int | None,
     ) -> None:
         table = np.zeros(256, dtype=np.uint8)  # truth in the numbering of the mask
         for value, (mask_value, _) in labels.items():
@@ -139,7 +144,6 @@ class Scoring:
             0.0, 1.0
         )
         self.reliability.add(confidence, (mask == truth)[relevant])
-        axis = head_foot_axis(prediction.case.affine) if prediction.case.affine is not None else None
         self.units.extend(unit_certainties(mask, truth, prediction.uncertainty, relevant, axis))
 
     def finish(self, engine: Engine) -> None:

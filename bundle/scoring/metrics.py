@@ -21,6 +21,8 @@ class Score:
         hd95_mm: 95th percentile of the symmetric surface distance; NaN without true spacing, or where
             only one of truth and mask shows the label.
         truth, predicted, overlap: voxels or pixels.
+        absent: slices, or pictures, whose truth does not show the label.
+        left_empty: those of them where the mask does not show it either.
     """
 
     case: str
@@ -32,6 +34,8 @@ class Score:
     truth: int
     predicted: int
     overlap: int
+    absent: int
+    left_empty: int
 
     @staticmethod
     def columns() -> list[str]:
@@ -48,6 +52,7 @@ def score_label(
     truth: NDArray[np.bool_],
     spacing: Sequence[float] | None = None,
     text: str = "off",
+    slice_axis: int | None = None,
 ) -> Score:
     """Compare one label.
 
@@ -57,6 +62,7 @@ def score_label(
         predicted, truth: bool, of one shape.
         spacing: mm along each axis; None where it is unknown or nominal, and no distance is given.
         text: 'on', 'off' or 'shuffled'.
+        slice_axis: along which a volume is looked through; None for pictures.
 
     Raises:
         ValueError: shapes differ.
@@ -66,6 +72,8 @@ def score_label(
     n_predicted, n_truth = int(predicted.sum()), int(truth.sum())
     overlap = int((predicted & truth).sum())
     union = n_predicted + n_truth - overlap
+    within = None if slice_axis is None else tuple(set(range(truth.ndim)) - {slice_axis})
+    absent = ~truth.any(axis=within)
     return Score(
         case=case,
         text=text,
@@ -78,6 +86,8 @@ def score_label(
         truth=n_truth,
         predicted=n_predicted,
         overlap=overlap,
+        absent=int(absent.sum()),
+        left_empty=int((absent & ~predicted.any(axis=within)).sum()),
     )
 
 
@@ -102,6 +112,7 @@ def score_masks(
     labels: Mapping[int, tuple[int, str]],
     spacing: Sequence[float] | None = None,
     text: str = "off",
+    slice_axis: int | None = None,
 ) -> list[Score]:
     """Compare every labelled structure of a case.
 
@@ -109,6 +120,6 @@ def score_masks(
         labels: value in the truth -> (value in the mask, name).
     """
     return [
-        score_label(case, name, predicted == mask_value, truth == value, spacing, text)
+        score_label(case, name, predicted == mask_value, truth == value, spacing, text, slice_axis)
         for value, (mask_value, name) in labels.items()
     ]

@@ -38,8 +38,9 @@ def summarise(scores: Sequence[Score]) -> dict[str, Any]:
     Returns:
         dice, dice_ci95, iou, iou_ci95: mean over cases of the mean over the labels present in the truth;
         dice_global: overlap accumulated over all cases, mean over labels; hd95_mm where spacing is true;
-        cases; empty_truth: cases that show nothing, and how many were left empty; per_label. Per cent; null
-        where there is nothing to average.
+        cases; empty_truth: cases that show nothing, and how many were left empty; per_label, where `absent` counts
+        slices or pictures without the label and `left_empty` is the share of them in which none was found. Per
+        cent; null where there is nothing to average.
     """
     dice, iou, distance = (case_means(scores, figure) for figure in ("dice", "iou", "hd95_mm"))
     labels = list(dict.fromkeys(score.label for score in scores))
@@ -70,6 +71,7 @@ def _label_figures(scores: Sequence[Score]) -> dict[str, Any]:
     present = [score for score in scores if score.truth > 0]
     size = sum(score.predicted + score.truth for score in scores)
     overlap = sum(score.overlap for score in scores)
+    absent = sum(score.absent for score in scores)
     return {
         "cases": len(present),
         "dice": _mean(score.dice for score in present),
@@ -77,6 +79,10 @@ def _label_figures(scores: Sequence[Score]) -> dict[str, Any]:
         "dice_global": round(100.0 * 2 * overlap / size, 4) if size else None,
         "iou": _mean(score.iou for score in present),
         "hd95_mm": _mean(score.hd95_mm for score in present if math.isfinite(score.hd95_mm)),
+        "absent": absent,
+        "left_empty": round(100.0 * sum(score.left_empty for score in scores) / absent, 4)
+        if absent
+        else None,
     }
 
 

@@ -1,4 +1,4 @@
-"""MONAI dictionary transforms for CT, X-ray and H&E."""
+"""MONAI dictionary transforms for CT, X-ray and H&E, and the wording of prompts."""
 
 from bundle.transforms.by_modality import ByModalityd, RandByModalityd
 from bundle.transforms.intensity import MacenkoNormalized, Monochrome2d, RandStaind, ScaleToUnitd

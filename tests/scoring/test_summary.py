@@ -19,7 +19,17 @@ def score(case: str, label: str, truth: int, predicted: int, overlap: int, hd95:
     union = truth + predicted - overlap
     dice = 100 * 2 * overlap / (truth + predicted) if union else NAN
     return Score(
-        case, "off", label, dice, 100 * overlap / union if union else NAN, hd95, truth, predicted, overlap
+        case,
+        "off",
+        label,
+        dice,
+        100 * overlap / union if union else NAN,
+        hd95,
+        truth,
+        predicted,
+        overlap,
+        absent=int(truth == 0),
+        left_empty=int(truth == 0 and predicted == 0),
     )
 
 

@@ -8,7 +8,7 @@ from random import Random
 import pytest
 import yaml
 
-from bundle.learning.wording import (
+from bundle.transforms.wording import (
     Infection,
     Nuclei,
     Organ,

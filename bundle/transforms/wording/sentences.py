@@ -12,9 +12,24 @@ from dataclasses import dataclass
 from random import Random
 from typing import Protocol
 
-from bundle.learning.wording.terms import SIDES, ZONES, Term, all_terms, is_held_out, templates, vocabulary
+from bundle.transforms.wording.terms import SIDES, ZONES, Term, all_terms, is_held_out, templates, vocabulary
 
+_SIDE_WORD = re.compile(r"\b(?:left|right)\b", re.IGNORECASE)
+_PLACES = re.compile(r"\b((?:(?:all|upper|middle|lower) )+)(left|right) lung\b")
 _DETERMINED = re.compile(r"^(the|both|all|every|everything|each|everybody)\b", re.IGNORECASE)
+
+
+def exchange_sides(text: str) -> str:
+    """A text with left and right exchanged, as it would describe the mirrored picture."""
+
+    def other(word: re.Match[str]) -> str:
+        found = word[0]
+        exchanged = SIDES[1 - SIDES.index(found.lower())]
+        return (
+            exchanged.upper() if found.isupper() else exchanged.title() if found[0].isupper() else exchanged
+        )
+
+    return _SIDE_WORD.sub(other, text)
 
 
 class Meaning(Protocol):
@@ -93,6 +108,24 @@ class Infection:
     left: frozenset[str] = frozenset()
     right: frozenset[str] = frozenset()
     areas: int | None = None
+
+    @classmethod
+    def read(cls, text: str) -> Infection | None:
+        """What a text in QaTa-COV19's wording says ('..., middle lower left lung and all right lung.').
+
+        The number of areas is left out: it follows from the zones or is not to be told from the image.
+
+        Returns:
+            None for any other text.
+        """
+        zones: dict[str, frozenset[str]] = {side: frozenset() for side in SIDES}
+        if "infection" not in text:
+            return None
+        for words, side in _PLACES.findall(text):
+            told = words.split()
+            zones[side] |= frozenset(ZONES if "all" in told else told)
+        found = cls(zones["left"], zones["right"])
+        return found if found.left or found.right else None
 
     @property
     def key(self) -> str:
@@ -211,7 +244,7 @@ class Nuclei:
         return _fill(random.choice(words["dense_at"]), subject=subject, where=self._where(random))
 
     def opposite(self) -> Nuclei | None:
-        exchanged = re.sub(r"left|right", lambda side: "right" if side[0] == "left" else "left", self.how)
+        exchanged = exchange_sides(self.how)
         return Nuclei(exchanged) if exchanged != self.how else None
 
     def _where(self, random: Random) -> str:

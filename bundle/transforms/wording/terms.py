@@ -1,4 +1,4 @@
-"""The words for what clinical images show, read from terms.yaml and templates.yaml beside this file."""
+"""The words for what clinical images show, read from terms.yaml, templates.yaml and everyday.yaml beside this file."""
 
 from __future__ import annotations
 
@@ -47,6 +47,12 @@ def vocabulary() -> Mapping[str, Any]:
 def templates() -> Mapping[str, Any]:
     """The content of templates.yaml."""
     return _read("templates.yaml")
+
+
+@lru_cache(maxsize=1)
+def everyday() -> Mapping[str, Any]:
+    """The content of everyday.yaml."""
+    return _read("everyday.yaml")
 
 
 @lru_cache(maxsize=1)
