@@ -18,6 +18,7 @@ from PIL import Image
 from bundle.cases import collect_cases, read_case, read_label
 from bundle.cases.structures import Structures
 from bundle.scoring import Score, metrics_csv, score_masks, summarise
+from bundle.scoring.handler import head_foot_axis
 
 
 def read_mask(folder: Path) -> np.ndarray:
@@ -57,7 +58,10 @@ def test_the_figures_are_those_of_the_masks_that_segmenting_writes(
         labels = {value: (structures.value(name), name) for value, name in reference.labels.items()}
         case = read_case(reference)
         mask = read_mask(tmp_path / "masks" / reference.id)
-        scores += score_masks(reference.id, mask, read_label(reference), labels, case.spacing)
+        axis = None if case.affine is None else head_foot_axis(case.affine)
+        scores += score_masks(
+            reference.id, mask, read_label(reference), labels, case.spacing, slice_axis=axis
+        )
     assert len(scores) >= 3 and any(score.predicted for score in scores)
     assert (tmp_path / "figures" / "metrics.csv").read_text() == metrics_csv(scores)
     summary = json.loads((tmp_path / "figures" / "summary.json").read_text())
