@@ -37,6 +37,14 @@ def parser() -> argparse.ArgumentParser:
         choices=("MONOCHROME1", "MONOCHROME2"),
         help="of X-ray pictures: MONOCHROME1 where bone is dark",
     )
+    segment.add_argument(
+        "--xray-sides",
+        choices=("image", "patient"),
+        help="whose left and right prompts about X-rays mean; default: the image's",
+    )
+    segment.add_argument(
+        "--text-key", metavar="NAME", help="field of a datalist's entry that is its prompt; default: text"
+    )
     segment.add_argument("--split", help="list of a datalist; default: all")
     segment.add_argument("--steps", type=int, metavar="N", help="evaluations of the denoiser a member")
     segment.add_argument("--members", type=int, metavar="N", help="chains from different noise")
@@ -81,7 +89,8 @@ def segment(arguments: argparse.Namespace) -> int:
         "output_dir": arguments.output,
         "resume": arguments.resume,
     }
-    for name in ("steps", "members", "seed", "batch_size", "modality", "photometric", "split"):
+    named = ("steps", "members", "seed", "batch_size", "modality", "photometric", "xray_sides", "split")
+    for name in named:
         if getattr(arguments, name) is not None:
             overrides[name] = getattr(arguments, name)
     try:
@@ -95,6 +104,7 @@ def segment(arguments: argparse.Namespace) -> int:
             split=arguments.split,
             modality=arguments.modality,
             resume=arguments.resume,
+            **({} if arguments.text_key is None else {"text_key": arguments.text_key}),
         )
         workflow = ConfigWorkflow(
             config_file=[str(path) for path in [ROOT / "configs" / "inference.yaml", *arguments.config]],

@@ -30,6 +30,19 @@ def uncertainty(predictions: Tensor, fused: Tensor, classes: int, method: Uncert
     raise ValueError(f"uncertainty must be one of {', '.join(get_args(UncertaintyName))}, not {method!r}")
 
 
+def tempered(probability: Tensor, temperature: float) -> Tensor:
+    """Probabilities whose logits are divided by a temperature: (B, K, ...) -> the same.
+
+    Temperature scaling (Guo et al., 'On calibration of modern neural networks', 2017, sec. 4.2): above 1 the
+    network becomes less sure, and its decisions stay what they are.
+    """
+    if temperature == 1.0:
+        return probability
+    # what is impossible stays so: 1e-12 of it would not after division by a high temperature
+    logits = (probability.clamp_min(1e-12).log() / temperature).masked_fill(probability <= 0.0, float("-inf"))
+    return logits.softmax(dim=1)
+
+
 def predictive_entropy(probability: Tensor, classes: int) -> Tensor:
     """Entropy of (B, K, H, W) probabilities over K as a share of its maximum ln(classes): (B, H, W)."""
     entropy = -(probability * probability.clamp_min(1e-12).log()).sum(dim=1)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, cast, get_args
 
 import torch
 from monai.data import MetaTensor
@@ -11,12 +11,16 @@ from monai.data.utils import compute_importance_map, dense_patch_slices
 from monai.inferers import Inferer
 from torch import Tensor, nn
 
+from bundle.cases.case import MODALITIES, Modality
 from bundle.cases.structures import Structures
 from bundle.diffusion.consensus import consensus
 from bundle.diffusion.sampling import Sampling
-from bundle.diffusion.uncertainty import uncertainty
+from bundle.diffusion.uncertainty import tempered, uncertainty
 from bundle.networks.protocol import Segmenter
 from bundle.transforms import neighbouring_slices
+from bundle.transforms.wording import exchange_sides
+
+Sides = Literal["image", "patient"]
 
 
 class SegmentationInferer(Inferer):
@@ -32,6 +36,13 @@ class SegmentationInferer(Inferer):
         batch_size: slices or tiles a pass.
         tile_size: longest side in pixels that goes through the network in one piece, a multiple of 32.
         tile_overlap: share by which neighbouring tiles overlap.
+        temperature: modality -> what its logits are divided by, so that probabilities mean what they say; 1
+            where none is given, see `bundle.diffusion.uncertainty.tempered`.
+        xray_sides: whose left and right a text about an X-ray means, 'image' or 'patient'. The texts that networks
+            are trained with mean the image's; others are exchanged before they are read.
+
+    Raises:
+        ValueError: a value outside its range.
     """
 
     def __init__(
@@ -41,7 +52,14 @@ class SegmentationInferer(Inferer):
         batch_size: int = 8,
         tile_size: int = 384,
         tile_overlap: float = 0.25,
+        temperature: Mapping[Modality, float] | None = None,
+        xray_sides: Sides = "image",
     ) -> None:
+        if xray_sides not in get_args(Sides):
+            raise ValueError(f"xray_sides must be 'image' or 'patient', not {xray_sides!r}")
+        for modality, value in (temperature or {}).items():
+            if modality not in MODALITIES or not 0.01 <= value <= 100.0:
+                raise ValueError(f"temperature: {modality!r}: {value!r} is no modality with a number above 0")
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
         if tile_size < 32 or tile_size % 32:
@@ -53,6 +71,8 @@ class SegmentationInferer(Inferer):
         self.batch_size = batch_size
         self.tile_size = tile_size
         self.tile_overlap = tile_overlap
+        self.temperature = dict(temperature or {})
+        self.xray_sides = xray_sides
 
     @torch.inference_mode()
     def __call__(
@@ -71,10 +91,16 @@ class SegmentationInferer(Inferer):
         meta = getattr(inputs, "meta", {})
         segmenter = cast(Segmenter, network)
         text = str(meta.get("prompt", "")) if prompt is None else prompt
-        channels = [0, *self.structures.of_modality(meta["modality"])]
+        modality = meta["modality"]
+        if modality == "X-ray" and self.xray_sides == "patient":
+            text = exchange_sides(text)
+        temperature = self.temperature.get(modality, 1.0)
+        channels = [0, *self.structures.of_modality(modality)]
         image = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
         if image.ndim == 4:
-            return _like(inputs, self._images(segmenter, image, [str(meta["case_id"])], channels, text))
+            return _like(
+                inputs, self._images(segmenter, image, [str(meta["case_id"])], channels, text, temperature)
+            )
         volume = image[0]
         result = torch.empty((1, len(channels) + 1, *volume.shape[1:]), dtype=torch.float32)
         for start in range(0, volume.shape[-1], self.batch_size):
@@ -82,12 +108,18 @@ class SegmentationInferer(Inferer):
             slices = torch.stack([neighbouring_slices(volume, z) for z in positions])
             keys = [f"{meta['case_id']}/slice {z}" for z in positions]
             result[0, ..., positions.start : positions.stop] = self._images(
-                segmenter, slices, keys, channels, text
+                segmenter, slices, keys, channels, text, temperature
             ).movedim(0, -1)
         return _like(inputs, result)
 
     def _images(
-        self, network: Segmenter, images: Tensor, keys: Sequence[str], channels: list[int], prompt: str
+        self,
+        network: Segmenter,
+        images: Tensor,
+        keys: Sequence[str],
+        channels: list[int],
+        prompt: str,
+        temperature: float,
     ) -> Tensor:
         """(B, 3, H, W) -> (B, len(channels) + 1, H, W) on the CPU."""
         height, width = images.shape[-2:]
@@ -98,7 +130,7 @@ class SegmentationInferer(Inferer):
         steps = tuple(max(1, int(side * (1.0 - self.tile_overlap))) for side in tile)
         places = dense_patch_slices(padded.shape[-2:], tile, steps)
         if len(places) == 1:
-            return self._tiles(network, padded, keys, channels, prompt)[..., :height, :width]
+            return self._tiles(network, padded, keys, channels, prompt, temperature)[..., :height, :width]
         importance = compute_importance_map(tile, mode="gaussian", sigma_scale=0.125).clamp_min(1e-3)
         total = torch.zeros((len(images), len(channels) + 1, *padded.shape[-2:]))
         weight = torch.zeros(padded.shape[-2:])
@@ -108,7 +140,7 @@ class SegmentationInferer(Inferer):
             tiles = torch.stack([padded[(image, slice(None), *places[place])] for place, image in batch])
             tile_keys = [f"{keys[image]}/tile {place}" for place, image in batch]
             for (place, image), result in zip(
-                batch, self._tiles(network, tiles, tile_keys, channels, prompt), strict=True
+                batch, self._tiles(network, tiles, tile_keys, channels, prompt, temperature), strict=True
             ):
                 total[(image, slice(None), *places[place])] += result * importance
                 if image == 0:
@@ -116,14 +148,20 @@ class SegmentationInferer(Inferer):
         return (total / weight)[..., :height, :width]
 
     def _tiles(
-        self, network: Segmenter, tiles: Tensor, keys: Sequence[str], channels: list[int], prompt: str
+        self,
+        network: Segmenter,
+        tiles: Tensor,
+        keys: Sequence[str],
+        channels: list[int],
+        prompt: str,
+        temperature: float,
     ) -> Tensor:
         possible = torch.zeros((len(tiles), self.structures.channels), dtype=torch.bool, device=tiles.device)
         possible[:, channels] = True
         tiles = tiles.contiguous(memory_format=torch.channels_last)
         prompts = [prompt] * len(tiles)
         predictions = network.predict(tiles, keys, self.sampling, possible, prompts)[:, :, channels]
-        fused = consensus(predictions, self.sampling.steps, self.sampling.consensus)
+        fused = tempered(consensus(predictions, self.sampling.steps, self.sampling.consensus), temperature)
         unsure = uncertainty(predictions, fused, len(channels), self.sampling.uncertainty)
         return torch.cat([fused, unsure[:, None]], dim=1).cpu()
 

@@ -31,15 +31,22 @@ class ToPredictiond(MapTransform):
         network: says what a prompt names, and what of it could not be read.
         remove_fragments: of structures that are one piece, drop pieces under half of the largest; the
             probabilities stay as they are.
+        xray_sides: whose left and right prompts about X-rays meant, for the report.
     """
 
     def __init__(
-        self, structures: Structures, sampling: Sampling, network: Segmenter, remove_fragments: bool = False
+        self,
+        structures: Structures,
+        sampling: Sampling,
+        network: Segmenter,
+        remove_fragments: bool = False,
+        xray_sides: str = "image",
     ) -> None:
         super().__init__(keys="pred")
         self.structures = structures
         self.network = network
         self.remove_fragments = remove_fragments
+        self.xray_sides = xray_sides
         self.settings = {**asdict(sampling), "remove_fragments": remove_fragments}
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -62,7 +69,10 @@ class ToPredictiond(MapTransform):
             uncertainty=uncertainty,
             labels=labels,
             warnings=[*self._unread(prompt), *self._not_segmented(named, case.modality)],
-            settings=dict(self.settings),
+            settings={
+                **self.settings,
+                **({"sides_in_prompt": self.xray_sides} if prompt and case.modality == "X-ray" else {}),
+            },
         )
         return item
 
@@ -148,16 +158,17 @@ def postprocessing(
     sampling: Sampling,
     network: Segmenter,
     remove_fragments: bool = False,
+    xray_sides: str = "image",
 ) -> Compose:
     """Undo the preprocessing and make a `Prediction`.
 
     Args:
         preprocessing: whose spatial transforms are undone, see `bundle.transforms.preprocessing`.
-        structures, sampling, network, remove_fragments: see `ToPredictiond`.
+        structures, sampling, network, remove_fragments, xray_sides: see `ToPredictiond`.
     """
     return Compose(
         [
             Invertd("pred", transform=preprocessing, orig_keys="image", nearest_interp=False, to_tensor=True),
-            ToPredictiond(structures, sampling, network, remove_fragments),
+            ToPredictiond(structures, sampling, network, remove_fragments, xray_sides),
         ]
     )

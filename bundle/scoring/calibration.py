@@ -43,6 +43,34 @@ class Reliability:
         return float(100.0 * np.abs(self.correct - self.confidence).sum() / total) if total else None
 
 
+@dataclass
+class TemperatureFit:
+    """The temperature at which the truth is most likely (Guo et al. 2017, sec. 4.2), collected voxel by voxel.
+
+    Attributes:
+        temperatures: that are tried.
+        loss: of each, negative log-likelihood over all voxels so far.
+    """
+
+    temperatures: NDArray[np.float64] = field(default_factory=lambda: np.geomspace(0.4, 4.0, 47))
+    loss: NDArray[np.float64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.loss = np.zeros(len(self.temperatures))
+
+    def add(self, probability: NDArray[np.floating], truth: NDArray[np.integer]) -> None:
+        """Add voxels: probabilities (K, N), background first, and the true channel (N,)."""
+        logits = np.log(np.maximum(probability, 1e-12))
+        true = np.take_along_axis(logits, truth[None], axis=0)[0]
+        for number, temperature in enumerate(self.temperatures):
+            total = np.log(np.exp(logits / temperature).sum(axis=0))
+            self.loss[number] += float((total - true / temperature).sum())
+
+    def best(self) -> float | None:
+        """None before any voxel was added."""
+        return round(float(self.temperatures[self.loss.argmin()]), 4) if self.loss.any() else None
+
+
 @dataclass(frozen=True)
 class UnitCertainty:
     """Uncertainty and Dice (per cent) of one slice or picture."""

@@ -19,6 +19,7 @@ from bundle.cases.structures import Structures
 from bundle.results.prediction import Prediction
 from bundle.scoring.calibration import (
     Reliability,
+    TemperatureFit,
     UnitCertainty,
     certainty_figures,
     relevant_voxels,
@@ -62,6 +63,7 @@ class Scoring:
         self.scores: list[Score] = []
         self.units: list[UnitCertainty] = []
         self.reliability = Reliability()
+        self.temperature = TemperatureFit()
         self.dice: float | None = None
 
     def take_dice(self) -> float | None:
@@ -75,7 +77,8 @@ class Scoring:
         engine.add_event_handler(Events.COMPLETED, self.finish)
 
     def reset(self, engine: Engine) -> None:
-        self.scores, self.units, self.reliability = [], [], Reliability()
+        self.scores, self.units = [], []
+        self.reliability, self.temperature = Reliability(), TemperatureFit()
 
     def collect(self, engine: Engine) -> None:
         predictions: Mapping[str, Prediction] | None = engine.state.output.get("predictions")
@@ -144,6 +147,14 @@ class Scoring:
             0.0, 1.0
         )
         self.reliability.add(confidence, (mask == truth)[relevant])
+        if self.output_dir is not None:
+            channel_of = np.zeros(256, dtype=np.int64)
+            channel_of[[list(prediction.labels)[channel] for channel in channels]] = range(
+                1, len(channels) + 1
+            )
+            shares = probability[:, relevant].astype(np.float64)
+            shares = np.concatenate([np.maximum(1.0 - shares.sum(axis=0, keepdims=True), 0.0), shares])
+            self.temperature.add(shares, channel_of[truth[relevant]])
         self.units.extend(unit_certainties(mask, truth, prediction.uncertainty, relevant, axis))
 
     def finish(self, engine: Engine) -> None:
@@ -159,6 +170,7 @@ class Scoring:
         summary: dict[str, Any] = {"split": self.split, "cases": figures["cases"], "text": of_mode}
         summary["uncertainty"] = {
             "expected_calibration_error": self.reliability.expected_calibration_error(),
+            "best_temperature": self.temperature.best(),  # times the one that was used
             **certainty_figures(self.units),
         }
         with write_atomically(self.output_dir / "metrics.csv") as path:
