@@ -19,6 +19,12 @@ from bundle.learning.image_pretraining import (
     prepare_image_batch,
 )
 from bundle.learning.losses import HybridLoss, MaskTarget, log_inverse_frequency
+from bundle.learning.masked_images import (
+    MaskedImageInferer,
+    MaskedImageLoss,
+    MaskedImageModel,
+    prepare_masked_batch,
+)
 from bundle.learning.prompting import Prompt, PromptDrawer
 from bundle.learning.step import LogitsInferer, NoisedMaskInferer
 from bundle.learning.vision_pretraining import ViewContrast, ViewEncoder, prepare_views
@@ -31,6 +37,9 @@ __all__ = [
     "HybridLoss",
     "LogitsInferer",
     "MaskTarget",
+    "MaskedImageInferer",
+    "MaskedImageLoss",
+    "MaskedImageModel",
     "NoisedImageInferer",
     "NoisedMaskInferer",
     "Prompt",
@@ -46,6 +55,7 @@ __all__ = [
     "loss_figure",
     "prepare_batch",
     "prepare_image_batch",
+    "prepare_masked_batch",
     "prepare_views",
     "step_figures",
     "training_references",

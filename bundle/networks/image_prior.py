@@ -7,13 +7,17 @@ are. The prior sees neither noise nor time: it runs once an image.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PvtV2Backbone, PvtV2Config
 
-from bundle.networks.pretrained import load_pretrained
+from bundle.networks.pretrained import load_pretrained, unreadable
 
 _B2_ON: dict[str, list[int]] = {
     "hidden_sizes": [64, 128, 320, 512],
@@ -31,6 +35,7 @@ PVT_V2_VARIANTS: dict[str, dict[str, list[int]]] = {
 }
 #: Of the images, scaled to [0, 1], that the published weights were trained on.
 _IMAGENET_MEAN, _IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_PREPROCESSOR = "preprocessor_config.json"
 _STAGES = ["stage1", "stage2", "stage3", "stage4"]
 
 
@@ -68,12 +73,14 @@ class PvtV2Prior(nn.Module):
             "drop_path_rate": drop_path_rate,
             "out_features": _STAGES,
         }
-        self.backbone = (
-            PvtV2Backbone(PvtV2Config(**settings))
-            if pretrained is None
-            else load_pretrained(PvtV2Backbone, pretrained, "PVT v2", **settings)
-        )
-        mean, deviation = ((0.0,), (1.0,)) if pretrained is None else (_IMAGENET_MEAN, _IMAGENET_DEVIATION)
+        self.backbone: PvtV2Backbone
+        mean: Sequence[float] = (0.0,)
+        deviation: Sequence[float] = (1.0,)
+        if pretrained is None:
+            self.backbone = PvtV2Backbone(PvtV2Config(**settings))
+        else:
+            self.backbone = load_pretrained(PvtV2Backbone, pretrained, "PVT v2", **settings)  # type: ignore[assignment]
+            mean, deviation = _normalisation(pretrained)
         # buffers, so that weights keep what they were trained with
         self.register_buffer("mean", torch.tensor(mean).expand(in_channels).clone().view(-1, 1, 1))
         self.register_buffer("deviation", torch.tensor(deviation).expand(in_channels).clone().view(-1, 1, 1))
@@ -82,3 +89,25 @@ class PvtV2Prior(nn.Module):
     def forward(self, image: Tensor) -> list[Tensor]:
         """(B, C, H, W) in [0, 1] -> four maps (B, channels[i], H / 2^(i+2), W / 2^(i+2)), finest first."""
         return list(self.backbone((image - self.mean) / self.deviation).feature_maps)
+
+    def save(self, folder: str | Path) -> None:
+        """Write a folder that `pretrained` takes, in half precision."""
+        whole = deepcopy(self.backbone).half()
+        whole.save_pretrained(folder)
+        values = {"image_mean": self.mean.flatten().tolist(), "image_std": self.deviation.flatten().tolist()}
+        (Path(folder) / _PREPROCESSOR).write_text(json.dumps(values) + "\n", encoding="utf-8")
+
+
+def _normalisation(source: str) -> tuple[list[float], list[float]]:
+    """What a folder says that its weights were trained with; ImageNet's where it says nothing."""
+    path = Path(source).expanduser() / _PREPROCESSOR
+    if not path.is_file():
+        return list(_IMAGENET_MEAN), list(_IMAGENET_DEVIATION)
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        mean, deviation = ([float(value) for value in values[key]] for key in ("image_mean", "image_std"))
+        if not min(deviation) > 0.0:
+            raise ValueError("image_std must be above 0")
+    except (ValueError, TypeError, KeyError) as error:
+        raise unreadable(source, "PVT v2", _PREPROCESSOR, error) from error
+    return mean, deviation

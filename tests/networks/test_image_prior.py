@@ -107,3 +107,26 @@ def test_weights_with_a_missing_tensor_are_refused_instead_of_drawn_at_random(
     save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(WeightsError, match=r"1 tensors are missing .*layers\.2\.blocks\.1\.attention\.query"):
         PvtV2Prior("b0", pretrained=str(tmp_path))
+
+
+def test_a_prior_trained_here_is_read_with_its_own_normalisation(tmp_path: Path) -> None:
+    prior = PvtV2Prior("b0").eval()
+    prior.save(tmp_path)
+    again = PvtV2Prior("b0", pretrained=str(tmp_path)).eval()
+    assert torch.equal(again.mean, prior.mean) and torch.equal(again.deviation, prior.deviation)
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        for kept, read in zip(prior(image), again(image), strict=True):
+            torch.testing.assert_close(read, kept, atol=2e-2, rtol=2e-2)  # the file is in half precision
+    assert next(prior.parameters()).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    "content", ["{", '{"image_mean": [0, 0, 0]}', '{"image_mean": [0], "image_std": [0]}']
+)
+def test_a_normalisation_that_cannot_be_used_is_refused_in_one_sentence(content: str, tmp_path: Path) -> None:
+    PvtV2Prior("b0").save(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text(content)
+    with pytest.raises(WeightsError, match=r"its preprocessor_config\.json cannot be read") as caught:
+        PvtV2Prior("b0", pretrained=str(tmp_path))
+    assert len(str(caught.value).splitlines()) == 1
