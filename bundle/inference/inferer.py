@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
 import torch
@@ -38,6 +39,8 @@ class SegmentationInferer(Inferer):
         tile_overlap: share by which neighbouring tiles overlap.
         temperature: modality -> what its logits are divided by, so that probabilities mean what they say; 1
             where none is given, see `bundle.diffusion.uncertainty.tempered`.
+        mirrored: modalities whose images are segmented a second time mirrored, left and right in their texts
+            exchanged; both count as members. Not for CT, whose organs have sides.
         xray_sides: whose left and right a text about an X-ray means, 'image' or 'patient'. The texts that networks
             are trained with mean the image's; others are exchanged before they are read.
 
@@ -53,6 +56,7 @@ class SegmentationInferer(Inferer):
         tile_size: int = 384,
         tile_overlap: float = 0.25,
         temperature: Mapping[Modality, float] | None = None,
+        mirrored: Collection[Modality] = (),
         xray_sides: Sides = "image",
     ) -> None:
         if xray_sides not in get_args(Sides):
@@ -71,7 +75,10 @@ class SegmentationInferer(Inferer):
         self.batch_size = batch_size
         self.tile_size = tile_size
         self.tile_overlap = tile_overlap
+        if not set(mirrored) <= set(MODALITIES) - {"CT"}:
+            raise ValueError(f"mirrored: {list(mirrored)} must be some of X-ray, H&E")
         self.temperature = dict(temperature or {})
+        self.mirrored = frozenset(mirrored)
         self.xray_sides = xray_sides
 
     @torch.inference_mode()
@@ -94,33 +101,27 @@ class SegmentationInferer(Inferer):
         modality = meta["modality"]
         if modality == "X-ray" and self.xray_sides == "patient":
             text = exchange_sides(text)
-        temperature = self.temperature.get(modality, 1.0)
-        channels = [0, *self.structures.of_modality(modality)]
+        asked = _Asked(
+            channels=[0, *self.structures.of_modality(modality)],
+            prompt=text,
+            temperature=self.temperature.get(modality, 1.0),
+            mirrored=modality in self.mirrored,
+        )
         image = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
         if image.ndim == 4:
-            return _like(
-                inputs, self._images(segmenter, image, [str(meta["case_id"])], channels, text, temperature)
-            )
+            return _like(inputs, self._images(segmenter, image, [str(meta["case_id"])], asked))
         volume = image[0]
-        result = torch.empty((1, len(channels) + 1, *volume.shape[1:]), dtype=torch.float32)
+        result = torch.empty((1, len(asked.channels) + 1, *volume.shape[1:]), dtype=torch.float32)
         for start in range(0, volume.shape[-1], self.batch_size):
             positions = range(start, min(start + self.batch_size, volume.shape[-1]))
             slices = torch.stack([neighbouring_slices(volume, z) for z in positions])
             keys = [f"{meta['case_id']}/slice {z}" for z in positions]
             result[0, ..., positions.start : positions.stop] = self._images(
-                segmenter, slices, keys, channels, text, temperature
+                segmenter, slices, keys, asked
             ).movedim(0, -1)
         return _like(inputs, result)
 
-    def _images(
-        self,
-        network: Segmenter,
-        images: Tensor,
-        keys: Sequence[str],
-        channels: list[int],
-        prompt: str,
-        temperature: float,
-    ) -> Tensor:
+    def _images(self, network: Segmenter, images: Tensor, keys: Sequence[str], asked: _Asked) -> Tensor:
         """(B, 3, H, W) -> (B, len(channels) + 1, H, W) on the CPU."""
         height, width = images.shape[-2:]
         tile = tuple(min(self.tile_size, _next_multiple(side, network.stride)) for side in (height, width))
@@ -130,9 +131,9 @@ class SegmentationInferer(Inferer):
         steps = tuple(max(1, int(side * (1.0 - self.tile_overlap))) for side in tile)
         places = dense_patch_slices(padded.shape[-2:], tile, steps)
         if len(places) == 1:
-            return self._tiles(network, padded, keys, channels, prompt, temperature)[..., :height, :width]
+            return self._tiles(network, padded, keys, asked)[..., :height, :width]
         importance = compute_importance_map(tile, mode="gaussian", sigma_scale=0.125).clamp_min(1e-3)
-        total = torch.zeros((len(images), len(channels) + 1, *padded.shape[-2:]))
+        total = torch.zeros((len(images), len(asked.channels) + 1, *padded.shape[-2:]))
         weight = torch.zeros(padded.shape[-2:])
         for batch in _batches(
             [(place, image) for place in range(len(places)) for image in range(len(images))], self.batch_size
@@ -140,30 +141,40 @@ class SegmentationInferer(Inferer):
             tiles = torch.stack([padded[(image, slice(None), *places[place])] for place, image in batch])
             tile_keys = [f"{keys[image]}/tile {place}" for place, image in batch]
             for (place, image), result in zip(
-                batch, self._tiles(network, tiles, tile_keys, channels, prompt, temperature), strict=True
+                batch, self._tiles(network, tiles, tile_keys, asked), strict=True
             ):
                 total[(image, slice(None), *places[place])] += result * importance
                 if image == 0:
                     weight[places[place]] += importance
         return (total / weight)[..., :height, :width]
 
-    def _tiles(
-        self,
-        network: Segmenter,
-        tiles: Tensor,
-        keys: Sequence[str],
-        channels: list[int],
-        prompt: str,
-        temperature: float,
-    ) -> Tensor:
+    def _tiles(self, network: Segmenter, tiles: Tensor, keys: Sequence[str], asked: _Asked) -> Tensor:
         possible = torch.zeros((len(tiles), self.structures.channels), dtype=torch.bool, device=tiles.device)
-        possible[:, channels] = True
-        tiles = tiles.contiguous(memory_format=torch.channels_last)
-        prompts = [prompt] * len(tiles)
-        predictions = network.predict(tiles, keys, self.sampling, possible, prompts)[:, :, channels]
-        fused = tempered(consensus(predictions, self.sampling.steps, self.sampling.consensus), temperature)
-        unsure = uncertainty(predictions, fused, len(channels), self.sampling.uncertainty)
+        possible[:, asked.channels] = True
+
+        def predict(images: Tensor, noise_keys: Sequence[str], prompt: str) -> Tensor:
+            images = images.contiguous(memory_format=torch.channels_last)
+            prompts = [prompt] * len(images)
+            return network.predict(images, noise_keys, self.sampling, possible, prompts)[:, :, asked.channels]
+
+        predictions = predict(tiles, keys, asked.prompt)
+        if asked.mirrored:
+            other = predict(tiles.flip(-1), [f"{key}/mirrored" for key in keys], exchange_sides(asked.prompt))
+            predictions = torch.cat([predictions, other.flip(-1)])
+        fused = consensus(predictions, self.sampling.steps, self.sampling.consensus)
+        fused = tempered(fused, asked.temperature)
+        unsure = uncertainty(predictions, fused, len(asked.channels), self.sampling.uncertainty)
         return torch.cat([fused, unsure[:, None]], dim=1).cpu()
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """How the images of one case are segmented: channels to give, text, and what its modality asks for."""
+
+    channels: list[int]
+    prompt: str
+    temperature: float
+    mirrored: bool
 
 
 def _like(inputs: Tensor, result: Tensor) -> Tensor:

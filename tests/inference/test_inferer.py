@@ -137,3 +137,76 @@ def test_channels_are_those_of_the_modality_and_the_uncertainty() -> None:
 def test_settings_that_cannot_work_are_refused(options: dict[str, int], named: str) -> None:
     with pytest.raises(ValueError, match=named):
         SegmentationInferer(STRUCTURES, **options)  # type: ignore[arg-type]
+
+
+class SidedReader(PixelByPixel):
+    """Sees the left half of what it is given, and only if the prompt says left; else the right half."""
+
+    def predict(
+        self,
+        image: Tensor,
+        keys: Sequence[str],
+        sampling: Sampling,
+        possible: Tensor,
+        prompts: Sequence[str] = (),
+    ) -> Tensor:
+        predictions = super().predict(image, keys, sampling, possible, prompts).clone()
+        left = torch.arange(image.shape[-1]) < image.shape[-1] // 2
+        wanted = torch.stack([left if "left" in prompt else ~left for prompt in prompts])
+        none = torch.zeros_like(predictions)
+        none[:, :, 0] = 1.0
+        return torch.where(wanted[None, :, None, None], predictions, none)
+
+
+def test_a_mirrored_pass_reads_the_mirrored_text_and_counts_as_members() -> None:
+    image, network = picture(64, 64), SidedReader()
+    once = SegmentationInferer(STRUCTURES)(image, network, prompt="nuclei on the left")
+    twice = SegmentationInferer(STRUCTURES, mirrored=["H&E"])(image, network, prompt="nuclei on the left")
+    # a network that treats both sides alike finds the same
+    torch.testing.assert_close(twice.as_tensor(), once.as_tensor())
+    assert network.prompts == ["nuclei on the left", "nuclei on the left", "nuclei on the right"]
+    assert network.keys == ["tile_1", "tile_1", "tile_1/mirrored"]
+    _, other = infer(picture(64, 64), mirrored=["X-ray"])
+    assert len(other.batches) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"mirrored": ["CT"]}, "mirrored: .* must be some of X-ray, H&E"),
+        ({"temperature": {"MR": 1.0}}, "temperature: 'MR'"),
+        ({"temperature": {"CT": 0.0}}, "temperature: 'CT': 0.0"),
+        ({"xray_sides": "viewer"}, "xray_sides must be 'image' or 'patient', not 'viewer'"),
+    ],
+)
+def test_settings_outside_their_range_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SegmentationInferer(STRUCTURES, **options)
+
+
+@pytest.mark.parametrize(
+    ("modality", "sides", "read"),
+    [
+        ("X-ray", "image", "Left lung, right base"),
+        ("X-ray", "patient", "Right lung, left base"),
+        ("H&E", "patient", "Left lung, right base"),
+    ],
+)
+def test_sides_of_the_patient_are_exchanged_on_x_rays_alone(modality: str, sides: str, read: str) -> None:
+    network = PixelByPixel()
+    entries = [{"name": name, "modality": kind} for name, kind in (("x", "X-ray"), ("n", "H&E"), ("c", "CT"))]
+    structures = Structures(entries)
+    SegmentationInferer(structures, xray_sides=sides)(  # type: ignore[arg-type]
+        picture(64, 64, modality), network, prompt="Left lung, right base"
+    )
+    assert network.prompts == [read]
+
+
+def test_temperature_of_the_modality_softens_probabilities_and_changes_no_decision() -> None:
+    plain, _ = infer(volume())
+    soft, _ = infer(volume(), temperature={"CT": 2.0, "H&E": 9.0})
+    expected = plain[:, :-1].sqrt() / plain[:, :-1].sqrt().sum(dim=1, keepdim=True)
+    torch.testing.assert_close(soft[:, :-1], expected, atol=1e-5, rtol=1e-4)
+    assert torch.equal(soft[:, :-1].argmax(1), plain[:, :-1].argmax(1))
+    assert (soft[:, -1] >= plain[:, -1] - 1e-6).all()
+    assert torch.equal(infer(volume(), temperature={"H&E": 2.0})[0], plain)

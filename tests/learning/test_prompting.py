@@ -27,10 +27,10 @@ NAMES = {"silent": 0.0, "own": 0.0, "reworded": 0.0, "foreign": 0.0}
 
 
 def drawn(
-    count: int, modality: Modality, own: str = "", structures: Structures = STRUCTURES, **shares: float
+    count: int, modality: Modality, text: str = "", structures: Structures = STRUCTURES, **shares: float
 ) -> list[Prompt]:
     drawer, random = PromptDrawer(structures, **{**NAMES, **shares}), Random(0)
-    return [drawer.for_image(modality, own, random) for _ in range(count)]
+    return [drawer.for_image(modality, text, random) for _ in range(count)]
 
 
 def words_of(prompt: Prompt) -> set[str]:
@@ -48,9 +48,9 @@ def test_the_same_random_state_draws_the_same_prompt() -> None:
         lambda drawer, random: drawer.for_words_alone(random),
     ]
     for draw in kinds:
-        first = [draw(one, Random(seed)) for seed in range(100)]
-        assert first == [draw(other, Random(seed)) for seed in reversed(range(100))][::-1]
-        assert len(set(first)) > 50
+        first = [draw(one, Random(seed)) for seed in range(60)]
+        assert first == [draw(other, Random(seed)) for seed in reversed(range(60))][::-1]
+        assert len(set(first)) > 20
 
 
 def test_words_that_are_held_out_never_occur() -> None:

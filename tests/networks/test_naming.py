@@ -124,9 +124,7 @@ def test_prompts_change_the_prediction_once_the_guidance_speaks(
 
 
 @torch.no_grad()
-def test_a_prompt_guides_its_own_image_alone(
-    make: Callable[..., DiffusionSegmenter], images: Tensor
-) -> None:
+def test_a_prompt_guides_its_own_image_alone(make: Callable[..., DiffusionSegmenter], images: Tensor) -> None:
     network, sampling = make(), Sampling(steps=2)
     both = network.predict(images[:2], KEYS, sampling, prompts=PROMPTS)
     for number, (key, prompt) in enumerate(zip(KEYS, PROMPTS, strict=True)):

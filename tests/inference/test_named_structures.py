@@ -1,0 +1,250 @@
+"""What a prompt names is kept, what several prompts of a case find is joined, and an empty mask is explained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from bundle.cases import Case, CaseReference
+from bundle.cases.structures import Structures
+from bundle.diffusion.sampling import Sampling
+from bundle.inference import CaseDataset, CaseEvaluator, SegmentationInferer, postprocessing
+from bundle.inference.postprocess import ToPredictiond, joined
+from bundle.results.prediction import Prediction
+from bundle.transforms import preprocessing
+
+STRUCTURES = Structures(
+    [
+        {"name": "infection", "modality": "X-ray"},
+        {"name": "nucleus", "modality": "H&E"},
+        {"name": "effusion", "modality": "X-ray"},
+    ]
+)
+#: Columns of an image of 64x64 that show a structure, and how likely it is there.
+SHOWN = {1: (slice(0, 40), 0.6), 3: (slice(24, 64), 0.8)}
+
+
+class Namer(nn.Module):
+    """Paints what its prompt names, all of it without a prompt, and in the overlap what is most probable."""
+
+    classes = STRUCTURES.channels
+    stride = 32
+    reads_text = names_structures = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[str] = []
+
+    def cut_tokens(self, prompt: str) -> int:
+        return 0
+
+    def named_channels(self, prompt: str) -> list[int] | None:
+        named = [value for value in range(1, 4) if STRUCTURES[value - 1].name in prompt]
+        return named if prompt else None
+
+    def predict(
+        self,
+        image: Tensor,
+        keys: Sequence[str],
+        sampling: Sampling,
+        possible: Tensor | None = None,
+        prompts: Sequence[str] | None = None,
+    ) -> Tensor:
+        assert prompts is not None
+        self.told += prompts
+        probability = torch.zeros(1, len(image), STRUCTURES.channels, *image.shape[-2:])
+        for number, prompt in enumerate(prompts):
+            named = self.named_channels(prompt)
+            for value, (columns, share) in SHOWN.items():
+                if named is None or value in named:
+                    probability[0, number, 1:, :, columns] = 0.0
+                    probability[0, number, value, :, columns] = share
+        probability[:, :, 0] = 1.0 - probability.sum(dim=2)
+        return probability
+
+
+def case(modality: Any = "X-ray", prompt: str = "", shape: tuple[int, ...] = (1, 6, 7)) -> Case:
+    reference = CaseReference("film", Path("film.png"), prompt=prompt)
+    return Case(reference, np.zeros(shape, dtype=np.float32), None, modality, "option")
+
+
+# --- one prompt ------------------------------------------------------------------------------------------
+
+
+def predicted(prompt: str, modality: Any = "X-ray") -> tuple[Prediction, NDArray[np.float32]]:
+    """The prediction out of random probabilities, and these."""
+    known = len(STRUCTURES.of_modality(modality))
+    drawn = np.random.default_rng(0).random((known + 1, 6, 7)).astype(np.float32) + 1e-3
+    probability = drawn / drawn.sum(axis=0)
+    transform = ToPredictiond(STRUCTURES, Sampling(), Namer())
+    item: dict[Any, Any] = {
+        "case": case(modality, prompt),
+        "pred": np.concatenate([probability, drawn[:1] * 0.5]),
+    }
+    return transform(item)["prediction"], probability
+
+
+@pytest.mark.parametrize(
+    ("prompt", "kept"),
+    [
+        ("", {1: "infection", 3: "effusion"}),
+        ("infection and effusion", {1: "infection", 3: "effusion"}),
+        ("infection", {1: "infection"}),
+        ("the effusion", {3: "effusion"}),
+    ],
+)
+def test_only_what_is_named_is_kept(prompt: str, kept: dict[int, str]) -> None:
+    prediction, probability = predicted(prompt)
+    assert prediction.labels == kept and prediction.warnings == []
+    channels = {1: 1, 3: 2}  # of the modality
+    np.testing.assert_array_equal(prediction.probability, probability[[channels[value] for value in kept]])
+    for row in range(6):
+        for column in range(7):
+            best = int(probability[:, row, column].argmax())
+            value = (0, 1, 3)[best]
+            assert prediction.mask[row, column] == (value if value in kept else 0)
+    assert set(np.unique(prediction.mask)) == {0, *kept}
+
+
+def test_words_that_name_nothing_leave_an_empty_mask_and_say_what_is_known() -> None:
+    prediction, _ = predicted("bicycle")
+    assert not prediction.mask.any() and prediction.labels == {} and prediction.probability.shape == (0, 6, 7)
+    (warning,) = prediction.warnings
+    assert "names nothing that this network segments: the mask is empty" in warning
+    assert warning.endswith("On X-ray it knows infection, effusion.")
+
+
+def test_a_structure_of_another_modality_is_said_to_be_one() -> None:
+    foreign = "The prompt names nucleus, which this network segments on H&E, not on X-ray."
+    alone, both = predicted("nucleus")[0], predicted("nucleus, effusion")[0]
+    assert not alone.mask.any() and alone.labels == {} and alone.warnings == [foreign]
+    assert both.mask.any() and both.labels == {3: "effusion"} and both.warnings == [foreign]
+
+
+# --- several prompts -------------------------------------------------------------------------------------
+
+
+def found(seed: int, kept: int, warnings: Sequence[str] = ()) -> Prediction:
+    """What a prompt that names `kept` structures finds in random probabilities."""
+    random = np.random.default_rng(seed)
+    drawn = random.random((4, 6, 7)).astype(np.float32)
+    probability = drawn / drawn.sum(axis=0)
+    best = probability.argmax(axis=0)
+    return Prediction(
+        case(),
+        np.where(best <= kept, best, 0).astype(np.uint8),
+        probability[1 : kept + 1],
+        random.random((6, 7)).astype(np.float32),
+        dict(zip(range(1, kept + 1), "abc", strict=False)),
+        list(warnings),
+        {"steps": 2},
+    )
+
+
+def test_where_several_prompts_found_something_the_most_probable_has_the_voxel() -> None:
+    names = {1: "infection", 2: "nucleus", 3: "effusion"}
+    each = {3: found(0, 2, ["one"]), 1: found(1, 1, ["one", "two"]), 2: found(2, 0, ["three"])}
+    together = joined(each, names)
+    claimed = 0
+    for place in np.ndindex(6, 7):
+        claims = {
+            value: sum(float(channel[place]) for channel in one.probability)
+            for value, one in each.items()
+            if one.mask[place] > 0
+        }
+        claimed += len(claims) > 1
+        assert together.mask[place] == (max(claims, key=claims.__getitem__) if claims else 0)
+        mean = sum(float(one.uncertainty[place]) for one in each.values()) / 3
+        assert together.uncertainty[place] == pytest.approx(mean, abs=1e-6)
+    assert claimed > 3 and together.mask.dtype == np.uint8 and together.uncertainty.dtype == np.float32
+    assert list(together.labels.items()) == [(3, "effusion"), (1, "infection"), (2, "nucleus")]
+    for channel, one in zip(together.probability, each.values(), strict=True):
+        np.testing.assert_allclose(channel, one.probability.sum(axis=0), atol=1e-6)
+    assert together.warnings == ["one", "two", "three"] and together.settings == {"steps": 2}
+
+
+def test_a_single_prompt_is_joined_to_itself() -> None:
+    one = found(0, 1)
+    together = joined({1: one}, {1: "infection", 3: "effusion"})
+    np.testing.assert_array_equal(together.mask, one.mask)
+    np.testing.assert_array_equal(together.probability, one.probability)
+    np.testing.assert_array_equal(together.uncertainty, one.uncertainty)
+    assert together.labels == {1: "infection"}
+
+
+# --- a run -----------------------------------------------------------------------------------------------
+
+PREPROCESSING = preprocessing(STRUCTURES, xray_size=64)
+
+
+def run(
+    folder: Path, prompts: Mapping[str, str | Mapping[str, str]], structures: Structures | None = STRUCTURES
+) -> tuple[dict[str, Any], Namer]:
+    """Output of the evaluator for one film that is prompted in several ways."""
+    Image.fromarray(np.arange(64 * 64, dtype=np.uint16).reshape(64, 64).astype(np.uint8)).save(
+        folder / "film.png"
+    )
+    network = Namer()
+    evaluator = CaseEvaluator(
+        CaseDataset([CaseReference("film", folder / "film.png", modality="X-ray")], PREPROCESSING),
+        network,
+        SegmentationInferer(STRUCTURES, Sampling(steps=1)),
+        postprocessing(PREPROCESSING, STRUCTURES, Sampling(steps=1), network),
+        prompts={way: {"film": prompt} for way, prompt in prompts.items()},
+        structures=structures,
+    )
+    evaluator.run()
+    output: Any = evaluator.state.output
+    return output, network
+
+
+def columns(prediction: Prediction) -> list[int]:
+    """The mask's row, which is the same everywhere."""
+    assert (prediction.mask == prediction.mask[:1]).all()
+    return [int(value) for value in prediction.mask[0]]
+
+
+def test_each_structure_has_a_prompt_of_its_own(tmp_path: Path) -> None:
+    names = {name: name for name in ("infection", "effusion")}
+    output, network = run(tmp_path, {"on": names, "one": "infection", "off": ""})
+    assert network.told == ["infection", "effusion", "infection", ""]
+    on, one, off = (output["predictions"][way] for way in ("on", "one", "off"))
+    assert columns(on) == [1] * 24 + [3] * 40 and on.labels == {1: "infection", 3: "effusion"}
+    np.testing.assert_allclose(on.probability[:, 0, 30], [0.6, 0.8], atol=1e-6)
+    assert columns(one) == [1] * 40 + [0] * 24 and one.labels == {1: "infection"}
+    assert columns(off) == columns(on) and off.labels == on.labels
+    assert (one.case.reference.prompt, off.case.reference.prompt) == ("infection", "")
+    assert output["prediction"] is on
+
+
+def test_what_is_found_counts_as_the_structure_that_was_asked_for(tmp_path: Path) -> None:
+    prompts = {
+        "other": {"infection": "effusion", "effusion": "infection"},
+        "meaningless": {"infection": "bicycle", "effusion": "effusion"},
+        "foreign": {"nucleus": "infection"},
+    }
+    output, _ = run(tmp_path, prompts)
+    other, meaningless, foreign = output["predictions"].values()
+    assert columns(other) == [3] * 24 + [1] * 40
+    assert columns(meaningless) == [0] * 24 + [3] * 40 and not meaningless.probability[0].any()
+    assert len(meaningless.warnings) == 1 and "the mask is empty" in meaningless.warnings[0]
+    assert columns(foreign) == [2] * 40 + [0] * 24 and foreign.labels == {2: "nucleus"}
+
+
+@pytest.mark.parametrize(
+    ("structures", "name", "problem"),
+    [(None, "infection", "need the network's structures"), (STRUCTURES, "widget", "no structure 'widget'")],
+)
+def test_prompts_that_cannot_be_told_apart_fail_the_case_alone(
+    structures: Structures | None, name: str, problem: str, tmp_path: Path
+) -> None:
+    output, _ = run(tmp_path, {"on": {name: "infection"}}, structures)
+    assert problem in output["error"] and "predictions" not in output
