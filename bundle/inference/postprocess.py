@@ -82,9 +82,10 @@ class ToPredictiond(MapTransform):
             return []
         known = self.structures.of_modality(modality)
         if not named:
+            names = ", ".join(known.values()) or "nothing"
             return [
-                "The prompt names nothing that this network segments: the mask is empty. On "
-                f"{modality} it knows {', '.join(known.values())}."
+                "The prompt names nothing that this network segments: the mask is empty. "
+                f"On {modality} it knows {names}."
             ]
         elsewhere = [self.structures[value - 1] for value in named if value not in known]
         return [
@@ -114,7 +115,8 @@ def joined(found: Mapping[int, Prediction], names: Mapping[int, str]) -> Predict
         names: mask value -> name.
 
     Returns:
-        Where several prompts found something, the most probable one has the voxel; the uncertainty is their mean.
+        Where several prompts found something, the most probable one has the voxel, and probabilities that add up to
+        more than 1 are scaled to 1; the uncertainty is their mean, and the prompt all of them.
     """
     first = next(iter(found.values()))
     mask = np.zeros_like(first.mask)
@@ -125,8 +127,12 @@ def joined(found: Mapping[int, Prediction], names: Mapping[int, str]) -> Predict
             prediction.probability.sum(axis=0, out=channel)
         has = (prediction.mask > 0) & (channel > best)
         mask[has], best[has] = value, channel[has]
+    probability /= np.maximum(probability.sum(axis=0), 1.0)
+    asked = dict.fromkeys(prediction.case.reference.prompt for prediction in found.values())
+    reference = replace(first.case.reference, prompt="; ".join(asked))
     return replace(
         first,
+        case=replace(first.case, reference=reference),
         mask=mask,
         probability=probability,
         uncertainty=np.mean([prediction.uncertainty for prediction in found.values()], axis=0),

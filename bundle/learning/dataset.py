@@ -92,6 +92,8 @@ class TrainingImages(DrawnImages):
     ) -> None:
         if not 0.0 <= text_dropout <= 1.0:
             raise ValueError(f"text_dropout must lie in [0, 1], not {text_dropout}")
+        if not 0.0 <= mirrored <= 1.0:
+            raise ValueError(f"mirrored_xrays must lie in [0, 1], not {mirrored}")
         self.structures = structures
         self.augmentation = augmentation
         self.text_dropout = text_dropout

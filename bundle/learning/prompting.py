@@ -22,6 +22,7 @@ from bundle.transforms.wording import (
     Term,
     all_terms,
     everyday,
+    is_held_out,
     templates,
 )
 from bundle.transforms.wording import Structures as NamedStructures
@@ -52,7 +53,7 @@ class PromptDrawer:
         What is left names structures that the image's modality can show.
 
     Raises:
-        ValueError: shares outside [0, 1], or of more than the whole.
+        ValueError: shares outside [0, 1], or of more than the whole; a structure named by words that are held out.
     """
 
     def __init__(
@@ -64,17 +65,30 @@ class PromptDrawer:
         foreign: float = 0.1,
     ) -> None:
         shares = (silent, own, reworded, foreign)
-        if min(shares) < 0.0 or silent > 1.0 or own + reworded + foreign > 1.0:
+        if min(shares) < 0.0 or silent > 1.0 or own + reworded + foreign > 1.0 + 1e-9:
             raise ValueError(f"prompt_shares: {shares} are no shares, or add up to more than 1")
         self.structures = structures
         self.silent, self.own, self.reworded, self.foreign = shares
-        terms = dict(all_terms())
         for entry in structures:
-            if entry.name not in terms:
-                terms[entry.name] = Term(entry.name, entry.modality, frozenset({entry.name}), (entry.name,))
+            if is_held_out(entry.name):
+                raise ValueError(
+                    f"structures: {entry.name!r} is a phrasing that is kept to test the reading of prompts; "
+                    "give the structure another name"
+                )
+        terms = {(term.name, term.modality): term for term in all_terms().values()}
+        for entry in structures:
+            own_words = Term(entry.name, entry.modality, frozenset({entry.name}), (entry.name,))
+            terms.setdefault((entry.name, entry.modality), own_words)
         self._terms = list(terms.values())
-        self._channels = {term.name: self._channels_of(term, terms) for term in self._terms}
-        self._known = [term for term in self._terms if self._channels[term.name]]
+        self._channels = {
+            term: frozenset(
+                structures.value(entry.name)
+                for entry in structures
+                if entry.modality == term.modality and terms[entry.name, entry.modality].parts & term.parts
+            )
+            for term in self._terms
+        }
+        self._known = [term for term in self._terms if self._channels[term]]
 
     def for_image(self, modality: Modality, own: str, random: Random) -> Prompt:
         """A prompt for an image, true of it where it says where something is.
@@ -89,7 +103,7 @@ class PromptDrawer:
         if choice < self.own and own:
             return Prompt(_retyped(own, random), self._of_modality(modality))
         if choice < self.own + self.reworded and said is not None:
-            return Prompt(_generator(random).say(said), self._channels[_INFECTION])
+            return Prompt(_generator(random).say(said), self._channels[all_terms()[_INFECTION]])
         if choice > 1.0 - self.foreign:
             return self._foreign(random)
         return self._named(random, [term for term in self._known if term.modality == modality])
@@ -109,13 +123,6 @@ class PromptDrawer:
         """What the texts of data sets speak of: everything that their images are labelled with."""
         return frozenset(self.structures.of_modality(modality))
 
-    def _channels_of(self, term: Term, terms: Mapping[str, Term]) -> frozenset[int]:
-        return frozenset(
-            self.structures.value(entry.name)
-            for entry in self.structures
-            if entry.modality == term.modality and terms[entry.name].parts & term.parts
-        )
-
     def _named(self, random: Random, terms: list[Term]) -> Prompt:
         if not terms:
             return self._foreign(random)
@@ -127,7 +134,7 @@ class PromptDrawer:
             ]
             chosen += random.sample(alike, min(len(alike), random.choice([1, 1, 2, 3])))
         text = _generator(random).say(NamedStructures(tuple(chosen)))
-        return Prompt(_retyped(text, random), frozenset().union(*(self._channels[t.name] for t in chosen)))
+        return Prompt(_retyped(text, random), frozenset().union(*(self._channels[t] for t in chosen)))
 
     def _reported(self, random: Random) -> Prompt:
         generator = _generator(random)
@@ -135,13 +142,13 @@ class PromptDrawer:
         meaning = random.choices(kinds, weights=[2.0, 1.0, 1.0])[0]()
         names: frozenset[int] = frozenset()
         if isinstance(meaning, Infection) and (meaning.left or meaning.right):
-            names = self._channels[_INFECTION]
+            names = self._channels[all_terms()[_INFECTION]]
         elif isinstance(meaning, Nuclei) and meaning.how != "none":
-            names = self._channels[_NUCLEUS]
+            names = self._channels[all_terms()[_NUCLEUS]]
         elif isinstance(meaning, Organ):
             if meaning.finding == _REMOVED:
                 return self._foreign(random)
-            names = self._channels[meaning.term.name]
+            names = self._channels[meaning.term]
         return Prompt(_retyped(generator.say(meaning), random), names)
 
     def _note(self, random: Random) -> Prompt:
@@ -161,7 +168,7 @@ class PromptDrawer:
         words = everyday()
         kind = random.random()
         if kind < 0.3:
-            unknown = [term for term in self._terms if not self._channels[term.name]]
+            unknown = [term for term in self._terms if not self._channels[term]]
             return self._named(random, unknown) if unknown else Prompt("nothing")
         if kind < 0.55:
             thing = " ".join(random.choices(words["words"], k=random.choice([1, 1, 1, 2, 3])))

@@ -18,7 +18,7 @@ from bundle.diffusion.sampling import Sampling
 from bundle.networks.alignment import TextVisionPrompt
 from bundle.networks.fusion import TextFusionName, build_text_fusion
 from bundle.networks.image_ddpm_prior import ImageDdpmPrior
-from bundle.networks.pixel_classifier import PixelClassifier, PixelSegmenter
+from bundle.networks.pixel_classifier import Normalisation, PixelClassifier, PixelSegmenter
 from bundle.networks.text_prior import TextFeatures, TextPrior
 from bundle.networks.vision_prior import VisionPrior
 
@@ -36,6 +36,7 @@ class Lcpdn(PixelSegmenter):
         fusion_width: of maps and tokens in the fusion. The paper states 4.52M trainable parameters and no
             widths: 136 with decoder blocks 4, 6, 8, 12 and 160 with 6, 8, 12, 16 meet it.
         prompt_width: shared latent dimension of the prompt block; None for the text prior's width.
+        normalisation: of the pixel classifier, see `PixelClassifier`.
         sampling: how `forward` samples.
     """
 
@@ -48,6 +49,7 @@ class Lcpdn(PixelSegmenter):
         text_fusion: TextFusionName = "ltfr",
         fusion_width: int = 136,
         prompt_width: int | None = None,
+        normalisation: Normalisation = "instance",
         sampling: Sampling | None = None,
     ) -> None:
         super().__init__(classes, image_prior.stride, text_prior, sampling)
@@ -70,7 +72,9 @@ class Lcpdn(PixelSegmenter):
         self.fusions = nn.ModuleList(
             build_text_fusion(text_fusion, fusion_width) for _ in image_prior.channels
         )
-        self.classifier = PixelClassifier(len(image_prior.channels) * fusion_width, classes)
+        self.classifier = PixelClassifier(
+            len(image_prior.channels) * fusion_width, classes, normalisation=normalisation
+        )
 
     def logits(self, image: Tensor, text: TextFeatures, member: int = 0) -> Tensor:
         prompt = None

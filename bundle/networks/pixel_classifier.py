@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -19,24 +20,46 @@ from bundle.networks.segmenter import IMPOSSIBLE
 from bundle.networks.text_prior import TextFeatures, TextPrior
 from bundle.networks.weights import WholeNetwork
 
+Normalisation = Literal["instance", "batch"]
+
 
 class PixelClassifier(nn.Module):
-    """Upsample, concatenate; 3x3 to 128, 3x3 to 32, each with batch normalisation and ReLU; 3x3 to the classes.
+    """Upsample, concatenate; 3x3 to 128, 3x3 to 32, each normalised and with ReLU; 3x3 to the classes.
+
+    The papers normalise over the batch and train with batches of one, which is to normalise each image by itself. At
+    inference their layers then take averages over many images instead, and a network that has learnt to rely on its
+    own image's statistics finds almost nothing. Instance normalisation, with the same parameters, is the same in such
+    a training and stays so at inference.
 
     Args:
         channels: of all maps together.
         classes: background included.
         widths: of the two hidden layers.
+        normalisation: 'instance', or 'batch' as published.
     """
 
-    def __init__(self, channels: int, classes: int, widths: tuple[int, int] = (128, 32)) -> None:
+    def __init__(
+        self,
+        channels: int,
+        classes: int,
+        widths: tuple[int, int] = (128, 32),
+        normalisation: Normalisation = "instance",
+    ) -> None:
         super().__init__()
+        if normalisation not in get_args(Normalisation):
+            raise ValueError(f"normalisation must be 'instance' or 'batch', not {normalisation!r}")
+
+        def normalise(width: int) -> nn.Module:
+            return (
+                nn.BatchNorm2d(width) if normalisation == "batch" else nn.InstanceNorm2d(width, affine=True)
+            )
+
         self.layers = nn.Sequential(
             nn.Conv2d(channels, widths[0], 3, padding=1),
-            nn.BatchNorm2d(widths[0]),
+            normalise(widths[0]),
             nn.ReLU(),
             nn.Conv2d(widths[0], widths[1], 3, padding=1),
-            nn.BatchNorm2d(widths[1]),
+            normalise(widths[1]),
             nn.ReLU(),
             nn.Conv2d(widths[1], classes, 3, padding=1),
         )

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from bundle.diffusion.sampling import Sampling
 from bundle.networks.fusion import CrossModalBlock
 from bundle.networks.image_ddpm_prior import ImageDdpmPrior
-from bundle.networks.pixel_classifier import PixelClassifier, PixelSegmenter
+from bundle.networks.pixel_classifier import Normalisation, PixelClassifier, PixelSegmenter
 from bundle.networks.text_prior import TextFeatures, TextPrior
 
 
@@ -26,6 +26,7 @@ class TextDiff(PixelSegmenter):
         text_prior: of the report; None to classify without one.
         width: of the maps that attend to the text.
         heads, head_width: of the attention.
+        normalisation: of the pixel classifier, see `PixelClassifier`.
         sampling: how `forward` samples.
     """
 
@@ -37,6 +38,7 @@ class TextDiff(PixelSegmenter):
         width: int = 768,
         heads: int = 8,
         head_width: int = 64,
+        normalisation: Normalisation = "instance",
         sampling: Sampling | None = None,
     ) -> None:
         super().__init__(classes, image_prior.stride, text_prior, sampling)
@@ -51,7 +53,9 @@ class TextDiff(PixelSegmenter):
                 self.projections[name] = nn.Conv2d(channels, width, 1)
             self._projection_of.append(name if channels != width else None)
         self.fusion = CrossModalBlock(width, self.text_width, heads, head_width)
-        self.classifier = PixelClassifier(len(image_prior.channels) * width, classes)
+        self.classifier = PixelClassifier(
+            len(image_prior.channels) * width, classes, normalisation=normalisation
+        )
 
     def logits(self, image: Tensor, text: TextFeatures, member: int = 0) -> Tensor:
         fused = []

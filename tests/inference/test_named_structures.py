@@ -166,8 +166,9 @@ def test_where_several_prompts_found_something_the_most_probable_has_the_voxel()
         assert together.uncertainty[place] == pytest.approx(mean, abs=1e-6)
     assert claimed > 3 and together.mask.dtype == np.uint8 and together.uncertainty.dtype == np.float32
     assert list(together.labels.items()) == [(3, "effusion"), (1, "infection"), (2, "nucleus")]
+    total = np.maximum(sum(one.probability.sum(axis=0) for one in each.values()), 1.0)
     for channel, one in zip(together.probability, each.values(), strict=True):
-        np.testing.assert_allclose(channel, one.probability.sum(axis=0), atol=1e-6)
+        np.testing.assert_allclose(channel, one.probability.sum(axis=0) / total, atol=1e-6)
     assert together.warnings == ["one", "two", "three"] and together.settings == {"steps": 2}
 
 
@@ -218,7 +219,8 @@ def test_each_structure_has_a_prompt_of_its_own(tmp_path: Path) -> None:
     assert network.told == ["infection", "effusion", "infection", ""]
     on, one, off = (output["predictions"][way] for way in ("on", "one", "off"))
     assert columns(on) == [1] * 24 + [3] * 40 and on.labels == {1: "infection", 3: "effusion"}
-    np.testing.assert_allclose(on.probability[:, 0, 30], [0.6, 0.8], atol=1e-6)
+    np.testing.assert_allclose(on.probability[:, 0, 30], [0.6 / 1.4, 0.8 / 1.4], atol=1e-6)
+    assert on.case.reference.prompt == "infection; effusion"
     assert columns(one) == [1] * 40 + [0] * 24 and one.labels == {1: "infection"}
     assert columns(off) == columns(on) and off.labels == on.labels
     assert (one.case.reference.prompt, off.case.reference.prompt) == ("infection", "")

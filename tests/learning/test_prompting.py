@@ -62,11 +62,6 @@ def test_words_that_are_held_out_never_occur() -> None:
     assert len(set(texts)) > 2000
 
 
-def test_everyday_words_are_words() -> None:
-    words = everyday()
-    assert all(isinstance(text, str) for kind in words for text in words[kind])
-
-
 def test_shares_are_kept() -> None:
     prompts = drawn(4000, "X-ray", FILM, silent=0.3, own=0.5, reworded=0.25, foreign=0.0)
     own, zones = FILM.lower().rstrip("."), re.compile("left|right")
@@ -254,3 +249,25 @@ def test_the_zones_of_a_text_are_read(text: str, found: tuple[Any, Any] | None) 
     assert Infection.read(text) == (None if found is None else Infection(*found))
     mirrored = Infection.read(exchange_sides(text))
     assert mirrored == (None if found is None else Infection(*found[::-1]))
+
+
+def test_a_known_name_on_another_modality_is_named_there() -> None:
+    drawer = PromptDrawer(
+        Structures([{"name": "lung", "modality": "X-ray"}, {"name": "lung tissue", "modality": "CT"}]),
+        silent=0.0,
+        own=0.0,
+        reworded=0.0,
+        foreign=0.0,
+    )
+    random = Random(0)
+    drawn = [drawer.for_image("X-ray", "", random) for _ in range(50)]
+    assert all("lung" in prompt.text.lower() and prompt.channels == {1} for prompt in drawn)
+
+
+def test_a_structure_named_by_held_out_words_is_refused() -> None:
+    with pytest.raises(ValueError, match="'gallbladder lumen' is a phrasing that is kept to test"):
+        PromptDrawer(Structures([{"name": "gallbladder lumen", "modality": "CT"}]))
+
+
+def test_shares_of_exactly_the_whole_are_taken() -> None:
+    PromptDrawer(Structures([{"name": "liver", "modality": "CT"}]), own=0.34, reworded=0.55, foreign=0.11)

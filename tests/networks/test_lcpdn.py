@@ -132,6 +132,22 @@ def test_equation_11_each_scale_is_upsampled_and_all_are_concatenated() -> None:
             torch.testing.assert_close(joint[0, :4, y, x], top * (1 - v) + bottom * v)
 
 
+def test_instance_normalisation_is_what_batches_of_one_train_and_holds_at_inference() -> None:
+    torch.manual_seed(0)
+    batch, instance = PixelClassifier(6, 3, normalisation="batch"), PixelClassifier(6, 3)
+    assert [p.shape for p in batch.parameters()] == [p.shape for p in instance.parameters()]
+    instance.load_state_dict(dict(batch.named_parameters()))
+    images = 2.0 + torch.randn(3, 6, 8, 8)
+    together = instance.eval()([images], (8, 8))
+    for number in range(3):
+        alone = [images[number : number + 1]]
+        torch.testing.assert_close(batch.train()(alone, (8, 8)), instance.train()(alone, (8, 8)))
+        torch.testing.assert_close(instance.eval()(alone, (8, 8))[0], together[number])
+    assert not torch.allclose(batch.eval()([images], (8, 8)), together, atol=0.1)
+    with pytest.raises(ValueError, match="normalisation must be 'instance' or 'batch', not 'layer'"):
+        PixelClassifier(6, 3, normalisation="layer")  # type: ignore[arg-type]
+
+
 def test_both_modules_can_be_left_out_as_in_the_papers_ablation() -> None:
     image = torch.rand(2, 3, 16, 16)
     parts = {}

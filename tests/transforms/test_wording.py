@@ -16,6 +16,7 @@ from bundle.transforms.wording import (
     Structures,
     Unrelated,
     all_terms,
+    everyday,
     is_held_out,
 )
 
@@ -156,3 +157,13 @@ def test_all_kinds_of_meanings_are_drawn() -> None:
     generator = SentenceGenerator(0)
     kinds = {type(generator.meaning()) for _ in range(300)}
     assert kinds == {Structures, Infection, Nuclei, Organ, Unrelated}
+
+
+def test_everyday_words_are_words() -> None:
+    # YAML takes a bare yes or no for something else
+    for name, words in everyday().items():
+        assert [word for word in words if not isinstance(word, str)] == [], name
+        assert len(set(words)) == len(words), name
+    known = {phrase.lower() for term in all_terms().values() for phrase in term.phrasings}
+    assert not known & {word.lower() for word in [*everyday()["words"], *everyday()["held_out"]]}
+    assert not set(everyday()["held_out"]) & set(everyday()["words"])
