@@ -37,6 +37,18 @@ class Reliability:
         self.confidence += np.bincount(index, weights=confidence, minlength=self.bins)
         self.correct += np.bincount(index, weights=correct, minlength=self.bins)
 
+    def table(self) -> list[dict[str, float]]:
+        """A row a bin that holds voxels: `confidence` and `accuracy`, their means, and its `share` of the voxels."""
+        filled = np.flatnonzero(self.count)
+        return [
+            {
+                "confidence": round(float(self.confidence[i] / self.count[i]), 4),
+                "accuracy": round(float(self.correct[i] / self.count[i]), 4),
+                "share": round(float(self.count[i] / self.count.sum()), 6),
+            }
+            for i in filled
+        ]
+
     def expected_calibration_error(self) -> float | None:
         """Mean gap between confidence and accuracy, weighted by the bins' voxels, in per cent (eq. 3)."""
         total = self.count.sum()
@@ -125,10 +137,18 @@ def _dice(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
 def certainty_figures(
     units: Sequence[UnitCertainty], share: float = 0.25
 ) -> Mapping[str, float | int | None]:
-    """Mean Dice of the most and of the least certain share of the units, and of all."""
+    """Mean Dice of the most and of the least certain share of the units, of all, and of the least certain tenth and the
+    rest.
+    """
     ordered = sorted(units, key=lambda unit: unit.uncertainty)
-    size = int(round(len(ordered) * share))
-    groups = {"all": ordered, "most_certain": ordered[:size], "least_certain": ordered[len(ordered) - size :]}
+    size, tenth = int(round(len(ordered) * share)), int(round(len(ordered) * 0.1))
+    groups = {
+        "all": ordered,
+        "most_certain": ordered[:size],
+        "least_certain": ordered[len(ordered) - size :],
+        "least_certain_tenth": ordered[len(ordered) - tenth :],
+        "other_nine_tenths": ordered[: len(ordered) - tenth],
+    }
     figures: dict[str, float | int | None] = {"units": len(ordered), "share": share}
     for name, group in groups.items():
         figures[f"dice_{name}"] = round(float(np.mean([unit.dice for unit in group])), 4) if group else None

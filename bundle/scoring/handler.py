@@ -170,6 +170,7 @@ class Scoring:
         summary: dict[str, Any] = {"split": self.split, "cases": figures["cases"], "text": of_mode}
         summary["uncertainty"] = {
             "expected_calibration_error": self.reliability.expected_calibration_error(),
+            "reliability": self.reliability.table(),
             "best_temperature": self.temperature.best(),  # times the one that was used
             **certainty_figures(self.units),
         }

@@ -7,6 +7,7 @@ import pytest
 
 from bundle.scoring.calibration import (
     Reliability,
+    TemperatureFit,
     UnitCertainty,
     certainty_figures,
     relevant_voxels,
@@ -72,3 +73,37 @@ def test_quarters_are_those_of_least_and_most_uncertainty() -> None:
     assert figures["dice_least_certain"] == pytest.approx(35.0)
     assert figures["dice_all"] == pytest.approx(65.0)
     assert certainty_figures([])["dice_all"] is None
+
+
+def test_the_least_certain_tenth_stands_against_the_rest() -> None:
+    units = [UnitCertainty(uncertainty=number / 20, dice=100.0 - number) for number in range(20)]
+    figures = certainty_figures(units)
+    assert figures["dice_least_certain_tenth"] == pytest.approx((100 - 18 + 100 - 19) / 2)
+    assert figures["dice_other_nine_tenths"] == pytest.approx(100 - sum(range(18)) / 18)
+
+
+def test_the_rows_of_a_reliability_diagram_give_its_error() -> None:
+    reliability = Reliability()
+    generator = np.random.default_rng(0)
+    confidence = generator.random(500)
+    reliability.add(confidence, generator.random(500) < confidence**2)
+    rows = reliability.table()
+    assert sum(row["share"] for row in rows) == pytest.approx(1.0, abs=1e-4)
+    error = 100 * sum(row["share"] * abs(row["confidence"] - row["accuracy"]) for row in rows)
+    assert error == pytest.approx(reliability.expected_calibration_error(), abs=0.05)
+    assert error > 5
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_the_best_temperature_is_the_one_that_logits_were_spoilt_by(temperature: float) -> None:
+    generator = np.random.default_rng(1)
+    logits = generator.normal(size=(4, 20000)) * 2.0
+    honest = np.exp(logits) / np.exp(logits).sum(axis=0)
+    truth = (honest.cumsum(axis=0) < generator.random(20000)).sum(axis=0)
+    spoilt = honest ** (1 / temperature) / (honest ** (1 / temperature)).sum(axis=0)
+    fit = TemperatureFit()
+    assert fit.best() is None
+    for half in (slice(0, 10000), slice(10000, None)):
+        fit.add(spoilt[:, half], truth[half])
+    # the temperature that undoes it
+    assert fit.best() == pytest.approx(1 / temperature, rel=0.06)
