@@ -1,0 +1,5 @@
+"""DICOM in: files sorted into series, series read as volumes or pictures, what is wrong with them said."""
+
+from bundle.cases.dicom.source import DicomSource
+
+__all__ = ["DicomSource"]

@@ -1,0 +1,41 @@
+"""What results need of the DICOM series that a case came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pydicom
+
+
+@dataclass(frozen=True)
+class DicomSource:
+    """The files behind a case, which references in results point to.
+
+    It is the `header` of a case that came as DICOM. A volume's array is (1, columns, rows, slices): slice z of it is
+    the pixel array of file z, rows and columns exchanged, or frame z of the one file of an enhanced multi-frame
+    image. A picture's array is (1, rows, columns) of the one file.
+
+    Attributes:
+        files: in the order of the array's slices; a single one for pictures and multi-frame images.
+        frames: of a multi-frame image, the number of each slice's frame in its file, from 1; empty otherwise.
+        study_uid, series_uid: StudyInstanceUID and SeriesInstanceUID, made up where the files have none.
+        repaired: file -> keyword -> value of what was empty or absent and was filled in.
+    """
+
+    files: tuple[Path, ...]
+    study_uid: str
+    series_uid: str
+    frames: tuple[int, ...] = ()
+    repaired: Mapping[Path, Mapping[str, str]] = field(default_factory=dict)
+
+    def datasets(self) -> list[pydicom.Dataset]:
+        """The header of each file, without pixels, with what was filled in."""
+        headers = []
+        for path in self.files:
+            header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
+            for keyword, value in self.repaired.get(path, {}).items():
+                setattr(header, keyword, value)
+            headers.append(header)
+        return headers
