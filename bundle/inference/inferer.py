@@ -37,6 +37,7 @@ class SegmentationInferer(Inferer):
         batch_size: slices or tiles a pass.
         tile_size: longest side in pixels that goes through the network in one piece, a multiple of 32.
         tile_overlap: share by which neighbouring tiles overlap.
+        slice_distance: from a slice of a volume to its neighbours, in slices.
         temperature: modality -> what its logits are divided by, so that probabilities mean what they say; 1
             where none is given, see `bundle.diffusion.uncertainty.tempered`.
         mirrored: modalities whose images are segmented a second time mirrored, left and right in their texts
@@ -55,6 +56,7 @@ class SegmentationInferer(Inferer):
         batch_size: int = 8,
         tile_size: int = 384,
         tile_overlap: float = 0.25,
+        slice_distance: int = 1,
         temperature: Mapping[Modality, float] | None = None,
         mirrored: Collection[Modality] = (),
         xray_sides: Sides = "image",
@@ -75,6 +77,7 @@ class SegmentationInferer(Inferer):
         self.batch_size = batch_size
         self.tile_size = tile_size
         self.tile_overlap = tile_overlap
+        self.slice_distance = slice_distance
         if not set(mirrored) <= set(MODALITIES) - {"CT"}:
             raise ValueError(f"mirrored: {list(mirrored)} must be some of X-ray, H&E")
         self.temperature = dict(temperature or {})
@@ -114,7 +117,9 @@ class SegmentationInferer(Inferer):
         result = torch.empty((1, len(asked.channels) + 1, *volume.shape[1:]), dtype=torch.float32)
         for start in range(0, volume.shape[-1], self.batch_size):
             positions = range(start, min(start + self.batch_size, volume.shape[-1]))
-            slices = torch.stack([neighbouring_slices(volume, z) for z in positions])
+            slices = torch.stack(
+                [neighbouring_slices(volume, z, distance=self.slice_distance) for z in positions]
+            )
             keys = [f"{meta['case_id']}/slice {z}" for z in positions]
             result[0, ..., positions.start : positions.stop] = self._images(
                 segmenter, slices, keys, asked

@@ -64,6 +64,7 @@ class TrainingImages(DrawnImages):
         prompts: draws what images are prompted with, and besides a text for each that is about no image; None for
             their own texts alone.
         mirrored: share of the X-rays that are mirrored, their texts with them.
+        slice_distance: from a slice of a volume to its neighbours, in slices.
         noise: draw the noise that denoising networks learn from.
         seed: of draws and augmentation.
         workers: threads that read the cases.
@@ -85,6 +86,7 @@ class TrainingImages(DrawnImages):
         text_dropout: float = 0.0,
         prompts: PromptDrawer | None = None,
         mirrored: float = 0.0,
+        slice_distance: int = 1,
         noise: bool = True,
         seed: int = 0,
         workers: int = 2,
@@ -108,6 +110,7 @@ class TrainingImages(DrawnImages):
             seed,
             workers,
             progress,
+            slice_distance,
         )
         self.pixels = torch.zeros(structures.channels, dtype=torch.float64)
         for item in self.items:

@@ -64,6 +64,7 @@ class DrawnImages(Dataset):
         seed: of the draws.
         workers: threads that read the cases.
         progress: show a bar while reading.
+        slice_distance: from a slice of a volume to its neighbours, in slices.
 
     Raises:
         CaseError: a case that cannot be used, before training begins.
@@ -82,12 +83,14 @@ class DrawnImages(Dataset):
         seed: int,
         workers: int,
         progress: bool,
+        slice_distance: int = 1,
     ) -> None:
         if not groups or not all(groups):
             raise ValueError("there is no training case; check --datalist and the split's name")
         if shares is not None and (len(shares) != len(groups) or min(shares) < 0 or sum(shares) <= 0):
             raise ValueError(f"datalist_shares: {list(shares)} do not fit {len(groups)} datalists")
         self.images_per_epoch = images_per_epoch
+        self.slice_distance = slice_distance
         self.seed = seed
         self.references = [reference for group in groups for reference in group]
         self.shares = list(shares or [1.0] * len(groups))
@@ -128,7 +131,7 @@ class DrawnImages(Dataset):
         item = self.items[index]
         image = item["image"]
         if place is not None:
-            image = neighbouring_slices(image, place)
+            image = neighbouring_slices(image, place, distance=self.slice_distance)
         elif image.shape[0] == 1:
             image = image.expand(3, -1, -1)
         return item, place, image, stable_seed(self.seed, self.epoch, position)

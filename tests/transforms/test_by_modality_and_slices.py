@@ -86,3 +86,10 @@ def test_a_slice_keeps_its_axes() -> None:
 def test_the_only_slice_of_a_volume_is_its_own_neighbour() -> None:
     volume = torch.rand(1, 3, 5, 1)
     assert torch.equal(neighbouring_slices(volume, 0), volume[0, :, :, 0].expand(3, 3, 5))
+
+
+@pytest.mark.parametrize("index", [0, 3, 6])
+def test_neighbours_at_a_distance(index: int) -> None:
+    volume = torch.arange(7.0).expand(1, 2, 2, 7)
+    slices = neighbouring_slices(volume, index, distance=2)
+    assert slices[:, 0, 0].tolist() == [max(index - 2, 0), index, min(index + 2, 6)]
