@@ -57,6 +57,9 @@ class TextReader(nn.Module):
     def named_channels(self, prompt: str) -> None:
         return None
 
+    def read(self, prompts: Sequence[str]) -> Sequence[str]:
+        return prompts
+
     def predict(
         self,
         image: Tensor,

@@ -17,7 +17,7 @@ from bundle.cases.structures import Structures
 from bundle.diffusion.consensus import consensus
 from bundle.diffusion.sampling import Sampling
 from bundle.diffusion.uncertainty import tempered, uncertainty
-from bundle.networks.protocol import Segmenter
+from bundle.networks.protocol import Prompts, Segmenter, for_each
 from bundle.transforms import neighbouring_slices
 from bundle.transforms.wording import exchange_sides
 
@@ -104,11 +104,12 @@ class SegmentationInferer(Inferer):
         modality = meta["modality"]
         if modality == "X-ray" and self.xray_sides == "patient":
             text = exchange_sides(text)
+        mirrored = modality in self.mirrored
         asked = _Asked(
             channels=[0, *self.structures.of_modality(modality)],
-            prompt=text,
+            prompt=segmenter.read([text]),
+            mirrored=segmenter.read([exchange_sides(text)]) if mirrored else None,
             temperature=self.temperature.get(modality, 1.0),
-            mirrored=modality in self.mirrored,
         )
         image = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
         if image.ndim == 4:
@@ -157,14 +158,14 @@ class SegmentationInferer(Inferer):
         possible = torch.zeros((len(tiles), self.structures.channels), dtype=torch.bool, device=tiles.device)
         possible[:, asked.channels] = True
 
-        def predict(images: Tensor, noise_keys: Sequence[str], prompt: str) -> Tensor:
+        def predict(images: Tensor, noise_keys: Sequence[str], prompt: Prompts) -> Tensor:
             images = images.contiguous(memory_format=torch.channels_last)
-            prompts = [prompt] * len(images)
+            prompts = for_each(prompt, len(images))
             return network.predict(images, noise_keys, self.sampling, possible, prompts)[:, :, asked.channels]
 
         predictions = predict(tiles, keys, asked.prompt)
-        if asked.mirrored:
-            other = predict(tiles.flip(-1), [f"{key}/mirrored" for key in keys], exchange_sides(asked.prompt))
+        if asked.mirrored is not None:
+            other = predict(tiles.flip(-1), [f"{key}/mirrored" for key in keys], asked.mirrored)
             predictions = torch.cat([predictions, other.flip(-1)])
         fused = consensus(predictions, self.sampling.steps, self.sampling.consensus)
         fused = tempered(fused, asked.temperature)
@@ -174,12 +175,19 @@ class SegmentationInferer(Inferer):
 
 @dataclass(frozen=True)
 class _Asked:
-    """How the images of one case are segmented: channels to give, text, and what its modality asks for."""
+    """How the images of one case are segmented.
+
+    Attributes:
+        channels: to give, background first.
+        prompt: read once, however many images there are.
+        mirrored: the prompt for the mirrored images; None where there are none.
+        temperature: of the modality.
+    """
 
     channels: list[int]
-    prompt: str
+    prompt: Prompts
+    mirrored: Prompts | None
     temperature: float
-    mirrored: bool
 
 
 def _like(inputs: Tensor, result: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from bundle.diffusion.consensus import consensus
 from bundle.diffusion.sampling import Sampling
+from bundle.networks.protocol import Prompts
 from bundle.networks.segmenter import IMPOSSIBLE
 from bundle.networks.text_prior import TextFeatures, TextPrior
 from bundle.networks.weights import WholeNetwork
@@ -113,15 +114,19 @@ class PixelSegmenter(WholeNetwork, ABC):
         """None: a prompt guides, and chooses nothing."""
         return None
 
-    def read(self, prompts: Sequence[str] | None, image: Tensor) -> TextFeatures:
+    def read(self, prompts: Sequence[str]) -> Prompts:
+        return prompts if self.text_prior is None else self.text_prior(prompts)
+
+    def text(self, prompts: Prompts | None, image: Tensor) -> TextFeatures:
         """Text features of a batch; without prompts those of empty ones."""
         if self.text_prior is None:
             nothing = torch.zeros(len(image), 1, 1, device=image.device)
             return TextFeatures(nothing, torch.ones_like(nothing[..., 0], dtype=torch.bool), nothing[:, 0])
-        prompts = [""] * len(image) if prompts is None else list(prompts)
+        if prompts is None:
+            prompts = [""] * len(image)
         if len(prompts) != len(image):
             raise ValueError(f"{len(image)} images came with {len(prompts)} prompts")
-        return self.text_prior(prompts)
+        return prompts if isinstance(prompts, TextFeatures) else self.text_prior(prompts)
 
     @abstractmethod
     def logits(self, image: Tensor, text: TextFeatures, member: int = 0) -> Tensor:
@@ -133,7 +138,7 @@ class PixelSegmenter(WholeNetwork, ABC):
         keys: Sequence[str],
         sampling: Sampling,
         possible: Tensor | None = None,
-        prompts: Sequence[str] | None = None,
+        prompts: Prompts | None = None,
     ) -> Tensor:
         """As for `protocol.Segmenter`; the noise is that of the member, the same for every image.
 
@@ -141,7 +146,7 @@ class PixelSegmenter(WholeNetwork, ABC):
             ValueError: more than one step: there is no reverse process to take them in.
         """
         _check_steps(sampling)
-        text = self.read(prompts, image)
+        text = self.text(prompts, image)
         members = [
             self._possible(self.logits(image, text, member), possible) for member in range(sampling.members)
         ]
@@ -157,7 +162,7 @@ class PixelSegmenter(WholeNetwork, ABC):
     ) -> Tensor:
         """(B, 3, H, W) -> (B, classes, H, W): probabilities, or with `logits` those of a training step."""
         if logits:
-            return self._possible(self.logits(image, self.read(prompts, image)), possible)
+            return self._possible(self.logits(image, self.text(prompts, image)), possible)
         keys = [""] * len(image)
         predictions = self.predict(image, keys, self.sampling, possible, prompts)
         return consensus(predictions, self.sampling.steps, self.sampling.consensus)

@@ -8,6 +8,15 @@ from typing import Protocol
 from torch import Tensor
 
 from bundle.diffusion.sampling import Sampling
+from bundle.networks.text_prior import TextFeatures
+
+#: As a user wrote them, or as the text prior reads them.
+Prompts = Sequence[str] | TextFeatures
+
+
+def for_each(prompts: Prompts, count: int) -> Prompts:
+    """One prompt for each of `count` images."""
+    return prompts.expanded(count) if isinstance(prompts, TextFeatures) else list(prompts) * count
 
 
 class Segmenter(Protocol):
@@ -39,13 +48,16 @@ class Segmenter(Protocol):
     def named_channels(self, prompt: str) -> list[int] | None:
         """Channels of the structures that a prompt names; None where a prompt, or none, chooses nothing."""
 
+    def read(self, prompts: Sequence[str]) -> Prompts:
+        """What the text prior makes of prompts, for `predict`; the prompts themselves where none is read."""
+
     def predict(
         self,
         image: Tensor,
         keys: Sequence[str],
         sampling: Sampling,
         possible: Tensor | None = None,
-        prompts: Sequence[str] | None = None,
+        prompts: Prompts | None = None,
     ) -> Tensor:
         """Every prediction of every member, what depends on image or text alone worked out once.
 
@@ -54,7 +66,7 @@ class Segmenter(Protocol):
             keys: one an image; noise is seeded with (sampling.seed, key).
             sampling: steps, members and how they are taken.
             possible: (B, classes) bool, the classes an image can show at all; None for every one.
-            prompts: one an image.
+            prompts: one an image, or what `read` made of them.
 
         Returns:
             (members * steps, B, classes, H, W) probabilities.

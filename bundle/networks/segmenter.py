@@ -23,6 +23,7 @@ from bundle.diffusion.schedule import LogSnrSchedule, cosine_log_snr
 from bundle.networks.denoiser import MaskDenoiser
 from bundle.networks.fusion import PyramidGuidance
 from bundle.networks.naming import StructureNaming
+from bundle.networks.protocol import Prompts
 from bundle.networks.text_prior import TextFeatures, TextPrior
 from bundle.networks.weights import WholeNetwork
 
@@ -105,6 +106,19 @@ class DiffusionSegmenter(WholeNetwork):
     def cut_tokens(self, prompt: str) -> int:
         return 0 if self.text_prior is None else self.text_prior.cut_tokens(prompt)
 
+    def read(self, prompts: Sequence[str]) -> Prompts:
+        return prompts if self.text_prior is None else self.text_prior(prompts)
+
+    def _text(self, prompts: Prompts | None, images: int, further: Sequence[str] = ()) -> TextFeatures | None:
+        """Of a batch and of `further` texts; without prompts those of empty ones."""
+        if self.text_prior is None:
+            return None
+        if prompts is None:
+            prompts = [""] * images
+        if len(prompts) != images:
+            raise ValueError(f"{images} images came with {len(prompts)} prompts")
+        return prompts if isinstance(prompts, TextFeatures) else self.text_prior([*prompts, *further])
+
     @torch.no_grad()
     def named_channels(self, prompt: str) -> list[int] | None:
         if self.text_prior is None or self.naming is None or not prompt.strip():
@@ -154,7 +168,7 @@ class DiffusionSegmenter(WholeNetwork):
         keys: Sequence[str],
         sampling: Sampling,
         possible: Tensor | None = None,
-        prompts: Sequence[str] | None = None,
+        prompts: Prompts | None = None,
     ) -> Tensor:
         """Every prediction of every member, image prior and text prior run once.
 
@@ -163,12 +177,12 @@ class DiffusionSegmenter(WholeNetwork):
             keys: one an image; noise is seeded with (sampling.seed, key).
             sampling: steps, members and how they are taken.
             possible: as for `denoise`.
-            prompts: one an image; None for none.
+            prompts: one an image, or what `read` made of them; None for none.
 
         Returns:
             (members * steps, B, classes, H, W) probabilities.
         """
-        condition = self.encode(image, self._read(prompts, len(image)))
+        condition = self.encode(image, self._text(prompts, len(image)))
 
         def denoiser(x_t: Tensor, log_snr: Tensor) -> Tensor:
             return self.denoise(x_t, log_snr, condition, possible).softmax(dim=1) * 2.0 - 1.0
@@ -206,22 +220,12 @@ class DiffusionSegmenter(WholeNetwork):
             keys = [f"image {index}" for index in range(len(image))]
             predictions = self.predict(image, keys, self.sampling, possible, prompts)
             return consensus(predictions, self.sampling.steps, self.sampling.consensus)
-        text = self._read(prompts, len(image), texts)
+        text = self._text(prompts, len(image), texts)
         own = None if text is None else text.first(len(image))
         logits = self.denoise(*noisy, self.encode(image, own), possible)
         if self.naming is None or text is None:
             return logits
         return MaskAndNaming(logits, self.naming(text))
-
-    def _read(
-        self, prompts: Sequence[str] | None, images: int, further: Sequence[str] = ()
-    ) -> TextFeatures | None:
-        if self.text_prior is None:
-            return None
-        prompts = [""] * images if prompts is None else list(prompts)
-        if len(prompts) != images:
-            raise ValueError(f"{images} images came with {len(prompts)} prompts")
-        return self.text_prior([*prompts, *further])
 
 
 def count_parameters(module: nn.Module, trainable: bool = False) -> int:

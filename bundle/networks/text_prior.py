@@ -105,6 +105,15 @@ class TextFeatures:
     mask: Tensor
     pooled: Tensor
 
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def expanded(self, count: int) -> TextFeatures:
+        """Of one prompt, as if it had been given `count` times."""
+        return TextFeatures(
+            *(part.expand(count, *part.shape[1:]) for part in (self.tokens, self.mask, self.pooled))
+        )
+
     def first(self, count: int) -> TextFeatures:
         """Of the first prompts alone."""
         longest = int(self.mask[:count].sum(dim=1).max())

@@ -35,6 +35,9 @@ class PixelByPixel(torch.nn.Module):
         self.keys: list[str] = []
         self.prompts: list[str] = []
 
+    def read(self, prompts: Sequence[str]) -> Sequence[str]:
+        return prompts
+
     def predict(
         self,
         image: Tensor,
@@ -210,3 +213,17 @@ def test_temperature_of_the_modality_softens_probabilities_and_changes_no_decisi
     assert torch.equal(soft[:, :-1].argmax(1), plain[:, :-1].argmax(1))
     assert (soft[:, -1] >= plain[:, -1] - 1e-6).all()
     assert torch.equal(infer(volume(), temperature={"H&E": 2.0})[0], plain)
+
+
+def test_the_prompt_is_read_once_however_many_slices_there_are() -> None:
+    class Reader(PixelByPixel):
+        asked: list[list[str]]
+
+        def read(self, prompts: Sequence[str]) -> Sequence[str]:
+            self.asked = [*getattr(self, "asked", []), list(prompts)]
+            return prompts
+
+    network = Reader()
+    SegmentationInferer(STRUCTURES, batch_size=2)(volume(7), network, prompt="liver")
+    assert network.asked == [["liver"]] and len(network.batches) == 4
+    assert network.prompts == ["liver"] * 7

@@ -50,6 +50,9 @@ class Namer(nn.Module):
         named = [value for value in range(1, 4) if STRUCTURES[value - 1].name in prompt]
         return named if prompt else None
 
+    def read(self, prompts: Sequence[str]) -> Sequence[str]:
+        return prompts
+
     def predict(
         self,
         image: Tensor,

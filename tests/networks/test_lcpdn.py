@@ -102,7 +102,7 @@ def test_equation_5_and_6_prompt_enters_the_diffusion_unet() -> None:
     network = make()
     assert network.prompt is not None and network.vision_prior is not None
     image = torch.rand(2, 3, 16, 16)
-    text = network.read(["liver", "left lung"], image)
+    text = network.text(["liver", "left lung"], image)
     prompt = network.prompt(text, network.vision_prior(image))
     assert prompt.shape == (2, network.image_prior.embedding_width)
     seen: list[Tensor | None] = []

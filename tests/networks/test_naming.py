@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from bundle.diffusion.sampling import Sampling
 from bundle.networks import DiffusionSegmenter, PyramidGuidance, StructureNaming, TextPrior
+from bundle.networks.protocol import for_each
 from bundle.networks.segmenter import MaskAndNaming
 from bundle.networks.text_prior import TextFeatures
 
@@ -189,3 +190,17 @@ def test_parts_that_do_not_go_together_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=problem):
         make(trained=False, **parts)
+
+
+@torch.no_grad()
+def test_a_prompt_that_was_read_guides_like_the_prompt(
+    make: Callable[..., DiffusionSegmenter], images: Tensor
+) -> None:
+    network, sampling = make(), Sampling(steps=2)
+    read = for_each(network.read(["left lung"]), 2)
+    torch.testing.assert_close(
+        network.predict(images[:2], KEYS, sampling, prompts=read),
+        network.predict(images[:2], KEYS, sampling, prompts=["left lung"] * 2),
+    )
+    with pytest.raises(ValueError, match="2 images came with 3 prompts"):
+        network.predict(images[:2], KEYS, sampling, prompts=for_each(network.read(["left lung"]), 3))
