@@ -37,14 +37,28 @@ class ByModalityd(InvertibleTransform):
 
 
 class RandByModalityd(ByModalityd, Randomizable):
-    """`ByModalityd` over transforms that draw at random."""
+    """`ByModalityd` over transforms that draw at random.
+
+    After `set_random_state` what is drawn for the next item depends on the seed alone. All transforms of its branch
+    draw from one state: a state for each of them takes as long to make as the transforms themselves.
+    """
 
     def set_random_state(
         self, seed: int | None = None, state: np.random.RandomState | None = None
     ) -> RandByModalityd:
-        for branch in self.branches.values():
-            branch.set_random_state(seed=seed, state=state)
+        super().set_random_state(seed=seed, state=state)
+        self._fresh = set(self.branches)
         return self
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> Any:
+        branch = self._branch(data)
+        modality = data[self.key].meta["modality"]
+        if modality in getattr(self, "_fresh", ()):
+            self._fresh.remove(modality)
+            for transform in branch.transforms:
+                if isinstance(transform, Randomizable):
+                    transform.set_random_state(state=self.R)
+        return branch(data)
 
     def randomize(self, data: Any = None) -> None:
         """Each transform of the branch draws for itself."""

