@@ -94,13 +94,18 @@ def read_plane(path: Path, position: Any, orientation: Any, measures: Any, image
     shape = [_checked(path, image, keyword, 1)[0] for keyword in ("Rows", "Columns")]
     if spacing.min() <= 0 or spacing.max() > _MAX_SPACING_MM:
         raise CaseError(
-            path, f"has a PixelSpacing of {spacing[0]:g} x {spacing[1]:g} mm", "export it with its true spacing"
+            path,
+            f"has a PixelSpacing of {spacing[0]:g} x {spacing[1]:g} mm",
+            "export it with its true spacing",
         )
     row, column = cosines[:3], cosines[3:]
-    skew = max(abs(np.linalg.norm(row) - 1), abs(np.linalg.norm(column) - 1), abs(row @ column))
+    lengths = np.linalg.norm(np.array([row, column]), axis=1)
+    skew = max(float(np.abs(lengths - 1).max()), abs(float(row @ column)))
     if skew > _DIRECTION_TOLERANCE:
         raise CaseError(
-            path, "has an ImageOrientationPatient that is no pair of perpendicular directions", "export it again"
+            path,
+            "has an ImageOrientationPatient that is no pair of perpendicular directions",
+            "export it again",
         )
     if min(shape) < 1:
         raise CaseError(path, "holds no pixels (Rows or Columns is 0)", "export it again")
@@ -179,7 +184,8 @@ def stack(planes: Sequence[Plane], place: Path, resample: bool = False) -> Stack
     widest = planes[indices[int(gaps.argmax())]].source.name
     if not resample:
         problem = (
-            f"has slices missing or unevenly spaced (from {low:.4g} to {high:.4g} mm apart, the widest at {widest})"
+            f"has slices missing or unevenly spaced (from {low:.4g} to {high:.4g} mm apart, "
+            f"the widest gap at {widest})"
         )
         raise CaseError(place, problem, RESAMPLE_REMEDY)
     if high > _MAX_GAP_STEPS * step:
@@ -209,7 +215,9 @@ def _check_alike(planes: Sequence[Plane], place: Path) -> None:
             raise CaseError(place, problem, "send one series at a time")
 
 
-def _check_apart(planes: Sequence[Plane], order: NDArray[Any], gaps: NDArray[np.float64], place: Path) -> None:
+def _check_apart(
+    planes: Sequence[Plane], order: NDArray[Any], gaps: NDArray[np.float64], place: Path
+) -> None:
     if float(gaps.sum()) < _ROUNDING_MM:
         problem = f"has all its {len(planes)} slices at one position"
         raise CaseError(place, problem, "export it with the position of each slice")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 import pydicom
 
@@ -133,7 +133,13 @@ def read_instance(path: Path) -> Instance | None:
 
 def _instance(path: Path, header: Any) -> Instance | None:
     meta = getattr(header, "file_meta", None) or pydicom.Dataset()
-    keywords = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
+    keywords = (
+        "SOPClassUID",
+        "SOPInstanceUID",
+        "StudyInstanceUID",
+        "SeriesInstanceUID",
+        "FrameOfReferenceUID",
+    )
     uids = {keyword: uid(header, keyword) for keyword in keywords}
     media = {keyword: uid(meta, f"MediaStorage{keyword}") for keyword in keywords[:2]}
     modality = text(header, "Modality").upper()

@@ -79,11 +79,16 @@ def _settle_syntax(dataset: Any) -> None:
         dataset.file_meta = pydicom.dataset.FileMetaDataset()
     if dataset.file_meta.get("TransferSyntaxUID"):
         return
-    encoding = getattr(dataset, "original_encoding", None) or (dataset.is_implicit_VR, dataset.is_little_endian)
+    encoding = getattr(dataset, "original_encoding", None) or (
+        dataset.is_implicit_VR,
+        dataset.is_little_endian,
+    )
     if encoding[1] is False:
         dataset.file_meta.TransferSyntaxUID = UID("1.2.840.10008.1.2.2")
     else:
-        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if encoding[0] else ExplicitVRLittleEndian
+        dataset.file_meta.TransferSyntaxUID = (
+            ImplicitVRLittleEndian if encoding[0] else ExplicitVRLittleEndian
+        )
 
 
 def stored_values(path: Path, dataset: Any) -> NDArray[Any]:
@@ -134,7 +139,9 @@ def _check_length(path: Path, dataset: Any, native: bool, name: str) -> None:
     frames = int(dataset.get("NumberOfFrames") or 1)
     encapsulated = bytes(data[:4]) == b"\xfe\xff\x00\xe0"
     if native:
-        row = int(dataset.Columns) * int(dataset.get("SamplesPerPixel") or 1) * int(dataset.BitsAllocated) // 8
+        row = (
+            int(dataset.Columns) * int(dataset.get("SamplesPerPixel") or 1) * int(dataset.BitsAllocated) // 8
+        )
         length = row * int(dataset.Rows) * frames
         if str(dataset.get("PhotometricInterpretation")) == "YBR_FULL_422":
             length = length * 2 // 3
@@ -181,7 +188,9 @@ def _without_stray_bits(path: Path, dataset: Any, values: NDArray[Any]) -> NDArr
     padded = padding_of(dataset, raw)
     if padded is not None and not (wrong & ~padded).any():
         return raw
-    if any(element.keyword == "OverlayBitPosition" and int(element.value or 0) >= stored for element in dataset):
+    if any(
+        element.keyword == "OverlayBitPosition" and int(element.value or 0) >= stored for element in dataset
+    ):
         mask = np.array((1 << stored) - 1, dtype=f"u{allocated // 8}").astype(raw.dtype.newbyteorder("="))
         masked = raw.astype(raw.dtype.newbyteorder("=")) & mask
         return np.where(masked > high, masked - (1 << stored), masked) if kind == "i" else masked
@@ -234,7 +243,9 @@ def in_hounsfield(
             raise CaseError(path, problem, "export it with them")
         slope, intercept = slope or [1.0], intercept or [0.0]
         if slope[0] == 0 or not np.isfinite([*slope, *intercept]).all():
-            raise CaseError(path, "has a RescaleSlope or RescaleIntercept that makes no sense", "export it again")
+            raise CaseError(
+                path, "has a RescaleSlope or RescaleIntercept that makes no sense", "export it again"
+            )
         hounsfield = values.astype(np.float32)
         if slope[0] != 1:
             hounsfield *= slope[0]
@@ -320,5 +331,3 @@ def as_colour(path: Path, dataset: Any, values: NDArray[Any]) -> NDArray[Any]:
         return np.asarray(apply_color_lut(values, dataset))[..., :3]
     except Exception as error:
         raise CaseError(path, "has a palette that makes no sense", "export it as RGB") from error
-
-

@@ -93,7 +93,9 @@ def _read_volume(series: DicomSeries, told: Modality) -> DicomImage:
     warnings = list(series.notes)
     is_ct = series.modality == "CT"
     if not is_ct:
-        warnings.append(f"The series has modality {series.modality or 'none'}; it was read as {told} as stated.")
+        warnings.append(
+            f"The series has modality {series.modality or 'none'}; it was read as {told} as stated."
+        )
     paths = _without_copies(series, warnings)
     frames = _Frames(series, is_ct)
     if len(paths) == 1 and frames.count(paths[0]) > 1:
@@ -147,9 +149,7 @@ def _check_one_acquisition(slices: Sequence[_Slice], place: Path) -> None:
             raise CaseError(place, f"mixes files of more than one {name}", _ONE_SERIES)
 
 
-def _fill(
-    array: NDArray[np.float32], placed: Stack, read: Callable[[int], NDArray[np.float32]]
-) -> None:
+def _fill(array: NDArray[np.float32], placed: Stack, read: Callable[[int], NDArray[np.float32]]) -> None:
     if not placed.blend:
         for index in range(len(array)):
             array[index] = read(index)
@@ -205,7 +205,9 @@ class _Frames:
         header = self.header(path)
         frames = header.get("PerFrameFunctionalGroupsSequence")
         if not frames or len(frames) != self._counts[path]:
-            raise CaseError(path, "holds several frames without saying where each lies", "export one image a slice")
+            raise CaseError(
+                path, "holds several frames without saying where each lies", "export one image a slice"
+            )
         identity = _identity(header)
         slices = []
         for number, frame in enumerate(frames, start=1):

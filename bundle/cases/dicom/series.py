@@ -40,8 +40,11 @@ _NO_IMAGES = {
 _LOCALIZERS = frozenset(("LOCALIZER", "SCOUT", "TOPOGRAM", "SURVIEW"))
 # Of images that are computed from others: what is no stack of the patient's own slices any more.
 _REFORMATS = frozenset(
-    ("MIP", "MINIP", "MPR", "CPR", "VRT", "SSD", "REFORMATTED", "PROJECTION IMAGE", "PROJECTION", "COLLAGE")
-    + ("VOLREN", "VOLUME RENDERING", "VOLUME", "SCREEN SAVE", "SCREENSHOT", "DOSE_INFO", "DOSE INFO", "RENDERED")
+    (
+        *("MIP", "MINIP", "MPR", "CPR", "VRT", "SSD", "REFORMATTED", "PROJECTION IMAGE", "PROJECTION"),
+        *("VOLREN", "VOLUME RENDERING", "RENDERED", "COLLAGE"),
+        *("SCREEN SAVE", "SCREENSHOT", "DOSE_INFO", "DOSE INFO"),
+    )
 )
 _UID_LIST = re.compile(r"[\s,]+")
 
@@ -87,7 +90,9 @@ class SeriesSelection:
         orientation: Orientation | None = None,
     ) -> SeriesSelection:
         """From the values of a configuration; `series` may be UIDs with commas between them."""
-        uids = _UID_LIST.split(series.strip()) if isinstance(series, str) else [str(one) for one in series or ()]
+        uids = (
+            _UID_LIST.split(series.strip()) if isinstance(series, str) else [str(one) for one in series or ()]
+        )
         return cls(
             tuple(one for one in uids if one),
             None if description is None else str(description),
@@ -201,7 +206,14 @@ def _key(instance: Instance) -> tuple[str, ...]:
     study, series = instance.uids["StudyInstanceUID"], instance.uids["SeriesInstanceUID"]
     if series:
         return study, series
-    return study, "", str(instance.path.parent), instance.modality, instance.series_number, instance.description
+    return (
+        study,
+        "",
+        str(instance.path.parent),
+        instance.modality,
+        instance.series_number,
+        instance.description,
+    )
 
 
 def _sort_one(
@@ -221,7 +233,9 @@ def _sort_one(
         if reason is not None:
             dropped, kept = Counter({reason: len(kept)}), []
     for reason, count in dropped.items():
-        of_reason = [one.path for one in instances if reasons[one.path] == reason] if kept or len(dropped) > 1 else []
+        of_reason = (
+            [one.path for one in instances if reasons[one.path] == reason] if kept or len(dropped) > 1 else []
+        )
         place = _place(of_reason or [one.path for one in instances])
         result.left_out.append(LeftOut(str(place), reason, count))
     if not kept:
@@ -263,7 +277,11 @@ def _no_patient_image(instance: Instance, stated: Modality | None, wanted: bool)
         return "is a localizer"
     if instance.image_type[:1] == ("DERIVED",) and (what := _REFORMATS.intersection(instance.image_type)):
         return f"is derived from other images ({min(what)})"
-    if instance.sop_class in SECONDARY_CAPTURES and stated is None and instance.modality not in XRAY_MODALITIES:
+    if (
+        instance.sop_class in SECONDARY_CAPTURES
+        and stated is None
+        and instance.modality not in XRAY_MODALITIES
+    ):
         return "is a secondary capture, such as a screenshot"
     if instance.for_processing and stated is None:
         return "is a film for processing, not for presentation"
@@ -345,7 +363,7 @@ def _is_volume(instance: Instance, stated: Modality | None) -> bool:
         return True
     if instance.modality in XRAY_MODALITIES | MICROSCOPY_MODALITIES:
         return False
-    return stated == "CT" or (stated is None and bool(instance.orientation))
+    return stated == "CT" or (stated is None and (bool(instance.orientation) or instance.frames > 1))
 
 
 def _parts(kept: list[Instance], stated: Modality | None) -> list[list[Instance]]:
@@ -362,8 +380,9 @@ def _parts(kept: list[Instance], stated: Modality | None) -> list[list[Instance]
 def _name(series: DicomSeries, instances: list[Instance], named: frozenset[Path]) -> str:
     """What the case is to be called; nothing that its headers give as name, number or date of a patient."""
     first = series.files[0]
+    folder = series.place if len(series.files) > 1 else first.parent
     by_file = len(series.files) == 1 and (not series.is_volume or first in named)
-    name = re.sub(r"\.(dcm|dicom|ima)$", "", first.name, flags=re.IGNORECASE) if by_file else series.place.name
+    name = re.sub(r"\.(dcm|dicom|ima)$", "", first.name, flags=re.IGNORECASE) if by_file else folder.name
     spelled = re.sub(r"[\s_^,.-]+", " ", name.lower())
     identifiers = {sign for one in instances for sign in one.identifiers}
     if any(sign in name.lower() or re.sub(r"[\s_^,.-]+", " ", sign) in spelled for sign in identifiers):
@@ -387,7 +406,9 @@ def _noted(result: Sorted) -> list[tuple[str, DicomSeries]]:
         folders = {path.parent for path in series.files}
         broken = sum(path.parent in folders for path in result.unreadable)
         if broken:
-            note = f"{_files(broken)} in the folder cannot be read as DICOM and left out; slices may be missing."
+            note = (
+                f"{_files(broken)} in the folder cannot be read as DICOM and left out; slices may be missing."
+            )
             series = replace(series, notes=(*series.notes, note))
         cases.append((name, series))
     return cases

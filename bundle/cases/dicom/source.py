@@ -53,6 +53,8 @@ class DicomSource:
             "series_instance_uid": self.series_uid,
             "description": self.description,
             "slices": len(self.frames) or len(self.files),
-            "identifiers_filled_in": sorted({keyword for values in self.repaired.values() for keyword in values}),
+            "identifiers_filled_in": sorted(
+                {keyword for values in self.repaired.values() for keyword in values}
+            ),
             "resampled": self.resampled,
         }
