@@ -171,9 +171,9 @@ def test_what_can_be_named_but_not_used_fails_alone(tmp_path: Path) -> None:
     (tmp_path / "series" / "CT.1.2.3").write_bytes(bytes(128) + b"DICM")
     references, failures = collect_cases([tmp_path, tmp_path / "missing.nii"])
     assert [one.id for one in references] == ["a"]
-    assert [one.id for one in failures] == ["series", "missing"]
-    assert "DICOM" in failures[0].error and failures[0].input == str(tmp_path / "series")
-    assert "missing.nii: does not exist" in failures[1].error
+    assert [one.id for one in failures] == ["missing", "series"]
+    assert "missing.nii: does not exist" in failures[0].error
+    assert "DICOM" in failures[1].error and failures[1].input == str(tmp_path / "series")
 
 
 # --- datalists -------------------------------------------------------------------------------------------
