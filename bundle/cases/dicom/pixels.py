@@ -188,14 +188,22 @@ def _without_stray_bits(path: Path, dataset: Any, values: NDArray[Any]) -> NDArr
     padded = padding_of(dataset, raw)
     if padded is not None and not (wrong & ~padded).any():
         return raw
-    if any(
-        element.keyword == "OverlayBitPosition" and int(element.value or 0) >= stored for element in dataset
-    ):
+    if _has_embedded_overlay(dataset, stored):
         mask = np.array((1 << stored) - 1, dtype=f"u{allocated // 8}").astype(raw.dtype.newbyteorder("="))
         masked = raw.astype(raw.dtype.newbyteorder("=")) & mask
         return np.where(masked > high, masked - (1 << stored), masked) if kind == "i" else masked
     problem = f"holds values that do not fit its {stored} bits (BitsStored)"
     raise CaseError(path, problem, "export it with a true BitsStored")
+
+
+def _has_embedded_overlay(dataset: Any, stored: int) -> bool:
+    """Whether bits above those of the pixels are an overlay's, PS3.3 C.9.2 as it was until 2004."""
+    return any(
+        element.tag.group & 0xFF01 == 0x6000
+        and element.tag.elem == 0x0102
+        and int(element.value or 0) >= stored
+        for element in dataset
+    )
 
 
 def padding_of(dataset: Any, values: NDArray[Any]) -> NDArray[np.bool_] | None:
