@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 from numpy.typing import NDArray
 
 from bundle.cases.case import CaseError, Modality
 from bundle.cases.dicom.geometry import Plane, Stack, read_plane, stack
-from bundle.cases.dicom.headers import WHOLE_SLIDE, numbers, text
+from bundle.cases.dicom.headers import WHOLE_SLIDE, numbers, quiet, text
 from bundle.cases.dicom.pixels import as_colour, as_film, in_hounsfield, open_image, stored_values
 from bundle.cases.dicom.series import MICROSCOPY_MODALITIES, XRAY_MODALITIES, DicomSeries
 from bundle.cases.dicom.source import DicomSource
@@ -180,13 +181,9 @@ class _Frames:
         self._open: tuple[Path, Any, NDArray[Any]] | None = None
 
     def header(self, path: Path) -> Any:
-        from pydicom import dcmread
-
-        from bundle.cases.dicom.headers import quiet
-
         try:
             with quiet():
-                header = dcmread(path, stop_before_pixels=True, force=True)
+                header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
                 for keyword, value in self.series.repaired.get(path, {}).items():
                     setattr(header, keyword, value)
         except Exception as error:
@@ -244,12 +241,10 @@ class _Frames:
 
 def _group(groups: Sequence[Any], name: str) -> Any:
     """The first item of a functional group, of the frame itself or shared; an empty one where there is none."""
-    from pydicom import Dataset
-
     for group in groups:
         if group.get(name):
             return group[name][0]
-    return Dataset()
+    return pydicom.Dataset()
 
 
 def _check_grey(path: Path, dataset: Any) -> None:
@@ -262,15 +257,9 @@ def _check_grey(path: Path, dataset: Any) -> None:
 
 def _without_copies(series: DicomSeries, warnings: list[str]) -> list[Path]:
     """One file an instance; copies must be the same to the pixel."""
-    from bundle.cases.dicom.headers import read_instance
-
     by_instance: defaultdict[str, list[Path]] = defaultdict(list)
-    for path in series.files:
-        instance = read_instance(path)
-        if instance is None:
-            raise CaseError(path, "is corrupt or truncated", "copy or export it again")
-        filled = series.repaired.get(path, {}).get("SOPInstanceUID")
-        by_instance[filled or instance.uids["SOPInstanceUID"]].append(path)
+    for path, instance in zip(series.files, series.instances, strict=True):
+        by_instance[instance].append(path)
     for paths in by_instance.values():
         for copy in paths[1:]:
             if not _same_content(paths[0], copy):

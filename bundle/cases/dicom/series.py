@@ -108,6 +108,7 @@ class DicomSeries:
 
     Attributes:
         files: sorted by path; some may be copies of others.
+        instances: SOPInstanceUID of each file.
         modality: DICOM modality.
         description: SeriesDescription.
         is_volume: whether the files are slices, or frames, of one volume; else one film or picture.
@@ -117,6 +118,7 @@ class DicomSeries:
     """
 
     files: tuple[Path, ...]
+    instances: tuple[str, ...]
     study_uid: str
     series_uid: str
     modality: str
@@ -249,6 +251,9 @@ def _sort_one(
         paths = tuple(one.path for one in part)
         dicom = DicomSeries(
             files=paths,
+            instances=tuple(
+                repaired.get(one.path, {}).get("SOPInstanceUID") or one.uids["SOPInstanceUID"] for one in part
+            ),
             study_uid=study,
             series_uid=series,
             modality=part[0].modality,
