@@ -95,6 +95,13 @@ def test_files_as_sources(tmp_path: Path) -> None:
     assert "is not DICOM in spite of its name" in found.failures[0].error
 
 
+def test_dicomdir_as_a_source(tmp_path: Path) -> None:
+    from test_dicom_breakages import ROWS
+
+    ROWS["DICOMDIR beside them"][0](tmp_path / "disc")
+    assert only(collect(tmp_path / "disc" / "media" / "DICOMDIR")).array.shape[-1] == 12
+
+
 def test_datalists_may_name_series(tmp_path: Path) -> None:
     folder = Ct(count=4).write(tmp_path / "thorax")
     Ct(count=2).write(tmp_path / "two" / "a")

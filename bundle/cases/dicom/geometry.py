@@ -135,8 +135,8 @@ def _thickness(image: Any, measures: Any) -> float | None:
     for dataset in (measures, image):
         for keyword in ("SpacingBetweenSlices", "SliceThickness"):
             values = numbers(dataset, keyword, 1)
-            if values and np.isfinite(values[0]) and abs(values[0]) > 0:
-                return abs(values[0])
+            if values and np.isfinite(values[0]) and values[0] > 0:
+                return values[0]
     return None
 
 

@@ -350,7 +350,7 @@ def _repaired(kept: list[Instance]) -> tuple[dict[Path, dict[str, str]], str, st
     for one in kept:
         for key, value in common.items():
             # A film needs no frame of reference; what differs between files is refused when they are read.
-            if not one.uids[key] and (key != "FrameOfReferenceUID" or one.orientation):
+            if not one.uids[key] and (key != "FrameOfReferenceUID" or one.orientation or one.frames > 1):
                 filled.setdefault(one.path, {})[key] = value
     return filled, common["StudyInstanceUID"], common["SeriesInstanceUID"]
 
