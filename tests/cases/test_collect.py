@@ -205,7 +205,14 @@ def test_datalist_entries(datalist: Path, tmp_path: Path) -> None:
     assert [(one.id, one.input) for one in failures] == [("gone", str(tmp_path / "i" / "gone.png"))]
     assert "does not exist" in failures[0].error
     assert references[0] == CaseReference(
-        "a", tmp_path / "i/a.png", tmp_path / "l/a.png", "left lung", "X-ray", {1: "infection"}, "datalist"
+        "a",
+        tmp_path / "i/a.png",
+        tmp_path / "l/a.png",
+        "left lung",
+        "X-ray",
+        {1: "infection"},
+        "datalist",
+        "datalist",
     )
     assert references[2].modality == "H&E" and references[2].prompt == "" and references[2].label is None
     stated = collect_cases(datalist, modality="X-ray")[0][2]

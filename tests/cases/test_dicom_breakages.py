@@ -14,6 +14,7 @@ import pytest
 from dicom_files import (
     AXIAL,
     CT_IMAGE,
+    MR_IMAGE,
     SECONDARY_CAPTURE,
     SHAPE,
     SPACING,
@@ -448,6 +449,26 @@ def _stored(change: Callable[[Any, int], None]) -> Broken:
 
 
 row("signed values in HU")(_stored(lambda dataset, index: set_pixels(dataset, ramp(index), intercept=0)))
+
+
+def _called_unsigned(dataset: Any, index: int) -> None:
+    set_pixels(dataset, ramp(index), intercept=0)
+    dataset.PixelRepresentation = 0
+
+
+row("signed values called unsigned", "which no scanner gives")(_stored(_called_unsigned))
+
+
+def _turned_header(syntax: str) -> Broken:
+    def change(dataset: Any, index: int) -> None:
+        dataset.compress(syntax, generate_instance_uid=False)
+        dataset.Rows, dataset.Columns = dataset.Columns, dataset.Rows
+
+    return _stored(change)
+
+
+for _name, _syntax in (("JPEG 2000", JPEG2000Lossless), ("JPEG-LS", JPEGLSLossless)):
+    row(f"Rows and Columns exchanged, {_name}", "another size|cannot be decoded")(_turned_header(_syntax))
 row("slope and intercept of each slice its own")(
     _stored(
         lambda dataset, index: set_pixels(
@@ -758,6 +779,18 @@ def _words(folder: Path) -> Ct:
 
 
 attribute("another modality", "has modality MR", "Modality", "MR")
+attribute("no modality, of a CT storage class", "", "Modality", "")
+attribute("a storage class of another modality", "by its storage class it is MR", "SOPClassUID", MR_IMAGE)
+attribute(
+    "two reconstruction kernels",
+    "more than one reconstruction kernel",
+    "ConvolutionKernel",
+    "B70f",
+    slice(6, None),
+)
+attribute("PixelSpacing in metres", "PixelSpacing of 0.0007", "PixelSpacing", [0.0007, 0.0009])
+attribute("PixelSpacing in micrometres", "PixelSpacing of 700", "PixelSpacing", [700.0, 900.0])
+attribute("absent frame of reference in some slices", "", "FrameOfReferenceUID", None, slice(0, 5))
 attribute("colour", "colour|truncated|bytes where", "SamplesPerPixel", 3)
 attribute("derived reformat", "derived from other images", "ImageType", ["DERIVED", "SECONDARY", "MPR"])
 attribute("thin slices that a scanner calls derived", "", "ImageType", ["DERIVED", "PRIMARY", "AXIAL"])

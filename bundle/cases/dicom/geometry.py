@@ -24,7 +24,7 @@ _ROUNDING_MM = 0.02
 _POSITION_TOLERANCE = 0.1
 _DIRECTION_TOLERANCE = 1e-3
 _SPACING_TOLERANCE = 1e-4
-_MAX_SPACING_MM = 100.0
+_MIN_SPACING_MM, _MAX_SPACING_MM = 0.01, 100.0
 # Gantries tilt by up to 30 degrees; a stack that leans further has wrong positions or orientations.
 _MAX_TILT_DEGREES = 35.0
 _TILT_WORTH_A_WARNING = 0.5
@@ -92,7 +92,7 @@ def read_plane(path: Path, position: Any, orientation: Any, measures: Any, image
     cosines = _checked(path, orientation, "ImageOrientationPatient", 6)
     spacing = _checked(path, measures, "PixelSpacing", 2)
     shape = [_checked(path, image, keyword, 1)[0] for keyword in ("Rows", "Columns")]
-    if spacing.min() <= 0 or spacing.max() > _MAX_SPACING_MM:
+    if spacing.min() < _MIN_SPACING_MM or spacing.max() > _MAX_SPACING_MM:
         raise CaseError(
             path,
             f"has a PixelSpacing of {spacing[0]:g} x {spacing[1]:g} mm",

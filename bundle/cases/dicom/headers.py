@@ -25,6 +25,19 @@ SECONDARY_CAPTURES = (
     "1.2.840.10008.5.1.4.1.1.7.3",
     "1.2.840.10008.5.1.4.1.1.7.4",
 )
+#: Modality of storage classes, where a file leaves its own empty, or contradicts it.
+MODALITY_OF_CLASS = {
+    "1.2.840.10008.5.1.4.1.1.2": "CT",
+    "1.2.840.10008.5.1.4.1.1.2.1": "CT",
+    "1.2.840.10008.5.1.4.1.1.2.2": "CT",
+    "1.2.840.10008.5.1.4.1.1.1": "CR",
+    "1.2.840.10008.5.1.4.1.1.1.1": "DX",
+    "1.2.840.10008.5.1.4.1.1.4": "MR",
+    "1.2.840.10008.5.1.4.1.1.4.1": "MR",
+    "1.2.840.10008.5.1.4.1.1.128": "PT",
+    "1.2.840.10008.5.1.4.1.1.20": "NM",
+    "1.2.840.10008.5.1.4.1.1.6.1": "US",
+}
 _STRUCTURED_REPORTS = "1.2.840.10008.5.1.4.1.1.88."
 _FOR_PROCESSING = "1.2.840.10008.5.1.4.1.1.1.1.1"
 
@@ -63,6 +76,7 @@ class Instance:
         uids: keyword -> value of SOPClassUID, SOPInstanceUID, StudyInstanceUID, SeriesInstanceUID and
             FrameOfReferenceUID; empty where the file has none that is valid.
         media: SOPClassUID and SOPInstanceUID as the file meta information has them.
+        modality: as stated, or told from the storage class.
         image_type: upper case.
         orientation: ImageOrientationPatient where the data set has one of its own.
         identifiers: what names the patient or the visit, lower case, to keep it out of names.
@@ -72,6 +86,7 @@ class Instance:
     uids: Mapping[str, str]
     media: Mapping[str, str]
     modality: str
+    states_modality: bool
     image_type: tuple[str, ...]
     description: str
     series_number: str
@@ -142,7 +157,8 @@ def _instance(path: Path, header: Any) -> Instance | None:
     )
     uids = {keyword: uid(header, keyword) for keyword in keywords}
     media = {keyword: uid(meta, f"MediaStorage{keyword}") for keyword in keywords[:2]}
-    modality = text(header, "Modality").upper()
+    stated = text(header, "Modality").upper()
+    modality = stated or MODALITY_OF_CLASS.get(uids["SOPClassUID"] or media["SOPClassUID"], "")
     if not (uids["SOPClassUID"] or media["SOPClassUID"] or modality):
         return None
     return Instance(
@@ -150,6 +166,7 @@ def _instance(path: Path, header: Any) -> Instance | None:
         uids=uids,
         media=media,
         modality=modality,
+        states_modality=bool(stated),
         image_type=tuple(part.strip().upper() for part in texts(header, "ImageType")),
         description=text(header, "SeriesDescription"),
         series_number=text(header, "SeriesNumber"),

@@ -44,6 +44,8 @@ _NATIVE = {
 }
 # JPEG, JPEG-LS and JPEG 2000 streams all end with this marker.
 _END_OF_IMAGE = b"\xff\xd9"
+# Markers that are followed by the size: of JPEG (not 0xC4, 0xC8, 0xCC), and of JPEG-LS.
+_START_OF_FRAME = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
 _MARKED_SYNTAXES = "1.2.840.10008.1.2.4."
 _HU_TYPES = ("", "HU", "US", "HU_MOD")
 
@@ -161,8 +163,34 @@ def _check_length(path: Path, dataset: Any, native: bool, name: str) -> None:
         return
     if 100 <= int(number) <= 108:
         raise CaseError(path, f"is a video ({name})", "export it as single images")
+    size = _stream_size(bytes(data[: 1 << 16]))
+    if size is not None and size != (int(dataset.Rows), int(dataset.Columns)):
+        problem = f"has pixel data of {size[0]} x {size[1]}, another size than its header says"
+        raise CaseError(path, problem, _COPY_AGAIN)
     if frames == 1 and _END_OF_IMAGE not in bytes(data[-64:]):
         raise CaseError(path, f"has pixel data that end too early ({name})", _COPY_AGAIN)
+
+
+def _stream_size(data: bytes) -> tuple[int, int] | None:
+    """Rows and columns as the first JPEG, JPEG-LS or JPEG 2000 stream says, which decoders do not compare with the
+    header; None where it cannot be told.
+
+    Args:
+        data: the beginning of encapsulated pixel data, PS3.5 A.4: an item of offsets, then one of a stream.
+    """
+    start = 8 + int.from_bytes(data[4:8], "little") + 8
+    stream = data[start:]
+    if stream[:4] == b"\xff\x4f\xff\x51":
+        right, bottom, left, top = (int.from_bytes(stream[at : at + 4], "big") for at in (8, 12, 16, 20))
+        return bottom - top, right - left
+    at = 2
+    while stream[:2] == b"\xff\xd8" and at + 9 <= len(stream) and stream[at] == 0xFF:
+        if stream[at + 1] in _START_OF_FRAME:
+            return int.from_bytes(stream[at + 5 : at + 7], "big"), int.from_bytes(
+                stream[at + 7 : at + 9], "big"
+            )
+        at += 1 if stream[at + 1] == 0xFF else 2 + int.from_bytes(stream[at + 2 : at + 4], "big")
+    return None
 
 
 def _without_stray_bits(path: Path, dataset: Any, values: NDArray[Any]) -> NDArray[Any]:

@@ -15,13 +15,15 @@ from numpy.typing import NDArray
 
 from bundle.cases.case import CaseError, Modality
 from bundle.cases.dicom.geometry import Plane, Stack, read_plane, stack
-from bundle.cases.dicom.headers import WHOLE_SLIDE, numbers, quiet, text
+from bundle.cases.dicom.headers import MODALITY_OF_CLASS, WHOLE_SLIDE, numbers, quiet, text
 from bundle.cases.dicom.pixels import as_colour, as_film, in_hounsfield, open_image, stored_values
 from bundle.cases.dicom.series import MICROSCOPY_MODALITIES, XRAY_MODALITIES, DicomSeries
 from bundle.cases.dicom.source import DicomSource
 from bundle.cases.pictures import MAX_PIXELS, MIN_EDGE
 from bundle.cases.volumes import MAX_VOXELS
 
+# The extended CT scale ends at 30710 HU; signed values that are read as unsigned lie above 60000.
+_IMPOSSIBLE_HU = 40000.0
 _ONE_SERIES = "send one series at a time"
 
 
@@ -65,6 +67,10 @@ def _told(series: DicomSeries, stated: Modality | None) -> Modality:
     modality = series.modality
     if series.sop_class == WHOLE_SLIDE:
         raise CaseError(series.place, "is a whole-slide image", "export the region of interest as a picture")
+    of_class = MODALITY_OF_CLASS.get(series.sop_class, modality)
+    if modality == "CT" and of_class not in ("CT", "CR", "DX"):
+        problem = f"says that it is {modality}, and by its storage class it is {of_class}"
+        raise CaseError(series.place, problem, "correct its Modality or SOPClassUID")
     if modality == "CT":
         return "CT"
     if modality in XRAY_MODALITIES:
@@ -112,6 +118,10 @@ def _read_volume(series: DicomSeries, told: Modality) -> DicomImage:
     array = np.empty((depth, rows, columns), dtype=np.float32)
     ordered = [slices[index] for index in placed.order]
     _fill(array, placed, lambda index: frames.read(ordered[index]))
+    highest = float(array.max())
+    if is_ct and highest > _IMPOSSIBLE_HU:
+        problem = f"holds values up to {highest:g} HU, which no scanner gives"
+        raise CaseError(series.place, problem, "correct its PixelRepresentation or rescale")
     source = DicomSource(
         files=tuple(one.path for one in ordered) if not ordered[0].frame else (ordered[0].path,),
         study_uid=series.study_uid,
@@ -140,11 +150,12 @@ def _slice(path: Path, header: Any, series: DicomSeries) -> _Slice:
 def _identity(header: Any) -> tuple[str, ...]:
     """What all slices of an acquisition share; hashed, so that no error can quote it."""
     patient = hashlib.sha256("\n".join(text(header, key) for key in ("PatientID", "PatientName")).encode())
-    return (patient.hexdigest(), text(header, "FrameOfReferenceUID"), text(header, "Modality"))
+    shared = ("FrameOfReferenceUID", "Modality", "ConvolutionKernel")
+    return (patient.hexdigest(), *(text(header, keyword) for keyword in shared))
 
 
 def _check_one_acquisition(slices: Sequence[_Slice], place: Path) -> None:
-    names = ("patient", "frame of reference", "modality")
+    names = ("patient", "frame of reference", "modality", "reconstruction kernel")
     for position, name in enumerate(names):
         if len({one.identity[position] for one in slices}) > 1:
             raise CaseError(place, f"mixes files of more than one {name}", _ONE_SERIES)

@@ -339,9 +339,11 @@ def _repaired(kept: list[Instance]) -> tuple[dict[Path, dict[str, str]], str, st
             known = generate_uid(entropy_srcs=[_content_hash(one.path)])
             values["SOPInstanceUID"] = known
         instances[one.path] = known
+        if one.modality and not one.states_modality:
+            values["Modality"] = one.modality
         if values:
             filled[one.path] = values
-    own = kept[0].uids
+    own = {key: next((one.uids[key] for one in kept if one.uids[key]), "") for key in kept[0].uids}
     seed = "\n".join(sorted(set(instances.values())))
     common = {
         key: own[key] or str(generate_uid(entropy_srcs=[key, own["SeriesInstanceUID"] or seed]))
