@@ -468,7 +468,7 @@ def _turned_header(syntax: str) -> Broken:
 
 
 for _name, _syntax in (("JPEG 2000", JPEG2000Lossless), ("JPEG-LS", JPEGLSLossless)):
-    row(f"Rows and Columns exchanged, {_name}", "another size|cannot be decoded")(_turned_header(_syntax))
+    row(f"Rows and Columns exchanged, {_name}", "of 36 x 34, another size")(_turned_header(_syntax))
 row("slope and intercept of each slice its own")(
     _stored(
         lambda dataset, index: set_pixels(
@@ -780,6 +780,7 @@ def _words(folder: Path) -> Ct:
 
 attribute("another modality", "has modality MR", "Modality", "MR")
 attribute("no modality, of a CT storage class", "", "Modality", "")
+ROWS["no modality, of a CT storage class"] = (*ROWS["no modality, of a CT storage class"][:2], "(Modality)")
 attribute("a storage class of another modality", "by its storage class it is MR", "SOPClassUID", MR_IMAGE)
 attribute(
     "two reconstruction kernels",
