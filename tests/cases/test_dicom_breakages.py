@@ -128,7 +128,7 @@ def _company(folder: Path) -> Ct:
     return ct
 
 
-@row("an empty .dcm and a text called .dcm among them", warning="2 files were in the folder cannot")
+@row("an empty .dcm and a text called .dcm among them", warning="2 files that cannot be read as DICOM")
 def _broken_company(folder: Path) -> Ct:
     ct = Ct()
     ct.write(folder)
@@ -376,7 +376,7 @@ attribute("absent PixelSpacing", "has no PixelSpacing", "PixelSpacing", None)
 attribute("empty PixelSpacing", "has no PixelSpacing", "PixelSpacing", "")
 attribute("zero PixelSpacing", "PixelSpacing of 0 x 0", "PixelSpacing", [0.0, 0.0])
 attribute("negative PixelSpacing", "PixelSpacing of -0.7", "PixelSpacing", [-0.7, -0.9])
-attribute("one value of PixelSpacing", "PixelSpacing that makes no sense", "PixelSpacing", [0.7])
+attribute("one value of PixelSpacing", "no PixelSpacing that makes sense", "PixelSpacing", [0.7])
 attribute(
     "PixelSpacing of one slice differs", "different PixelSpacing", "PixelSpacing", [0.8, 0.9], slice(4, 5)
 )
@@ -768,7 +768,7 @@ def _wrong_vr(folder: Path) -> Ct:
     return ct
 
 
-@row("words where a position should be", "ImagePositionPatient that makes no sense|corrupt")
+@row("words where a position should be", "no ImagePositionPatient that makes sense|corrupt")
 def _words(folder: Path) -> Ct:
     ct = Ct()
     for dataset in ct.slices:

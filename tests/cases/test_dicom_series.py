@@ -119,7 +119,7 @@ def test_a_folder_that_holds_no_image_of_the_patient(tmp_path: Path) -> None:
     ct = Ct(count=1)
     ct.slices[0].ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
     ct.write(tmp_path)
-    with pytest.raises(CaseError, match="nothing is segmented .is a localizer.; send"):
+    with pytest.raises(CaseError, match="nothing is segmented .a localizer.; send"):
         collect(tmp_path)
     # What is named is taken.
     assert only(collect(tmp_path, selection=SeriesSelection.of(ct.series))).array.shape[-1] == 1

@@ -123,11 +123,11 @@ def read_plane(path: Path, position: Any, orientation: Any, measures: Any, image
 def _checked(path: Path, dataset: Any, keyword: str, count: int) -> NDArray[np.float64]:
     values = numbers(dataset, keyword, count)
     if values is None:
-        problem = f"has a {keyword} that makes no sense" if text(dataset, keyword) else f"has no {keyword}"
+        problem = f"has no {keyword} that makes sense" if text(dataset, keyword) else f"has no {keyword}"
         raise CaseError(path, problem, "export the series with its geometry")
     array = np.array(values)
     if not np.isfinite(array).all():
-        raise CaseError(path, f"has a {keyword} that makes no sense", "export the series with its geometry")
+        raise CaseError(path, f"has no {keyword} that makes sense", "export the series with its geometry")
     return array
 
 

@@ -48,7 +48,7 @@ def has_dicom(path: Path) -> bool:
 def nothing_in(path: Path, left_out: Sequence[LeftOut], unreadable: Sequence[Path]) -> CaseError:
     """Why DICOM files give no case."""
     if left_out:
-        reasons = ", ".join(dict.fromkeys(one.reason for one in left_out))
+        reasons = ", ".join(dict.fromkeys(one.reason.removeprefix("is ") for one in left_out))
         problem = f"holds DICOM of which nothing is segmented ({reasons})"
         return CaseError(path, problem, "send the original images, or name the series with --series")
     if unreadable:

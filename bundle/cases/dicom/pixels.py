@@ -71,7 +71,7 @@ def open_image(path: Path, repaired: Mapping[str, str] | None = None) -> Any:
     except Exception as error:
         raise CaseError(path, "is corrupt or truncated", _COPY_AGAIN) from error
     if not present:
-        raise CaseError(path, "holds no pixel data", "send the image, not its header alone")
+        raise CaseError(path, "holds no pixel data, or is cut off before them", "send the whole image")
     return dataset
 
 
@@ -151,7 +151,8 @@ def _check_length(path: Path, dataset: Any, native: bool, name: str) -> None:
             problem = f"holds compressed pixel data, though its transfer syntax is {name}"
             raise CaseError(path, problem, _COPY_AGAIN)
         if length > len(data) or len(data) - length >= max(row, 2):
-            problem = f"has pixel data of {len(data):,} bytes where its header says {length:,}"
+            fault = "is truncated, with" if length > len(data) else "has"
+            problem = f"{fault} pixel data of {len(data):,} bytes where its header says {length:,}"
             raise CaseError(path, problem, _COPY_AGAIN)
         return
     if not encapsulated:

@@ -242,7 +242,9 @@ def _sort_one(
         result.left_out.append(LeftOut(str(place), reason, count))
     if not kept:
         return
-    notes = [f"{_files(count)} of the series left out: each {reason}." for reason, count in dropped.items()]
+    notes = [
+        f"Left out of the series: {_files(count)}, since each {reason}." for reason, count in dropped.items()
+    ]
     repaired, study, series = _repaired(kept)
     if repaired:
         keywords = ", ".join(sorted({keyword for values in repaired.values() for keyword in values}))
@@ -413,16 +415,14 @@ def _noted(result: Sorted) -> list[tuple[str, DicomSeries]]:
         folders = {path.parent for path in series.files}
         broken = sum(path.parent in folders for path in result.unreadable)
         if broken:
-            note = (
-                f"{_files(broken)} in the folder cannot be read as DICOM and left out; slices may be missing."
-            )
+            note = f"Left out of the folder: {_files(broken)} that cannot be read as DICOM; slices may be missing."
             series = replace(series, notes=(*series.notes, note))
         cases.append((name, series))
     return cases
 
 
 def _files(count: int) -> str:
-    return "1 file was" if count == 1 else f"{count} files were"
+    return "1 file" if count == 1 else f"{count} files"
 
 
 def _place(paths: Sequence[Path]) -> Path:
