@@ -164,7 +164,7 @@ class _PromptFinder:
             return self.prompts[case_id], self.prompts_from, []
         if entry.listed:
             return entry.text, "datalist", []
-        prompt, notes = sidecar_prompt(path, is_series=series is not None and path.is_dir())
+        prompt, notes = sidecar_prompt(path, is_series=series is not None and os.path.isdir(path))
         if prompt or notes or series is None:
             return prompt, "sidecar", notes
         prompt, notes = report_text(self.reports, series.study_uid)
@@ -221,7 +221,7 @@ class _Found:
     def _add_datalist(self, path: Path) -> None:
         for entry in read_datalist(path, self.split, self.text_key):
             try:
-                if entry.image.is_dir():
+                if os.path.isdir(entry.image):
                     entry = replace(entry, series=series_at(entry.image, entry.modality))
                 else:
                     read_head(entry.image)
@@ -272,7 +272,7 @@ def _is_dicom(path: Path) -> bool:
         head = read_head(path)
     except CaseError:
         # An empty or locked file with the name of a slice may be one; its series tells of it.
-        return looks_like_dicom(path, b"") and path.is_file()
+        return looks_like_dicom(path, b"") and os.path.isfile(path)
     return is_dicom_content(head) if image_suffix(path) else looks_like_dicom(path, head)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -46,8 +47,8 @@ def read_case(reference: CaseReference) -> Case:
 def _case(reference: CaseReference) -> Case:
     path = reference.image
     if reference.series is None:
-        head = b"" if path.is_dir() else read_head(path)
-        if not path.is_dir() and not looks_like_dicom(path, head):
+        head = b"" if os.path.isdir(path) else read_head(path)
+        if head and not looks_like_dicom(path, head):
             if file_kind(path) == "picture":
                 return _picture_case(reference, read_picture(path))
             return _volume_case(reference, read_volume(path, head), "CT")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def sidecar_prompt(image: Path, is_series: bool = False) -> tuple[str, list[str]
         The prompt, empty where there is none; and what a reader should know.
     """
     for path in _candidates(image, is_series):
-        if not path.is_file():
+        if not os.path.isfile(path):
             continue
         try:
             prompt = _prompt_of(path)

@@ -19,7 +19,7 @@ def series_at(path: Path, stated: Modality | None = None) -> DicomSeries:
         CaseError: there is none, or there are several.
     """
     path = Path(os.path.abspath(path))
-    files = _files_below(path) if path.is_dir() else [path]
+    files = _files_below(path) if os.path.isdir(path) else [path]
     found = sort_series(files, stated=stated, named=frozenset([path]))
     if not found.cases:
         raise nothing_in(path, found.left_out, found.unreadable)
@@ -53,7 +53,7 @@ def nothing_in(path: Path, left_out: Sequence[LeftOut], unreadable: Sequence[Pat
         return CaseError(path, problem, "send the original images, or name the series with --series")
     if unreadable:
         return unreadable_file(unreadable[0])
-    return CaseError(path, "holds no DICOM images", "name a folder with a series")
+    return CaseError(path, "is a folder without DICOM images", "name an image file or a folder with a series")
 
 
 def unreadable_file(path: Path) -> CaseError:
