@@ -12,8 +12,6 @@ from bundle.cases import CaseError, collect, read_case
 from bundle.cases.case import Case
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "dicom"
-# A worktree of the project lies elsewhere than the project.
-DATA = DATA if DATA.is_dir() else Path("/work/shared/data/dicom")
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="the shared DICOM data are not on this machine")
 
 MR_AS_CT = ["compressed_rle", "compressed_jpeg", "compressed_jpegls", "compressed_j2k"]
