@@ -23,7 +23,11 @@ def parser() -> argparse.ArgumentParser:
     commands = main.add_subparsers(dest="command", required=True)
     segment = commands.add_parser("segment", help="segment images, folders of images or datalists")
     segment.add_argument(
-        "paths", nargs="+", type=Path, metavar="PATH", help="image file, folder or datalist JSON"
+        "paths",
+        nargs="+",
+        type=Path,
+        metavar="PATH",
+        help="image file, folder (images, DICOM series) or datalist JSON",
     )
     segment.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder for the results")
     prompt = segment.add_mutually_exclusive_group()
@@ -44,6 +48,26 @@ def parser() -> argparse.ArgumentParser:
     )
     segment.add_argument(
         "--text-key", metavar="NAME", help="field of a datalist's entry that is its prompt; default: text"
+    )
+    segment.add_argument(
+        "--series",
+        action="append",
+        metavar="UID",
+        help="DICOM: SeriesInstanceUID to segment; repeatable; default: all that show a patient",
+    )
+    segment.add_argument(
+        "--series-description",
+        metavar="PATTERN",
+        help="DICOM: only series so described; * and ? stand for any",
+    )
+    segment.add_argument("--min-slices", type=int, metavar="N", help="DICOM: only volumes of as many slices")
+    segment.add_argument(
+        "--orientation", choices=("axial", "coronal", "sagittal"), help="DICOM: only slices that lie so"
+    )
+    segment.add_argument(
+        "--resample-slices",
+        action="store_true",
+        help="DICOM: interpolate slices that are missing or unevenly spaced, instead of refusing the series",
     )
     segment.add_argument("--split", help="list of a datalist; default: all")
     segment.add_argument("--steps", type=int, metavar="N", help="evaluations of the denoiser a member")
@@ -104,6 +128,11 @@ def segment(arguments: argparse.Namespace) -> int:
             split=arguments.split,
             modality=arguments.modality,
             resume=arguments.resume,
+            series=arguments.series,
+            series_description=arguments.series_description,
+            min_slices=1 if arguments.min_slices is None else arguments.min_slices,
+            orientation=arguments.orientation,
+            resample_slices=arguments.resample_slices,
             **({} if arguments.text_key is None else {"text_key": arguments.text_key}),
         )
         workflow = ConfigWorkflow(

@@ -1,7 +1,7 @@
 """Patient data in, whatever it came as: one `Case` with its array, geometry, modality and prompt."""
 
 from bundle.cases.case import MODALITIES, Case, CaseError, CaseFailure, CaseReference, Modality
-from bundle.cases.collect import collect_cases
+from bundle.cases.collect import Collection, collect, collect_cases
 from bundle.cases.prompts import read_prompts
 from bundle.cases.reader import read_case, read_label
 
@@ -11,7 +11,9 @@ __all__ = [
     "CaseError",
     "CaseFailure",
     "CaseReference",
+    "Collection",
     "Modality",
+    "collect",
     "collect_cases",
     "read_case",
     "read_label",

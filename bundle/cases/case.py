@@ -6,13 +6,17 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+if TYPE_CHECKING:
+    from bundle.cases.dicom.series import DicomSeries
+
 Modality = Literal["CT", "X-ray", "H&E"]
 Photometric = Literal["MONOCHROME1", "MONOCHROME2"]
+PromptSource = Literal["option", "file", "datalist", "sidecar", "DICOM SR"]
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -49,12 +53,15 @@ class CaseReference:
 
     Attributes:
         id: unique in a run, safe as a folder name; noise is seeded with it.
-        image: the image file.
+        image: the image file; of a DICOM series of several files, the folder that holds them.
         label: the truth, where there is one.
         prompt: what to segment, in words; empty for no prompt.
         modality: as stated by the caller or the datalist; None to tell it from the file.
         labels: value in the truth -> name of the structure, background left out.
         modality_source: who stated the modality; without meaning while that is None.
+        prompt_source: who gave the prompt; without meaning while that is empty.
+        series: of DICOM, the files; None to look for them at `image` when the case is read.
+        notes: what a reader of the report should know of how the case was found.
     """
 
     id: str
@@ -64,6 +71,9 @@ class CaseReference:
     modality: Modality | None = None
     labels: Mapping[int, str] = field(default_factory=dict)
     modality_source: Literal["option", "datalist"] = "option"
+    prompt_source: PromptSource = "option"
+    series: DicomSeries | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,11 +103,11 @@ class Case:
         modality: what the network is told.
         modality_source: who said so: 'option', 'datalist' or 'file'.
         header: the source's own header, kept so that results carry the same geometry bit for bit
-            (a nibabel NIfTI header; None for other formats).
+            (a nibabel NIfTI header, or the `DicomSource`; None for other formats).
         warnings: what a reader of the report should know.
         full_scale: of pictures, the value of white; None for volumes.
         photometric: of grey pictures, whether low values are black (MONOCHROME2) or white (MONOCHROME1),
-            DICOM PS3.3 C.7.6.3.1.2.
+            DICOM PS3.3 C.7.6.3.1.2; always MONOCHROME2 of DICOM, whose own polarity was applied.
     """
 
     reference: CaseReference
@@ -113,6 +123,13 @@ class Case:
     @property
     def is_volume(self) -> bool:
         return self.affine is not None
+
+    @property
+    def source_series(self) -> dict[str, Any] | None:
+        """What identifies the DICOM series for a report, nothing of the patient; None for other formats."""
+        from bundle.cases.dicom.source import DicomSource
+
+        return self.header.summary() if isinstance(self.header, DicomSource) else None
 
     @property
     def spacing(self) -> tuple[float, ...] | None:

@@ -5,24 +5,37 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from bundle.cases.case import CaseError, CaseFailure, CaseReference, Modality
+from bundle.cases.case import CaseError, CaseFailure, CaseReference, Modality, PromptSource
 from bundle.cases.datalist import Entry, is_datalist_name, read_datalist
-from bundle.cases.files import (
-    DICOM_PROBLEM,
-    DICOM_REMEDY,
-    image_suffix,
-    looks_like_dicom,
-    os_problem,
-    read_head,
-)
-from bundle.cases.ids import case_ids
+from bundle.cases.dicom.headers import MEDIA_DIRECTORY, is_dicom_content, looks_like_dicom, read_instance
+from bundle.cases.dicom.locate import nothing_in, series_at, unreadable_file
+from bundle.cases.dicom.reports import report_text
+from bundle.cases.dicom.series import DicomSeries, LeftOut, SeriesSelection, Sorted, sort_series, unique_hash
+from bundle.cases.files import image_suffix, os_problem, read_head
+from bundle.cases.ids import case_ids, series_ids
+from bundle.cases.sidecars import sidecar_prompt
 
 _LOGGER = logging.getLogger(__name__)
 # Folders that operating systems, archives and network drives leave behind.
 _JUNK_FOLDERS = frozenset(("__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"))
+
+
+@dataclass(frozen=True)
+class Collection:
+    """What the sources of a run give.
+
+    Attributes:
+        references: the cases in order: images as given (folders sorted, datalists as written), then DICOM.
+        failures: what can be named but not used.
+        left_out: DICOM series that are nothing to segment, or that the selection does not take.
+    """
+
+    references: list[CaseReference]
+    failures: list[CaseFailure]
+    left_out: list[LeftOut]
 
 
 def collect_cases(
@@ -34,21 +47,42 @@ def collect_cases(
     text_key: str = "text",
     exclude: Path | None = None,
 ) -> tuple[list[CaseReference], list[CaseFailure]]:
+    """Find the cases that a user means: references and failures of `collect`, which has more options."""
+    found = collect(
+        source, modality=modality, prompts=prompts, split=split, text_key=text_key, exclude=exclude
+    )
+    return found.references, found.failures
+
+
+def collect(
+    source: str | Path | Sequence[str | Path],
+    *,
+    modality: Modality | None = None,
+    prompts: str | Mapping[str, str] | None = None,
+    prompts_from: PromptSource = "option",
+    split: str | None = None,
+    text_key: str = "text",
+    exclude: Path | None = None,
+    selection: SeriesSelection | None = None,
+    resample_slices: bool = False,
+) -> Collection:
     """Find the cases that a user means.
 
     Args:
-        source: an image file, a folder (searched in depth, each image file a case), a datalist (JSON),
-            or several of these.
+        source: an image file, a folder (searched in depth, each image file and each DICOM series a case), a
+            datalist (JSON), or several of these.
         modality: holds for all cases; else the datalist's, else it is told from the file when read.
         prompts: one prompt for all cases, or case id -> prompt; else, and for ids not in the mapping,
-            the datalist's text.
+            the datalist's text, a text file beside the image, or the report of the DICOM study.
+        prompts_from: who gave `prompts`.
         split: the list of the datalists to take; None takes all of them.
         text_key: field of a datalist's entry that is its text.
         exclude: the output folder; nothing in it is an input, unless a source in it is named.
+        selection: which DICOM series are taken.
+        resample_slices: let DICOM slices that are missing or unevenly spaced be interpolated.
 
     Returns:
-        The cases in order (sources as given, folders sorted, datalists as written; one image counts
-        once), and those that can be named but not used. Either may be empty, but not both.
+        Cases, of which one image counts once, and failures; either may be empty, but not both.
 
     Raises:
         CaseError: there is nothing to do (no source, no image, no source that exists), a datalist is
@@ -58,15 +92,83 @@ def collect_cases(
     found = _Found(split, text_key, None if exclude is None else Path(os.path.realpath(exclude)))
     for one in sources:
         found.add(one)
-    if not found.entries and (not found.problems or found.problems.keys() == found.missing):
-        raise _nothing_found(sources, found)
+    dicom = sort_series(found.dicom, selection, modality, resample_slices, frozenset(found.named))
+    _add_unreadable(found, dicom)
+    _check_series_found(selection, dicom, found, sources)
+    if (
+        not found.entries
+        and not dicom.cases
+        and (not found.problems or found.problems.keys() == found.missing)
+    ):
+        raise _nothing_found(sources, found, dicom)
     if found.skipped:
         _LOGGER.info("%d files that are not images were left out.", found.skipped)
+    for left in dicom.left_out:
+        _LOGGER.info("%s: left out, since it %s.", left.input, left.reason)
     ids = case_ids([*found.entries, *found.problems])
-    _check_prompts(prompts, set(ids.values()), sources[0])
-    references = [_reference(ids[path], entry, modality, prompts) for path, entry in found.entries.items()]
+    hashed = [(name, unique_hash(series)) for name, series in dicom.cases]
+    dicom_ids = series_ids(hashed, ids.values())
+    _check_prompts(prompts, {*ids.values(), *dicom_ids}, sources[0])
+    find = _PromptFinder(prompts, prompts_from, dicom)
+    references = [
+        _reference(ids[path], entry, modality, find(ids[path], path, entry, entry.series))
+        for path, entry in found.entries.items()
+    ]
+    for case_id, (_, series) in zip(dicom_ids, dicom.cases, strict=True):
+        entry = Entry(series.place, None, "", None, {}, series)
+        references.append(_reference(case_id, entry, modality, find(case_id, series.place, entry, series)))
     failures = [CaseFailure(ids[path], str(path), str(error)) for path, error in found.problems.items()]
-    return references, failures
+    return Collection(references, failures, dicom.left_out)
+
+
+def _add_unreadable(found: _Found, dicom: Sorted) -> None:
+    """Name the files that are broken where no series of their folder could tell of them."""
+    folders = {path.parent for _, series in dicom.cases for path in series.files}
+    for path in dicom.unreadable:
+        if path in found.named or path.parent not in folders:
+            error = unreadable_file(path)
+            # One sentence a folder: a series that is broken throughout is one failure.
+            key = path if path in found.named else path.parent
+            found.problems.setdefault(key, error)
+
+
+def _check_series_found(
+    selection: SeriesSelection | None, dicom: Sorted, found: _Found, sources: list[Path]
+) -> None:
+    known = {series.series_uid for _, series in dicom.cases}
+    for one in selection.series if selection is not None else ():
+        if one not in known:
+            path = sources[0] / one
+            found.problems[path] = CaseError(
+                sources[0], f"has no series {one} that could be segmented", "name one that it has"
+            )
+            found.missing.add(path)
+
+
+class _PromptFinder:
+    """Settles the prompt of a case: what the user gave, the datalist, a file beside the image, the study's report."""
+
+    def __init__(
+        self, prompts: str | Mapping[str, str] | None, prompts_from: PromptSource, dicom: Sorted
+    ) -> None:
+        self.prompts = prompts
+        self.prompts_from = prompts_from
+        self.reports = dicom.reports
+
+    def __call__(
+        self, case_id: str, path: Path, entry: Entry, series: DicomSeries | None
+    ) -> tuple[str, PromptSource, list[str]]:
+        if isinstance(self.prompts, str):
+            return self.prompts, self.prompts_from, []
+        if self.prompts is not None and case_id in self.prompts:
+            return self.prompts[case_id], self.prompts_from, []
+        if entry.listed:
+            return entry.text, "datalist", []
+        prompt, notes = sidecar_prompt(path, is_series=series is not None and os.path.isdir(path))
+        if prompt or notes or series is None:
+            return prompt, "sidecar", notes
+        prompt, notes = report_text(self.reports, series.study_uid)
+        return prompt, "DICOM SR", notes
 
 
 @dataclass
@@ -79,6 +181,8 @@ class _Found:
     entries: dict[Path, Entry] = field(default_factory=dict)
     problems: dict[Path, CaseError] = field(default_factory=dict)
     missing: set[Path] = field(default_factory=set)
+    dicom: list[Path] = field(default_factory=list)
+    named: set[Path] = field(default_factory=set)
     skipped: int = 0
 
     def add(self, source: Path) -> None:
@@ -95,6 +199,8 @@ class _Found:
             self._add_folder(path)
         elif is_datalist_name(path):
             self._add_datalist(path)
+        elif _is_dicom(path):
+            self._add_dicom_file(path)
         else:
             self._add_entry(Entry(path, None, "", None, {}))
 
@@ -104,10 +210,21 @@ class _Found:
         if known is None or not (known.label or known.text):
             self.entries[entry.image] = entry
 
+    def _add_dicom_file(self, path: Path) -> None:
+        instance = read_instance(path)
+        if instance is not None and instance.media["SOPClassUID"] == MEDIA_DIRECTORY:
+            self._add_folder(path.parent)
+        else:
+            self.named.add(path)
+            self.dicom.append(path)
+
     def _add_datalist(self, path: Path) -> None:
         for entry in read_datalist(path, self.split, self.text_key):
             try:
-                read_head(entry.image)
+                if os.path.isdir(entry.image):
+                    entry = replace(entry, series=series_at(entry.image, entry.modality))
+                else:
+                    read_head(entry.image)
                 if entry.label is not None:
                     read_head(entry.label)
             except CaseError as error:
@@ -122,12 +239,10 @@ class _Found:
         named_within = self.exclude is not None and self.exclude in real.parents
         exclude = None if named_within else self.exclude
         for path in self._files(folder, exclude, frozenset()):
-            if image_suffix(path):
+            if _is_dicom(path):
+                self.dicom.append(path)
+            elif image_suffix(path):
                 self._add_entry(Entry(path, None, "", None, {}))
-            elif _is_dicom(path):
-                # A series is one case: it stands under the name of its folder.
-                error = CaseError(path.parent, DICOM_PROBLEM, DICOM_REMEDY)
-                self.problems.setdefault(path.parent, error)
             else:
                 self.skipped += 1
 
@@ -154,12 +269,16 @@ class _Found:
 
 def _is_dicom(path: Path) -> bool:
     try:
-        return looks_like_dicom(path, read_head(path))
+        head = read_head(path)
     except CaseError:
-        return False
+        # An empty or locked file with the name of a slice may be one; its series tells of it.
+        return looks_like_dicom(path, b"") and os.path.isfile(path)
+    return is_dicom_content(head) if image_suffix(path) else looks_like_dicom(path, head)
 
 
-def _nothing_found(sources: list[Path], found: _Found) -> CaseError:
+def _nothing_found(sources: list[Path], found: _Found, dicom: Sorted) -> CaseError:
+    if dicom.left_out and not found.missing:
+        return nothing_in(sources[0], dicom.left_out, ())
     if found.problems:
         return next(iter(found.problems.values()))
     if not sources:
@@ -167,7 +286,7 @@ def _nothing_found(sources: list[Path], found: _Found) -> CaseError:
     problem = "no images found"
     if found.skipped:
         problem += f" ({found.skipped} files of other types)"
-    return CaseError(sources[0], problem, "name a folder with NIfTI, MetaImage, NRRD or picture files")
+    return CaseError(sources[0], problem, "name a folder with NIfTI, MetaImage, NRRD, DICOM or picture files")
 
 
 def _check_prompts(prompts: str | Mapping[str, str] | None, ids: set[str], source: Path) -> None:
@@ -181,15 +300,17 @@ def _check_prompts(prompts: str | Mapping[str, str] | None, ids: set[str], sourc
 
 
 def _reference(
-    case_id: str, entry: Entry, modality: Modality | None, prompts: str | Mapping[str, str] | None
+    case_id: str, entry: Entry, modality: Modality | None, prompt: tuple[str, PromptSource, list[str]]
 ) -> CaseReference:
-    prompt = prompts if isinstance(prompts, str) else (prompts or {}).get(case_id, entry.text)
     return CaseReference(
         id=case_id,
         image=entry.image,
         label=entry.label,
-        prompt=prompt,
+        prompt=prompt[0],
         modality=modality or entry.modality,
         labels=entry.labels,
         modality_source="option" if modality else "datalist",
+        prompt_source=prompt[1],
+        series=entry.series,
+        notes=tuple(prompt[2]),
     )

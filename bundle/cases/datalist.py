@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bundle.cases.case import MODALITIES, CaseError, Modality
+from bundle.cases.dicom.series import DicomSeries
 from bundle.cases.files import os_problem
 
 SPLITS = ("training", "validation", "test")
@@ -35,6 +36,8 @@ class Entry:
         text: what the entry says of the image, as written; empty where it says nothing.
         modality: the entry's own, else the datalist's, else None.
         labels: value in the truth -> name of the structure, background left out.
+        series: of DICOM files, their series.
+        listed: whether it comes from a datalist.
     """
 
     image: Path
@@ -42,6 +45,8 @@ class Entry:
     text: str
     modality: Modality | None
     labels: Mapping[int, str]
+    series: DicomSeries | None = None
+    listed: bool = False
 
 
 def read_datalist(path: Path, split: str | None = None, text_key: str = "text") -> list[Entry]:
@@ -170,7 +175,7 @@ class _Parser:
             raise self._error(f"'{self.text_key}' in {where} is not a string", "put it in quotes")
         own = self._modality(fields.get("modality"), f"'modality' in {where}")
         label = self._file(fields, "label", where)
-        return Entry(image, label, text or "", own or self.modality, self.labels)
+        return Entry(image, label, text or "", own or self.modality, self.labels, listed=True)
 
     def _file(self, fields: Mapping[str, Any], key: str, where: str) -> Path | None:
         value = fields.get(key)

@@ -16,9 +16,6 @@ PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")
 IMAGE_SUFFIXES = NIFTI_SUFFIXES + ITK_SUFFIXES + PICTURE_SUFFIXES
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 
-DICOM_PROBLEM = "is DICOM, which is not read yet"
-DICOM_REMEDY = "convert the series to NIfTI (.nii.gz)"
-
 _HEAD_BYTES = 1024
 
 
@@ -60,11 +57,6 @@ def os_problem(error: OSError) -> str:
     return f"cannot be opened ({(error.strerror or type(error).__name__).lower()})"
 
 
-def looks_like_dicom(path: Path, head: bytes) -> bool:
-    """Whether name or first bytes say DICOM; archives send files without a suffix."""
-    return path.name.lower().endswith(DICOM_SUFFIXES) or head[128:132] == b"DICM"
-
-
 def read_head(path: Path) -> bytes:
     """The first bytes of a regular, non-empty file.
 
@@ -89,17 +81,3 @@ def read_head(path: Path) -> bytes:
             raise
         # The file system refuses the path itself, as it does a null byte.
         raise CaseError(path, "is not a valid path", "correct the path") from error
-
-
-def check_image_file(path: Path) -> bytes:
-    """The first bytes of a file that one of the readers may try.
-
-    Raises:
-        CaseError: see `read_head`; also for DICOM.
-    """
-    if path.name.lower().endswith(DICOM_SUFFIXES) and path.exists():
-        raise CaseError(path, DICOM_PROBLEM, DICOM_REMEDY)
-    head = read_head(path)
-    if looks_like_dicom(path, head):
-        raise CaseError(path, DICOM_PROBLEM, DICOM_REMEDY)
-    return head

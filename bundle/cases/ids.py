@@ -41,6 +41,25 @@ def case_ids(paths: Sequence[Path]) -> dict[Path, str]:
     return _unique({path: _bounded(name) for path, name in wanted.items()})
 
 
+def series_ids(series: Sequence[tuple[str, str]], taken: Iterable[str]) -> list[str]:
+    """Give each DICOM series an id: the name wanted for it, with its hash after it where that is not its own.
+
+    Parent folders, which tell files apart, are not put before it: exports name them after patients.
+
+    Args:
+        series: name wanted, and a hash that tells series apart; the name may be empty.
+        taken: ids that others have.
+    """
+    names = [_bounded(_safe(name) or "series") for name, _ in series]
+    counts = _spelled([*names, *taken])
+    ids = []
+    for (wanted, digest), name in zip(series, names, strict=True):
+        alone = bool(_safe(wanted)) and counts[name.lower()] == 1
+        ids.append(name if alone else f"{name[: MAX_LENGTH - len(digest) - 1]}-{digest}")
+    used = _spelled([*ids, *taken])
+    return [one if used[one.lower()] == 1 else f"{one}-{number}" for number, one in enumerate(ids, start=1)]
+
+
 def _safe(text: str) -> str:
     return _UNSAFE.sub("_", text).strip(".")
 

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from bundle.cases.case import Case, CaseError, CaseReference
 from bundle.cases.datalist import SPLITS, Entry, read_datalist
-from bundle.cases.files import check_image_file, file_kind, image_suffix
+from bundle.cases.files import file_kind, image_suffix, read_head
 from bundle.cases.pictures import read_mask
 from bundle.cases.reader import read_case, read_label
 
@@ -359,7 +359,7 @@ def _examined(split: str, entry: Entry, pattern: re.Pattern[str] | None) -> Exam
 
 def _with_mask(found: Examined, reference: CaseReference, label: Path, case: Case | None) -> Examined:
     try:
-        check_image_file(label)
+        read_head(label)
         # A picture's own values, since `read_label` refuses a mask at the first value that it cannot name.
         mask = read_mask(label) if file_kind(label) == "picture" else read_label(reference)
     except CaseError as error:

@@ -23,7 +23,7 @@ def read_prompts(path: Path) -> str | dict[str, str]:
     Raises:
         CaseError: the file cannot be read, is larger than 1 MB, is not UTF-8, or is JSON of another form.
     """
-    text = _read_text(path)
+    text = read_text(path)
     if path.suffix.lower() != ".json":
         return text.rstrip("\r\n")
     try:
@@ -38,7 +38,12 @@ def read_prompts(path: Path) -> str | dict[str, str]:
     return content
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """A text file of at most `MAX_BYTES`, in UTF-8.
+
+    Raises:
+        CaseError: it cannot be read, is larger, or is not UTF-8.
+    """
     try:
         if path.is_dir():
             raise CaseError(path, "is a folder", "name a text or JSON file with prompts")

@@ -1,9 +1,11 @@
-"""One file in, one checked case out: the image with its modality, and the truth that belongs to it."""
+"""One file or series in, one checked case out: the image with its modality, and the truth that belongs to it."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -11,9 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.cases.case import Case, CaseError, CaseReference, Modality
-from bundle.cases.files import check_image_file, file_kind
-from bundle.cases.pictures import read_mask, read_picture
-from bundle.cases.volumes import read_volume
+from bundle.cases.dicom.headers import is_dicom_content, looks_like_dicom
+from bundle.cases.dicom.locate import series_at
+from bundle.cases.dicom.read import DicomImage, read_series
+from bundle.cases.files import file_kind, read_head
+from bundle.cases.pictures import Picture, read_mask, read_picture
+from bundle.cases.volumes import Volume, read_volume
 
 # ITU-R BT.601, the luminance that grey conversions of pictures use.
 _LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)
@@ -34,10 +39,33 @@ def read_case(reference: CaseReference) -> Case:
             leaves this function.
     """
     with _only_case_errors(reference.image):
-        head = check_image_file(reference.image)
-        if file_kind(reference.image) == "picture":
-            return _picture_case(reference)
-        return _volume_case(reference, head)
+        case = _case(reference)
+        case.warnings[:0] = reference.notes
+        return case
+
+
+def _case(reference: CaseReference) -> Case:
+    path = reference.image
+    if reference.series is None:
+        head = b"" if os.path.isdir(path) else read_head(path)
+        if head and not looks_like_dicom(path, head):
+            if file_kind(path) == "picture":
+                return _picture_case(reference, read_picture(path))
+            return _volume_case(reference, read_volume(path, head), "CT")
+        reference = replace(reference, series=series_at(path, reference.modality))
+    assert reference.series is not None
+    image = read_series(reference.series, reference.modality)
+    case = _dicom_case(reference, image)
+    case.header = image.source
+    return case
+
+
+def _dicom_case(reference: CaseReference, image: DicomImage) -> Case:
+    if image.affine is not None:
+        volume = Volume(image.array, image.affine, None, image.warnings)
+        return _volume_case(reference, volume, image.told)
+    picture = Picture(image.array, image.full_scale or 1.0, image.warnings)
+    return _picture_case(reference, picture, image.told)
 
 
 def read_label(reference: CaseReference, case: Case | None = None) -> NDArray[np.uint8]:
@@ -60,7 +88,9 @@ def read_label(reference: CaseReference, case: Case | None = None) -> NDArray[np
     if path is None:
         raise CaseError(reference.image, "has no label", "add one to the datalist")
     with _only_case_errors(path):
-        head = check_image_file(path)
+        head = read_head(path)
+        if is_dicom_content(head):
+            raise CaseError(path, "is DICOM, which is not read as a truth", "convert it to NIfTI")
         affine: NDArray[np.float64] | None = None
         values: NDArray[np.floating]
         if file_kind(path) == "picture":
@@ -90,10 +120,9 @@ def _only_case_errors(path: Path) -> Iterator[None]:
 # --- images ----------------------------------------------------------------------------------------------
 
 
-def _volume_case(reference: CaseReference, head: bytes) -> Case:
+def _volume_case(reference: CaseReference, volume: Volume, told: Modality) -> Case:
     path = reference.image
-    volume = read_volume(path, head)
-    modality, source = _modality(reference, "CT")
+    modality, source = _modality(reference, told)
     if modality != "CT":
         raise CaseError(
             path, f"is a volume, but the modality is stated as {modality}", "give a picture, or state CT"
@@ -107,12 +136,11 @@ def _volume_case(reference: CaseReference, head: bytes) -> Case:
     return Case(reference, volume.array[None], volume.affine, modality, source, volume.header, warnings)
 
 
-def _picture_case(reference: CaseReference) -> Case:
+def _picture_case(reference: CaseReference, picture: Picture, told: Modality | None = None) -> Case:
     path = reference.image
-    picture = read_picture(path)
     array, warnings = picture.array, list(picture.warnings)
     is_colour = array.shape[0] == 3
-    modality, source = _modality(reference, "H&E" if is_colour else "X-ray")
+    modality, source = _modality(reference, told or ("H&E" if is_colour else "X-ray"))
     if modality == "CT":
         raise CaseError(path, "is a picture, but the modality is stated as CT", "give CT as a volume in HU")
     if float(array.min()) == float(array.max()):

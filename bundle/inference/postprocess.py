@@ -68,6 +68,7 @@ class ToPredictiond(MapTransform):
             probability=probability[1:][[value in labels for value in known]],
             uncertainty=uncertainty,
             labels=labels,
+            source_series=case.source_series,
             warnings=[*self._unread(prompt), *self._not_segmented(named, case.modality)],
             settings={
                 **self.settings,

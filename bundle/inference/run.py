@@ -9,7 +9,7 @@ import platform
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,9 @@ from tqdm import tqdm
 
 import bundle
 from bundle.atomic import write_atomically
-from bundle.cases import CaseError, CaseFailure, CaseReference, collect_cases, read_prompts
+from bundle.cases import CaseError, CaseFailure, CaseReference, collect, read_prompts
 from bundle.cases.case import MODALITIES, Modality
+from bundle.cases.dicom.series import LeftOut, Orientation, SeriesSelection
 from bundle.command_line import SOME_FAILED
 from bundle.inference.evaluator import reason
 from bundle.networks.weights import file_sha256
@@ -34,10 +35,11 @@ from bundle.results.page import write_index
 
 @dataclass(frozen=True)
 class CaseList:
-    """Cases of a run, and those that were named but cannot be used."""
+    """Cases of a run, those that were named but cannot be used, and DICOM series that are no cases."""
 
     references: list[CaseReference]
     failures: list[CaseFailure]
+    left_out: list[LeftOut] = field(default_factory=list)
 
 
 def find_cases(
@@ -50,6 +52,12 @@ def find_cases(
     resume: bool = False,
     strict: bool = False,
     text_key: str = "text",
+    series: str | Sequence[str] | None = None,
+    series_description: str | None = None,
+    series_modality: str | None = None,
+    min_slices: int = 1,
+    orientation: Orientation | None = None,
+    resample_slices: bool = False,
 ) -> CaseList:
     """What a run has to do.
 
@@ -63,6 +71,9 @@ def find_cases(
         resume: leave out cases that the record in `output_dir` says are done.
         strict: refuse all where one cannot be used, instead of listing it.
         text_key: field of a datalist's entry that is its prompt, where none is given.
+        series, series_description, series_modality, min_slices, orientation: which DICOM series are taken, see
+            `bundle.cases.dicom.SeriesSelection`; None for any.
+        resample_slices: let DICOM slices that are missing or unevenly spaced be interpolated, with a warning.
 
     Raises:
         CaseError: nothing to segment, a prompt file that cannot be read, or `strict` and a case.
@@ -73,27 +84,45 @@ def find_cases(
         raise CaseError("--modality", f"{modality!r} is not known", f"give one of {', '.join(MODALITIES)}")
     prompts = read_prompts(Path(prompt_file)) if prompt_file is not None else prompt
     output = None if output_dir is None else Path(output_dir)
-    references, failures = collect_cases(
-        source, modality=modality, prompts=prompts, split=split, text_key=text_key, exclude=output
+    found = collect(
+        source,
+        modality=modality,
+        prompts=prompts,
+        prompts_from="option" if prompt_file is None else "file",
+        split=split,
+        text_key=text_key,
+        exclude=output,
+        selection=SeriesSelection.of(series, series_description, series_modality, min_slices, orientation),
+        resample_slices=resample_slices,
     )
+    references, failures = found.references, found.failures
     if strict and failures:
         raise CaseError(source, f"{failures[0].error} ({len(failures)} such cases)", "mend the datalist")
     if resume and output is not None:
         entries = _previous(output).get("cases", [])
         done = {(entry["id"], entry.get("fingerprint")) for entry in entries if _is_whole(entry, output)}
         references = [case for case in references if (case.id, fingerprint(case)) not in done]
-    return CaseList(references, failures)
+    return CaseList(references, failures, found.left_out)
 
 
 def fingerprint(reference: CaseReference) -> str:
     """What a case is, so that `--resume` does not take another patient's file of the same name for it."""
-    path = reference.image
+    series = reference.series
+    files = [reference.image] if series is None else series.files
+    state: Any = [_state(path) for path in files]
+    if series is None:
+        state = state[0]
+    elif series.resample:
+        state.append("resampled")
+    return hashlib.sha256(repr((state, reference.prompt, reference.modality)).encode()).hexdigest()[:16]
+
+
+def _state(path: Path) -> tuple[str, int, int]:
     try:
         status = path.stat()
-        state = (str(path.resolve()), status.st_size, status.st_mtime_ns)
+        return str(path.resolve()), status.st_size, status.st_mtime_ns
     except OSError:
-        state = (str(path), 0, 0)
-    return hashlib.sha256(repr((state, reference.prompt, reference.modality)).encode()).hexdigest()[:16]
+        return str(path), 0, 0
 
 
 def _previous(output_dir: Path) -> dict[str, Any]:
@@ -151,6 +180,8 @@ class RunRecord:
         self.entries = [_entry(failure.id, failure.input, failure.error) for failure in cases.failures]
         for failure in cases.failures:
             tqdm.write(f"failed: {failure.error}", file=sys.stderr)
+        for one in cases.left_out:
+            tqdm.write(f"left out: {one.input} {one.reason}.", file=sys.stderr)
         self.about: dict[str, Any] = {
             "versions": versions(),
             "weights": None if weights is None else Path(weights).name,
@@ -158,6 +189,7 @@ class RunRecord:
             "device": str(device),
             "command": shlex.join(sys.argv),
             "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            **({"left_out": [asdict(one) for one in cases.left_out]} if cases.left_out else {}),
             **(settings or {}),
         }
         if resume:

@@ -55,6 +55,7 @@ def build_report(prediction: Prediction, elapsed_seconds: float | None = None) -
         "modality": case.modality,
         "modality_source": case.modality_source,
         "prompt": reference.prompt,
+        "prompt_source": reference.prompt_source if reference.prompt else None,
         "found": bool(counts[1:].any()),
         "labels": {
             name: _label_entry(prediction, channel, value, int(counts[value]))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bundle.atomic import replace_folder
 from bundle.cases.case import CaseError
+from bundle.cases.dicom.source import DicomSource
 from bundle.results.images import BYTE_SLOPE, to_bytes, write_nifti, write_png
 from bundle.results.prediction import Prediction
 from bundle.results.preview import write_preview
@@ -75,6 +76,8 @@ def _is_result(folder: Path) -> bool:
 def _write_volume(prediction: Prediction, folder: Path) -> None:
     affine, header = prediction.case.affine, prediction.case.header
     assert affine is not None
+    if isinstance(header, DicomSource):
+        header = None  # a DICOM series has no NIfTI header to carry over: the affine says all
     probability = _channels_last(prediction)
     uncertainty = to_bytes(prediction.uncertainty)
     write_nifti(folder / "mask.nii.gz", prediction.mask, affine, header)

@@ -65,7 +65,9 @@ class LoadCased(MapTransform):
         if reference.modality is None and self.modality is not None:
             reference = replace(reference, modality=self.modality)
         case = read_case(reference)
-        case.photometric = self.photometric or case.photometric
+        if case.source_series is None:
+            # A DICOM film has been brought to MONOCHROME2 by what its own header says.
+            case.photometric = self.photometric or case.photometric
         affine = (
             torch.from_numpy(case.affine) if case.affine is not None else torch.eye(4, dtype=torch.float64)
         )

@@ -171,9 +171,9 @@ def test_what_can_be_named_but_not_used_fails_alone(tmp_path: Path) -> None:
     (tmp_path / "series" / "CT.1.2.3").write_bytes(bytes(128) + b"DICM")
     references, failures = collect_cases([tmp_path, tmp_path / "missing.nii"])
     assert [one.id for one in references] == ["a"]
-    assert [one.id for one in failures] == ["series", "missing"]
-    assert "DICOM" in failures[0].error and failures[0].input == str(tmp_path / "series")
-    assert "missing.nii: does not exist" in failures[1].error
+    assert [one.id for one in failures] == ["missing", "series"]
+    assert "missing.nii: does not exist" in failures[0].error
+    assert "DICOM" in failures[1].error and failures[1].input == str(tmp_path / "series")
 
 
 # --- datalists -------------------------------------------------------------------------------------------
@@ -205,7 +205,14 @@ def test_datalist_entries(datalist: Path, tmp_path: Path) -> None:
     assert [(one.id, one.input) for one in failures] == [("gone", str(tmp_path / "i" / "gone.png"))]
     assert "does not exist" in failures[0].error
     assert references[0] == CaseReference(
-        "a", tmp_path / "i/a.png", tmp_path / "l/a.png", "left lung", "X-ray", {1: "infection"}, "datalist"
+        "a",
+        tmp_path / "i/a.png",
+        tmp_path / "l/a.png",
+        "left lung",
+        "X-ray",
+        {1: "infection"},
+        "datalist",
+        "datalist",
     )
     assert references[2].modality == "H&E" and references[2].prompt == "" and references[2].label is None
     stated = collect_cases(datalist, modality="X-ray")[0][2]

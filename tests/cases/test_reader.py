@@ -232,9 +232,12 @@ def test_bad_volumes(tmp_path: Path, name: str, words: str) -> None:
 
 
 def test_files_of_other_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, content in (("a.dcm", b"x"), ("b.png", bytes(128) + b"DICM")):
+    for name, content, words in (
+        ("a.dcm", b"x", "is not DICOM in spite of its name"),
+        ("b.png", bytes(128) + b"DICM", "corrupt or truncated DICOM"),
+    ):
         (tmp_path / name).write_bytes(content)
-        refused(lambda path=tmp_path / name: read(path), tmp_path / name, "DICOM", "convert")  # type: ignore[misc]
+        refused(lambda path=tmp_path / name: read(path), tmp_path / name, words, "export it again")  # type: ignore[misc]
     (tmp_path / "a.xyz").write_bytes(b"x")
     refused(lambda: read(tmp_path / "a.xyz"), tmp_path / "a.xyz", "type")
     refused(lambda: read(Path("a\0b.nii")), Path("b.nii"), "valid path")

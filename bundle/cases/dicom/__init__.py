@@ -1,5 +1,6 @@
 """DICOM in: files sorted into series, series read as volumes or pictures, what is wrong with them said."""
 
+from bundle.cases.dicom.series import DicomSeries, LeftOut, SeriesSelection
 from bundle.cases.dicom.source import DicomSource
 
-__all__ = ["DicomSource"]
+__all__ = ["DicomSeries", "DicomSource", "LeftOut", "SeriesSelection"]

@@ -1,0 +1,429 @@
+"""From DICOM files in any order and under any names to series, one a case, and to what is left out and why."""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal, get_args
+
+from pydicom.uid import generate_uid
+
+from bundle.cases.case import CaseError, Modality
+from bundle.cases.dicom.headers import MEDIA_DIRECTORY, SECONDARY_CAPTURES, Instance, read_instance
+
+Orientation = Literal["axial", "coronal", "sagittal"]
+
+#: DICOM modalities (PS3.3 C.7.3.1.1.1) whose images are films, and those that are microscopy.
+XRAY_MODALITIES = frozenset(("CR", "DX", "RG", "DR", "XR"))
+MICROSCOPY_MODALITIES = frozenset(("SM", "GM"))
+_NO_IMAGES = {
+    "SEG": "a segmentation",
+    "SR": "a structured report",
+    "PR": "a presentation state",
+    "KO": "a selection of key images",
+    "RTSTRUCT": "a structure set",
+    "RTPLAN": "a treatment plan",
+    "RTDOSE": "a dose distribution",
+    "RTRECORD": "a treatment record",
+    "REG": "a registration",
+    "DOC": "a document",
+    "RWV": "a value mapping",
+    "ECG": "a waveform",
+    "FID": "a set of fiducials",
+}
+_LOCALIZERS = frozenset(("LOCALIZER", "SCOUT", "TOPOGRAM", "SURVIEW"))
+# Of images that are computed from others: what is no stack of the patient's own slices any more.
+_REFORMATS = frozenset(
+    (
+        *("MIP", "MINIP", "MPR", "CPR", "VRT", "SSD", "REFORMATTED", "PROJECTION IMAGE", "PROJECTION"),
+        *("VOLREN", "VOLUME RENDERING", "RENDERED", "COLLAGE"),
+        *("SCREEN SAVE", "SCREENSHOT", "DOSE_INFO", "DOSE INFO"),
+    )
+)
+_UID_LIST = re.compile(r"[\s,]+")
+
+
+@dataclass(frozen=True)
+class SeriesSelection:
+    """Which series of what is found are segmented; the defaults take all that show a patient.
+
+    Attributes:
+        series: SeriesInstanceUIDs; empty for any. What is named is taken even where it is derived.
+        description: pattern of the SeriesDescription with * and ?, upper and lower case alike.
+        modality: DICOM modality, such as CT.
+        min_slices: fewest slices of a volume; does not concern films.
+        orientation: of the slices, to the nearest plane of the body.
+
+    Raises:
+        CaseError: a value that no series could have.
+    """
+
+    series: tuple[str, ...] = ()
+    description: str | None = None
+    modality: str | None = None
+    min_slices: int = 1
+    orientation: Orientation | None = None
+
+    def __post_init__(self) -> None:
+        for one in self.series:
+            if not re.fullmatch(r"[0-9.]{1,64}", one):
+                raise CaseError("--series", f"{one!r} is no UID", "give a SeriesInstanceUID")
+        if self.orientation not in (None, *get_args(Orientation)):
+            named = ", ".join(get_args(Orientation))
+            raise CaseError("orientation", f"{self.orientation!r} is not known", f"give one of {named}")
+        if isinstance(self.min_slices, bool) or not isinstance(self.min_slices, int) or self.min_slices < 1:
+            raise CaseError("--min-slices", f"{self.min_slices!r} is no number of slices", "give 1 or more")
+
+    @classmethod
+    def of(
+        cls,
+        series: str | Sequence[str] | None = None,
+        description: str | None = None,
+        modality: str | None = None,
+        min_slices: int = 1,
+        orientation: Orientation | None = None,
+    ) -> SeriesSelection:
+        """From the values of a configuration; `series` may be UIDs with commas between them."""
+        uids = (
+            _UID_LIST.split(series.strip()) if isinstance(series, str) else [str(one) for one in series or ()]
+        )
+        return cls(
+            tuple(one for one in uids if one),
+            None if description is None else str(description),
+            None if modality is None else str(modality).upper(),
+            min_slices,
+            orientation,
+        )
+
+
+@dataclass(frozen=True)
+class DicomSeries:
+    """The files of one case, before their pixels are read.
+
+    Attributes:
+        files: sorted by path; some may be copies of others.
+        instances: SOPInstanceUID of each file.
+        modality: DICOM modality.
+        description: SeriesDescription.
+        is_volume: whether the files are slices, or frames, of one volume; else one film or picture.
+        repaired: file -> keyword -> value of what was empty or absent and was filled in.
+        notes: what a reader of the report should know of the sorting.
+        resample: let unevenly spaced or missing slices be interpolated.
+    """
+
+    files: tuple[Path, ...]
+    instances: tuple[str, ...]
+    study_uid: str
+    series_uid: str
+    modality: str
+    description: str
+    is_volume: bool
+    sop_class: str = ""
+    repaired: Mapping[Path, Mapping[str, str]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    resample: bool = False
+
+    @property
+    def place(self) -> Path:
+        """The file, or the folder that holds all files: what errors and records name."""
+        if len(self.files) == 1:
+            return self.files[0]
+        return Path(os.path.commonpath([path.parent for path in self.files]))
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A series, or a part of one, that is not segmented, which is no failure.
+
+    Attributes:
+        input: its folder or file.
+        reason: a clause such as 'is a localizer'.
+        files: how many.
+    """
+
+    input: str
+    reason: str
+    files: int
+
+
+@dataclass
+class Sorted:
+    """What sorting gives.
+
+    Attributes:
+        cases: name wanted for the case id, and its series.
+        unreadable: files that have a DICOM name or preamble and are too broken to tell what they are.
+    """
+
+    cases: list[tuple[str, DicomSeries]] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
+    unreadable: list[Path] = field(default_factory=list)
+    reports: list[Instance] = field(default_factory=list)
+
+
+def sort_series(
+    files: Iterable[Path],
+    selection: SeriesSelection | None = None,
+    stated: Modality | None = None,
+    resample: bool = False,
+    named: frozenset[Path] = frozenset(),
+) -> Sorted:
+    """Sort files into cases: a volume a series, a film an instance.
+
+    Args:
+        files: that have a DICOM name or content.
+        selection: which series are taken.
+        stated: modality that the user states, which lets images through whose own modality is another.
+        resample: see `DicomSeries`.
+        named: files that the user named, whose cases are called after the file.
+
+    Returns:
+        The cases in the order of their paths.
+    """
+    selection = selection or SeriesSelection()
+    result = Sorted()
+    groups: defaultdict[tuple[str, ...], list[Instance]] = defaultdict(list)
+    for path in sorted(set(files)):
+        instance = read_instance(path)
+        if instance is None:
+            result.unreadable.append(path)
+        elif instance.is_report:
+            result.reports.append(instance)
+        elif instance.sop_class != MEDIA_DIRECTORY:
+            groups[_key(instance)].append(instance)
+    for instances in groups.values():
+        _sort_one(instances, selection, stated, resample, named, result)
+    result.cases = _noted(result)
+    return result
+
+
+def _key(instance: Instance) -> tuple[str, ...]:
+    """What the files of one series share; without UIDs, whatever else tells series of a folder apart."""
+    study, series = instance.uids["StudyInstanceUID"], instance.uids["SeriesInstanceUID"]
+    if series:
+        return study, series
+    return (
+        study,
+        "",
+        str(instance.path.parent),
+        instance.modality,
+        instance.series_number,
+        instance.description,
+    )
+
+
+def _sort_one(
+    instances: list[Instance],
+    selection: SeriesSelection,
+    stated: Modality | None,
+    resample: bool,
+    named: frozenset[Path],
+    result: Sorted,
+) -> None:
+    wanted = instances[0].uids["SeriesInstanceUID"] in selection.series
+    reasons = {one.path: _no_patient_image(one, stated, wanted) for one in instances}
+    kept = [one for one in instances if reasons[one.path] is None]
+    dropped = Counter(reason for reason in reasons.values() if reason is not None)
+    if kept:
+        reason = _not_selected(kept, selection, stated)
+        if reason is not None:
+            dropped, kept = Counter({reason: len(kept)}), []
+    for reason, count in dropped.items():
+        of_reason = (
+            [one.path for one in instances if reasons[one.path] == reason] if kept or len(dropped) > 1 else []
+        )
+        place = _place(of_reason or [one.path for one in instances])
+        result.left_out.append(LeftOut(str(place), reason, count))
+    if not kept:
+        return
+    notes = [
+        f"Left out of the series: {_files(count)}, since each {reason}." for reason, count in dropped.items()
+    ]
+    repaired, study, series = _repaired(kept)
+    if repaired:
+        keywords = ", ".join(sorted({keyword for values in repaired.values() for keyword in values}))
+        notes.append(f"The files have empty or absent identifiers ({keywords}); they were filled in.")
+    for part in _parts(kept, stated):
+        paths = tuple(one.path for one in part)
+        dicom = DicomSeries(
+            files=paths,
+            instances=tuple(
+                repaired.get(one.path, {}).get("SOPInstanceUID") or one.uids["SOPInstanceUID"] for one in part
+            ),
+            study_uid=study,
+            series_uid=series,
+            modality=part[0].modality,
+            description=part[0].description,
+            is_volume=_is_volume(part[0], stated),
+            sop_class=part[0].sop_class,
+            repaired={path: repaired[path] for path in paths if path in repaired},
+            notes=tuple(notes),
+            resample=resample,
+        )
+        result.cases.append((_name(dicom, part, named), dicom))
+
+
+# --- what is no image of the patient, and what is not wanted -------------------------------------------------
+
+
+def _no_patient_image(instance: Instance, stated: Modality | None, wanted: bool) -> str | None:
+    """Why an instance is left out, as a clause; None where it is not."""
+    if instance.modality in _NO_IMAGES:
+        return f"is {_NO_IMAGES[instance.modality]} ({instance.modality}), not an image"
+    if not instance.has_pixels:
+        return f"is an object without an image ({instance.modality or 'no modality'})"
+    if wanted:
+        return None
+    if _LOCALIZERS.intersection(instance.image_type):
+        return "is a localizer"
+    if instance.image_type[:1] == ("DERIVED",) and (what := _REFORMATS.intersection(instance.image_type)):
+        return f"is derived from other images ({min(what)})"
+    if (
+        instance.sop_class in SECONDARY_CAPTURES
+        and stated is None
+        and instance.modality not in XRAY_MODALITIES
+    ):
+        return "is a secondary capture, such as a screenshot"
+    if instance.for_processing and stated is None:
+        return "is a film for processing, not for presentation"
+    return None
+
+
+def _not_selected(kept: list[Instance], selection: SeriesSelection, stated: Modality | None) -> str | None:
+    first = kept[0]
+    if selection.series and first.uids["SeriesInstanceUID"] not in selection.series:
+        return "is not a series that was asked for"
+    if selection.modality is not None and first.modality != selection.modality:
+        return f"has modality {first.modality}, not {selection.modality}"
+    if selection.description is not None and not fnmatch.fnmatchcase(
+        first.description.lower(), selection.description.lower()
+    ):
+        return f"has a description that does not match '{selection.description}'"
+    if not _is_volume(first, stated):
+        return None
+    slices = sum(one.frames for one in kept)
+    if slices < selection.min_slices:
+        return f"has {slices} slices, fewer than {selection.min_slices}"
+    if selection.orientation is not None:
+        plane = _plane(next((one.orientation for one in kept if one.orientation), ()))
+        if plane != selection.orientation:
+            return f"is {plane or 'of unknown orientation'}, not {selection.orientation}"
+    return None
+
+
+def _plane(orientation: tuple[float, ...]) -> Orientation | None:
+    """The plane of the body that slices lie nearest to; None where they do not say."""
+    if len(orientation) != 6:
+        return None
+    (a, b, c), (d, e, f) = orientation[:3], orientation[3:]
+    normal = [abs(b * f - c * e), abs(c * d - a * f), abs(a * e - b * d)]
+    planes: tuple[Orientation, ...] = ("sagittal", "coronal", "axial")
+    return planes[normal.index(max(normal))]
+
+
+# --- identity ----------------------------------------------------------------------------------------------
+
+
+def _repaired(kept: list[Instance]) -> tuple[dict[Path, dict[str, str]], str, str]:
+    """What is filled in, a file; then study and series UID. The same files give the same UIDs, wherever they lie."""
+    filled: dict[Path, dict[str, str]] = {}
+    instances: dict[Path, str] = {}
+    for one in kept:
+        values = {key: one.media[key] for key in one.media if not one.uids[key] and one.media[key]}
+        known = one.uids["SOPInstanceUID"] or one.media["SOPInstanceUID"]
+        if not known:
+            known = generate_uid(entropy_srcs=[_content_hash(one.path)])
+            values["SOPInstanceUID"] = known
+        instances[one.path] = known
+        if one.modality and not one.states_modality:
+            values["Modality"] = one.modality
+        if values:
+            filled[one.path] = values
+    own = {key: next((one.uids[key] for one in kept if one.uids[key]), "") for key in kept[0].uids}
+    seed = "\n".join(sorted(set(instances.values())))
+    common = {
+        key: own[key] or str(generate_uid(entropy_srcs=[key, own["SeriesInstanceUID"] or seed]))
+        for key in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
+    }
+    for one in kept:
+        for key, value in common.items():
+            # A film needs no frame of reference; what differs between files is refused when they are read.
+            if not one.uids[key] and (key != "FrameOfReferenceUID" or one.orientation or one.frames > 1):
+                filled.setdefault(one.path, {})[key] = value
+    return filled, common["StudyInstanceUID"], common["SeriesInstanceUID"]
+
+
+def _content_hash(path: Path) -> str:
+    with open(path, "rb") as stream:
+        digest = hashlib.sha256()
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _is_volume(instance: Instance, stated: Modality | None) -> bool:
+    if instance.modality == "CT":
+        return True
+    if instance.modality in XRAY_MODALITIES | MICROSCOPY_MODALITIES:
+        return False
+    return stated == "CT" or (stated is None and (bool(instance.orientation) or instance.frames > 1))
+
+
+def _parts(kept: list[Instance], stated: Modality | None) -> list[list[Instance]]:
+    """The cases within one series: each film, and each file of several frames, is one of its own."""
+    whole = [one for one in kept if _is_volume(one, stated) and one.frames == 1]
+    single: defaultdict[str, list[Instance]] = defaultdict(list)
+    for one in kept:
+        if not _is_volume(one, stated) or one.frames > 1:
+            # Copies of one instance stay together, to be compared when they are read.
+            single[one.uids["SOPInstanceUID"] or one.media["SOPInstanceUID"] or str(one.path)].append(one)
+    return ([whole] if whole else []) + list(single.values())
+
+
+def _name(series: DicomSeries, instances: list[Instance], named: frozenset[Path]) -> str:
+    """What the case is to be called; nothing that its headers give as name, number or date of a patient."""
+    first = series.files[0]
+    folder = series.place if len(series.files) > 1 else first.parent
+    by_file = len(series.files) == 1 and (not series.is_volume or first in named)
+    name = re.sub(r"\.(dcm|dicom|ima)$", "", first.name, flags=re.IGNORECASE) if by_file else folder.name
+    spelled = re.sub(r"[\s_^,.-]+", " ", name.lower())
+    identifiers = {sign for one in instances for sign in one.identifiers}
+    if any(sign in name.lower() or re.sub(r"[\s_^,.-]+", " ", sign) in spelled for sign in identifiers):
+        return ""
+    return name
+
+
+def unique_hash(series: DicomSeries) -> str:
+    """Eight letters that tell a case from others of its name, the same wherever the files lie."""
+    single = "" if series.is_volume and len(series.files) > 1 else series.files[0].name
+    return hashlib.sha256(f"{series.study_uid} {series.series_uid} {single}".encode()).hexdigest()[:8]
+
+
+# --- words -------------------------------------------------------------------------------------------------
+
+
+def _noted(result: Sorted) -> list[tuple[str, DicomSeries]]:
+    """Let a series tell of files beside its own that nobody can read: they may be slices of it."""
+    cases = []
+    for name, series in result.cases:
+        folders = {path.parent for path in series.files}
+        broken = sum(path.parent in folders for path in result.unreadable)
+        if broken:
+            note = f"Left out of the folder: {_files(broken)} that cannot be read as DICOM; slices may be missing."
+            series = replace(series, notes=(*series.notes, note))
+        cases.append((name, series))
+    return cases
+
+
+def _files(count: int) -> str:
+    return "1 file" if count == 1 else f"{count} files"
+
+
+def _place(paths: Sequence[Path]) -> Path:
+    return paths[0] if len(paths) == 1 else Path(os.path.commonpath([path.parent for path in paths]))
