@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from bundle.cases.case import Case, Modality
+from bundle.cases.dicom import DicomSource
 from bundle.cases.structures import Structures
 from bundle.diffusion.sampling import Sampling
 from bundle.networks.protocol import Segmenter
@@ -73,6 +74,7 @@ class ToPredictiond(MapTransform):
                 **self.settings,
                 **({"sides_in_prompt": self.xray_sides} if prompt and case.modality == "X-ray" else {}),
             },
+            source_series=series_of(case.header),
         )
         return item
 
@@ -105,6 +107,13 @@ class ToPredictiond(MapTransform):
         return [
             f"{tokens} cut: it is longer than this network can read, and its end did not guide the result."
         ]
+
+
+def series_of(header: Any) -> dict[str, Any] | None:
+    """What identifies the DICOM series behind a case's header; None where it came in another format."""
+    if not isinstance(header, DicomSource):
+        return None
+    return {"StudyInstanceUID": header.study_uid, "SeriesInstanceUID": header.series_uid}
 
 
 def joined(found: Mapping[int, Prediction], names: Mapping[int, str]) -> Prediction:

@@ -30,6 +30,7 @@ from bundle.inference.evaluator import reason
 from bundle.networks.weights import file_sha256
 from bundle.results import write_prediction
 from bundle.results.page import write_index
+from bundle.results.writer import Companion
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,7 @@ class RunRecord:
         progress: show a bar with the time left.
         write_results: write masks and the rest; without, the record alone.
         resume: keep what an earlier record says is done of cases that this run leaves out.
+        companions: further writers of each case's results, see `bundle.results.write_prediction`.
 
     Raises:
         CaseError: the folder cannot be written, or `resume` would mix results of different settings.
@@ -142,7 +144,9 @@ class RunRecord:
         progress: bool = True,
         write_results: bool = True,
         resume: bool = False,
+        companions: Sequence[Companion] = (),
     ) -> None:
+        self.companions = companions
         self.output_dir = Path(output_dir)
         self.cases = cases
         self.write_results = write_results
@@ -190,7 +194,9 @@ class RunRecord:
         error, files = output.get("error"), []
         if error is None and self.write_results:
             try:
-                files = write_prediction(output["prediction"], self.output_dir, output["seconds"])["files"]
+                files = write_prediction(
+                    output["prediction"], self.output_dir, output["seconds"], self.companions
+                )["files"]
             except OSError as problem:
                 remedy = "free space or give another folder"
                 error = f"{reference.image}: the result could not be written ({problem}); {remedy}."
