@@ -101,8 +101,17 @@ def segment(arguments: argparse.Namespace) -> int:
     }
     if arguments.dicom_seg:
         overrides["dicom_seg"] = True
-    named = ("steps", "members", "seed", "batch_size", "modality", "photometric", "xray_sides", "split")
-    named += ("seg_type",)
+    named = (
+        "steps",
+        "members",
+        "seed",
+        "batch_size",
+        "modality",
+        "photometric",
+        "xray_sides",
+        "split",
+        "seg_type",
+    )
     for name in named:
         if getattr(arguments, name) is not None:
             overrides[name] = getattr(arguments, name)

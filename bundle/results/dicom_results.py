@@ -75,11 +75,10 @@ class DicomResults:
             return None
         entries: dict[str, Any] = {}
         noted: list[str] = []
-        with _without_identifiers_in_logs():
-            with _noting(noted, "DICOM objects"):
-                source = source_images(prediction)
-                algorithm = Algorithm(bundle.__version__, self.weights_sha256, prediction.settings)
-                self._write(prediction, source, algorithm, folder, entries, noted)
+        with _without_identifiers_in_logs(), _noting(noted, "DICOM objects"):
+            source = source_images(prediction)
+            algorithm = Algorithm(bundle.__version__, self.weights_sha256, prediction.settings)
+            self._write(prediction, source, algorithm, folder, entries, noted)
         return Supplement({"dicom": entries} if entries else {}, noted)
 
     def _write(

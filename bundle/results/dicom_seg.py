@@ -128,7 +128,9 @@ def make_segmentation(
         content_label="SEGMENTATION",
         content_description="Structures segmented from image and prompt",
         series_description=f"Segmentation, {NAME}",
-        **object_identity("segmentation", prediction, source, algorithm, SEGMENTATION_SERIES, segmentation_type),
+        **object_identity(
+            "segmentation", prediction, source, algorithm, SEGMENTATION_SERIES, segmentation_type
+        ),
         **object_dates(source),
         pixel_measures=film_measures(source),
     )
@@ -165,7 +167,9 @@ def make_fractional(prediction: Prediction, source: SourceImages, algorithm: Alg
         content_label="PROBABILITY",
         content_description="Probability of each structure",
         series_description=f"Probability, {NAME}",
-        **object_identity("fractional", prediction, source, algorithm, PROBABILITY_SERIES, _bytes_digest(stored)),
+        **object_identity(
+            "fractional", prediction, source, algorithm, PROBABILITY_SERIES, _bytes_digest(stored)
+        ),
         **object_dates(source),
         pixel_measures=film_measures(source),
     )

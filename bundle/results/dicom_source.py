@@ -139,6 +139,12 @@ def source_images(prediction: Prediction) -> SourceImages:
 def _make_complete(header: Dataset, source: DicomSource) -> None:
     header.decode()
     header.SpecificCharacterSet = _UTF_8
+    meta = getattr(header, "file_meta", Dataset())
+    for keyword in ("SOPClassUID", "SOPInstanceUID"):
+        if not header.get(keyword):
+            setattr(header, keyword, meta.get(f"MediaStorage{keyword}") or "")
+    if not (header.SOPClassUID and header.SOPInstanceUID):
+        raise NoDicomResult("An image has no SOP Instance UID to refer to: no DICOM objects were written.")
     header.StudyInstanceUID, header.SeriesInstanceUID = source.study_uid, source.series_uid
     for keyword in _TYPE_2:
         if not _is_readable(header, keyword):
@@ -194,7 +200,11 @@ def _share_orientation(headers: Sequence[Dataset]) -> None:
     first = headers[0].get("ImageOrientationPatient")
     for header in headers[1:]:
         other = header.get("ImageOrientationPatient")
-        if first and other and np.allclose(np.asarray(first, float), np.asarray(other, float), atol=_ROUNDING):
+        if (
+            first
+            and other
+            and np.allclose(np.asarray(first, float), np.asarray(other, float), atol=_ROUNDING)
+        ):
             header.ImageOrientationPatient = first
 
 

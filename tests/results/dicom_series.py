@@ -147,7 +147,8 @@ def affine_of(headers: Sequence[Dataset]) -> NDArray[np.float64]:
     affine = np.eye(4)
     affine[:3, 0], affine[:3, 1] = orientation[:3] * columns, orientation[3:] * rows
     along = np.array(last.ImagePositionPatient, dtype=float) - start
-    affine[:3, 2] = along / max(len(headers) - 1, 1)
+    normal = np.cross(orientation[:3], orientation[3:]) * float(first.SliceThickness)
+    affine[:3, 2] = along / (len(headers) - 1) if len(headers) > 1 else normal
     affine[:3, 3] = start
     return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
 
@@ -184,9 +185,7 @@ def enhanced_case(path: Path) -> Case:
             [0, 0, 0, 1],
         ]
     )
-    return Case(
-        CaseReference("case_1", path), array, affine, "CT", "file", source_of([path], frames=frames)
-    )
+    return Case(CaseReference("case_1", path), array, affine, "CT", "file", source_of([path], frames=frames))
 
 
 def film_case(path: Path) -> Case:
@@ -208,5 +207,11 @@ def predicted(case: Case, labels: dict[int, str], seed: int = 11, **extra: Any) 
         mask[place] = np.where(rng.random(mask[place].shape) < 0.8, value, mask[place])
     probability = rng.random((len(labels), *shape), np.float32) / max(len(labels), 1)
     return Prediction(
-        case, mask, probability, rng.random(shape, np.float32), labels, settings={"steps": 2, "seed": 0}, **extra
+        case,
+        mask,
+        probability,
+        rng.random(shape, np.float32),
+        labels,
+        settings={"steps": 2, "seed": 0},
+        **extra,
     )
