@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pydicom
 from highdicom import UID
 from highdicom.sr import CodedConcept
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.valuerep import DA, TM
+from pydicom.valuerep import validate_value
 
 from bundle.cases.case import Case
 from bundle.cases.dicom import DicomSource
@@ -37,8 +38,11 @@ _TYPE_2 = (
 )
 _DATES = ("Content", "Acquisition", "Series", "Study")
 _UNKNOWN_DATE, _MIDNIGHT = "19000101", "000000"
+_FORMAL = ("AS", "CS", "DA", "DS", "DT", "IS", "TM")  # value representations that programs read
+_COPIED_GROUPS = (0x0008, 0x0010)  # where the attributes of patient and study are
 _SEXES = ("", "M", "F", "O")
 _UTF_8 = "ISO_IR 192"
+_LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])
 _ROUNDING = 1e-4  # of direction cosines
 
 
@@ -131,12 +135,16 @@ def source_images(prediction: Prediction) -> SourceImages:
     for header in headers:
         _make_complete(header, source)
     _check_grid(case, source, headers)
+    if case.is_volume:
+        _check_places(case, source, headers)
+        _fill_thickness(case, headers)
     _share_orientation(headers)
     date, time = _newest_date(headers)
     return SourceImages(tuple(headers), tuple(source.frames), case.is_volume, date, time)
 
 
 def _make_complete(header: Dataset, source: DicomSource) -> None:
+    _drop_malformed(header)
     header.decode()
     header.SpecificCharacterSet = _UTF_8
     meta = getattr(header, "file_meta", Dataset())
@@ -147,7 +155,7 @@ def _make_complete(header: Dataset, source: DicomSource) -> None:
         raise NoDicomResult("An image has no SOP Instance UID to refer to: no DICOM objects were written.")
     header.StudyInstanceUID, header.SeriesInstanceUID = source.study_uid, source.series_uid
     for keyword in _TYPE_2:
-        if not _is_readable(header, keyword):
+        if header.get(keyword) is None:
             setattr(header, keyword, "")
     if str(header.PatientSex or "") not in _SEXES:
         header.PatientSex = ""
@@ -159,16 +167,21 @@ def _make_complete(header: Dataset, source: DicomSource) -> None:
         del header.FrameOfReferenceUID
 
 
-def _is_readable(header: Dataset, keyword: str) -> bool:
-    try:
-        value = header.get(keyword)
-        if value and keyword.endswith("Date"):
-            return DA(str(value)) is not None
-        if value and keyword.endswith("Time"):
-            return TM(str(value)) is not None
-    except (ValueError, TypeError, NotImplementedError):
-        return False
-    return value is not None
+def _drop_malformed(header: Dataset) -> None:
+    """Leave out what cannot be read and, of patient and study, dates, ages and numbers in a form that is forbidden.
+
+    Names and identifiers stay as they are, whatever their form: with them the PACS finds the patient.
+    """
+    for tag in list(header.keys()):
+        try:
+            element = header[tag]
+            if element.VR in _FORMAL and tag.group in _COPIED_GROUPS:
+                values = element.value if isinstance(element.value, Sequence) else [element.value]
+                values = [values] if isinstance(values, str) else values
+                for value in values:
+                    validate_value(element.VR, str("" if value is None else value), pydicom.config.RAISE)
+        except Exception:  # of every kind, from as many converters
+            del header[tag]
 
 
 def _has_position(header: Dataset) -> bool:
@@ -195,6 +208,33 @@ def _check_grid(case: Case, source: DicomSource, headers: Sequence[Dataset]) -> 
         )
 
 
+def _check_places(case: Case, source: DicomSource, headers: Sequence[Dataset]) -> None:
+    """Refuse images that lie half a voxel or more away from where the mask has their slices."""
+    assert case.affine is not None
+    if source.frames:
+        groups = headers[0].PerFrameFunctionalGroupsSequence
+        places = [groups[number - 1].PlanePositionSequence[0] for number in source.frames]
+    else:
+        places = list(headers)
+    points = np.array([place.get("ImagePositionPatient") or [np.nan] * 3 for place in places], dtype=float)
+    index = (points * _LPS_TO_RAS - case.affine[:3, 3]) @ np.linalg.inv(case.affine[:3, :3]).T
+    index[:, 2] -= np.arange(len(index))
+    if not (np.abs(index) < 0.5).all():
+        raise NoDicomResult(
+            "The DICOM images do not lie where the mask has their slices: no DICOM objects were written."
+        )
+
+
+def _fill_thickness(case: Case, headers: Sequence[Dataset]) -> None:
+    """Slice Thickness is of type 2 in CT and may be empty; pixel measures of a result want one (PS3.3 C.7.6.16.2.1)."""
+    assert case.affine is not None
+    across = np.cross(case.affine[:3, 0], case.affine[:3, 1])
+    distance = abs(float(case.affine[:3, 2] @ across) / float(np.linalg.norm(across)))
+    for header in headers:
+        if "NumberOfFrames" not in header and not header.get("SliceThickness"):
+            header.SliceThickness = round(distance, 6)
+
+
 def _share_orientation(headers: Sequence[Dataset]) -> None:
     """Where orientations differ by rounding only, which exporters do, take the first for all."""
     first = headers[0].get("ImageOrientationPatient")
@@ -213,9 +253,8 @@ def _newest_date(headers: Sequence[Dataset]) -> tuple[str, str]:
     for header in headers:
         for kind in _DATES:
             date, time = header.get(f"{kind}Date"), header.get(f"{kind}Time")
-            if date and _is_readable(header, f"{kind}Date"):
-                readable = time and _is_readable(header, f"{kind}Time")
-                found.append((str(date), str(time) if readable else _MIDNIGHT))
+            if date:
+                found.append((str(date), str(time or _MIDNIGHT)))
     return max(found, default=(_UNKNOWN_DATE, _MIDNIGHT))
 
 

@@ -147,7 +147,7 @@ def affine_of(headers: Sequence[Dataset]) -> NDArray[np.float64]:
     affine = np.eye(4)
     affine[:3, 0], affine[:3, 1] = orientation[:3] * columns, orientation[3:] * rows
     along = np.array(last.ImagePositionPatient, dtype=float) - start
-    normal = np.cross(orientation[:3], orientation[3:]) * float(first.SliceThickness)
+    normal = np.cross(orientation[:3], orientation[3:]) * float(first.get("SliceThickness") or 1.0)
     affine[:3, 2] = along / (len(headers) - 1) if len(headers) > 1 else normal
     affine[:3, 3] = start
     return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine

@@ -14,12 +14,18 @@ import numpy as np
 import pydicom
 import pytest
 
-from bundle.results import DicomResults, Prediction, write_prediction
+from bundle.results import DicomResults, Prediction, write_prediction, writer
 from tests.results import dicom_series as made
 
 Make = Callable[..., Prediction]
 LABELS = {3: "left kidney", 5: "liver"}
 NAMES = ["mask.nii.gz", "preview.png", "probability.nii.gz", "report.json"]
+
+
+@pytest.fixture(autouse=True)
+def no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Previews take longer than all the rest and have their own tests."""
+    monkeypatch.setattr(writer, "write_preview", lambda _prediction, _report, path: path.write_bytes(b""))
 
 
 @pytest.fixture
@@ -99,6 +105,9 @@ def test_nothing_found_is_no_segmentation(tmp_path: Path, prediction: Prediction
         {"ContentDate": None, "ContentTime": None, "SeriesDate": None, "SeriesTime": None},
         {"PatientName": "a" * 80, "PatientID": "b" * 80},
         {"SeriesNumber": None, "InstanceNumber": None},
+        {"PatientAge": "0Y", "PatientWeight": "", "StudyDate": "2024.05.06"},
+        {"SliceThickness": None},
+        {"SliceThickness": ""},
     ],
 )
 @pytest.mark.filterwarnings("ignore")
@@ -110,6 +119,26 @@ def test_odd_headers_still_get_a_segmentation(tmp_path: Path, changes: dict[str,
     assert seg.FrameOfReferenceUID and seg.ContentDate
     if "\u5c71" in str(changes.get("PatientName")):
         assert str(seg.PatientName) == changes["PatientName"]
+
+
+def test_numbers_with_too_many_digits_are_read(tmp_path: Path) -> None:
+    """A decimal string holds 16 characters (PS3.5 6.2), which many exporters do not count."""
+    files = made.write_ct(tmp_path / "series", made.OBLIQUE)
+    for path in files:
+        header = pydicom.dcmread(path)
+        texts = {"ImagePositionPatient": "-12.50000000000000000", "PixelSpacing": "0.900000000000000022"}
+        for keyword, first in texts.items():
+            rest = [f"{float(value):.18f}" for value in header.get(keyword)[1:]]
+            raw = "\\".join([first, *rest]).encode()
+            tag = header[keyword].tag
+            header[tag] = pydicom.dataelem.RawDataElement(
+                tag, "DS", len(raw) + len(raw) % 2, raw + b" " * (len(raw) % 2), 0, False, True
+            )
+        header.save_as(path)
+    case = made.volume_case(files)
+    assert len(str(case.header.datasets()[1].PixelSpacing[0].original_string)) > 16
+    files_written, report = run(made.predicted(case, LABELS), tmp_path / "run")
+    assert report["warnings"] == [] and "seg.dcm" in files_written
 
 
 def test_an_impossible_header_costs_the_segmentation_only(
@@ -146,8 +175,6 @@ def test_no_identifier_reaches_a_log(
     files, report = run(prediction, tmp_path / "run")
     seen = "".join(capfd.readouterr()) + caplog.text + json.dumps(report) + "".join(files)
     assert "Secret" not in seen and "S-99" not in seen and "1950" not in seen
-    # pixel data of the results that go around without the DICOM objects hold no text either
-    assert b"Secret" not in (tmp_path / "run" / "case_1" / "preview.png").read_bytes()
 
 
 def test_a_resampled_volume_is_not_taken_for_the_images(tmp_path: Path, prediction: Prediction) -> None:
@@ -156,6 +183,21 @@ def test_a_resampled_volume_is_not_taken_for_the_images(tmp_path: Path, predicti
     files, report = run(prediction, tmp_path / "run")
     assert "seg.dcm" not in files
     assert len(report["warnings"]) == 1 and "not on the grid of the DICOM images" in report["warnings"][0]
+
+
+def test_images_in_another_order_or_place_are_refused(tmp_path: Path, prediction: Prediction) -> None:
+    source, affine = prediction.case.header, prediction.case.affine
+    assert affine is not None
+    prediction.case.header = replace(source, files=source.files[::-1])
+    _, report = run(prediction, tmp_path / "run")
+    assert report["warnings"] == [
+        "The DICOM images do not lie where the mask has their slices: no DICOM objects were written."
+    ]
+    prediction.case.header = source
+    # one row further
+    prediction.case.affine = affine.copy()
+    prediction.case.affine[:3, 3] += affine[:3, 1]
+    assert len(run(prediction, tmp_path / "run")[1]["warnings"]) == 1
 
 
 def test_a_tiled_slide_is_refused(tmp_path: Path) -> None:

@@ -330,6 +330,11 @@ def test_other_content_is_another_object(tmp_path: Path) -> None:
 # --- real series -----------------------------------------------------------------------------------------
 
 
+def hounsfield(header: Any) -> NDArray[np.float64]:
+    values = header.pixel_array * float(header.get("RescaleSlope", 1))
+    return np.asarray(values + float(header.get("RescaleIntercept", 0)))
+
+
 def real_case(folder: Path) -> Case:
     """A real series by position, its empty UIDs filled in from the file's meta information."""
     headers = {path: pydicom.dcmread(path) for path in sorted(folder.iterdir())}
@@ -341,7 +346,7 @@ def real_case(folder: Path) -> Case:
     }
     source = made.source_of(files, repaired=repaired)
     data = [headers[path] for path in files]
-    array = np.stack([header.pixel_array * header.RescaleSlope + header.RescaleIntercept for header in data])
+    array = np.stack([hounsfield(header) for header in data])
     return Case(
         CaseReference("case_1", folder),
         array.transpose(2, 1, 0)[None].astype(np.float32),
