@@ -75,6 +75,16 @@ def parser() -> argparse.ArgumentParser:
     segment.add_argument("--seed", type=int, metavar="N", help="of the noise, together with the case id")
     segment.add_argument("--batch-size", type=int, metavar="N", help="slices or tiles a pass")
     segment.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: the first GPU, or the CPU")
+    segment.add_argument(
+        "--dicom-seg",
+        action="store_true",
+        help="ask for DICOM SEG and SR, which DICOM input gets anyway, and be told where they cannot be made",
+    )
+    segment.add_argument(
+        "--seg-type",
+        choices=("BINARY", "LABELMAP"),
+        help="of the DICOM SEG; default: BINARY, which every viewer reads",
+    )
     segment.add_argument("--weights", type=Path, metavar="FILE", help="default: models/model.pt")
     segment.add_argument(
         "--config",
@@ -113,7 +123,19 @@ def segment(arguments: argparse.Namespace) -> int:
         "output_dir": arguments.output,
         "resume": arguments.resume,
     }
-    named = ("steps", "members", "seed", "batch_size", "modality", "photometric", "xray_sides", "split")
+    if arguments.dicom_seg:
+        overrides["dicom_seg"] = True
+    named = (
+        "steps",
+        "members",
+        "seed",
+        "batch_size",
+        "modality",
+        "photometric",
+        "xray_sides",
+        "split",
+        "seg_type",
+    )
     for name in named:
         if getattr(arguments, name) is not None:
             overrides[name] = getattr(arguments, name)

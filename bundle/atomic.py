@@ -31,8 +31,8 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _remove_leftovers(path: Path) -> None:
-    """Remove what a killed process left of an earlier attempt at `path`."""
+def remove_leftovers(path: Path) -> None:
+    """Remove what a killed process left of an earlier attempt at `path`, which no other may be writing."""
     for sibling in path.parent.iterdir():
         if sibling.name.startswith(_mark(path)):
             _remove(sibling)
@@ -87,7 +87,7 @@ def replace_folder(folder: Path) -> Iterator[Path]:
     """
     with _naming(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(folder)
+        remove_leftovers(folder)
         temporary = _temporary_sibling(folder)
         try:
             temporary.mkdir()

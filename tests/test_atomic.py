@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bundle.atomic import replace_folder, write_atomically
+from bundle.atomic import remove_leftovers, replace_folder, write_atomically
 
 
 def test_a_file_appears_whole_and_replaces_the_older(tmp_path: Path) -> None:
@@ -88,3 +88,16 @@ def test_a_killed_process_leaves_nothing_under_the_final_name(tmp_path: Path) ->
     with replace_folder(folder) as temporary:
         (temporary / "mask").write_text("whole")
     assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_leftovers_of_a_killed_write_can_be_removed_and_nothing_else(tmp_path: Path) -> None:
+    kept = [tmp_path / "run.json", tmp_path / ".partial-other", tmp_path / "other.json"]
+    for path in kept:
+        path.write_text("kept")
+    with pytest.raises(KeyboardInterrupt), write_atomically(tmp_path / "run.json") as temporary:
+        temporary.write_text("half")
+        left = tmp_path / temporary.name
+        left.with_name(temporary.name + "x").write_text("half")  # what a SIGKILL would have left
+        raise KeyboardInterrupt
+    remove_leftovers(tmp_path / "run.json")
+    assert sorted(tmp_path.iterdir()) == sorted(kept)

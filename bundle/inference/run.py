@@ -22,7 +22,7 @@ from ignite.engine import Engine, Events
 from tqdm import tqdm
 
 import bundle
-from bundle.atomic import write_atomically
+from bundle.atomic import remove_leftovers, write_atomically
 from bundle.cases import CaseError, CaseFailure, CaseReference, collect, read_prompts
 from bundle.cases.case import MODALITIES, Modality
 from bundle.cases.dicom.series import LeftOut, Orientation, SeriesSelection
@@ -31,6 +31,7 @@ from bundle.inference.evaluator import reason
 from bundle.networks.weights import file_sha256
 from bundle.results import write_prediction
 from bundle.results.page import write_index
+from bundle.results.writer import Companion
 
 
 @dataclass(frozen=True)
@@ -156,6 +157,7 @@ class RunRecord:
         progress: show a bar with the time left.
         write_results: write masks and the rest; without, the record alone.
         resume: keep what an earlier record says is done of cases that this run leaves out.
+        companions: further writers of each case's results, see `bundle.results.write_prediction`.
 
     Raises:
         CaseError: the folder cannot be written, or `resume` would mix results of different settings.
@@ -171,12 +173,16 @@ class RunRecord:
         progress: bool = True,
         write_results: bool = True,
         resume: bool = False,
+        companions: Sequence[Companion] = (),
     ) -> None:
+        self.companions = companions
         self.output_dir = Path(output_dir)
         self.cases = cases
         self.write_results = write_results
         self.progress = progress
         _check_writable(self.output_dir)
+        for name in ("run.json", "index.html"):
+            remove_leftovers(self.output_dir / name)
         self.entries = [_entry(failure.id, failure.input, failure.error) for failure in cases.failures]
         for failure in cases.failures:
             tqdm.write(f"failed: {failure.error}", file=sys.stderr)
@@ -222,7 +228,9 @@ class RunRecord:
         error, files = output.get("error"), []
         if error is None and self.write_results:
             try:
-                files = write_prediction(output["prediction"], self.output_dir, output["seconds"])["files"]
+                files = write_prediction(
+                    output["prediction"], self.output_dir, output["seconds"], self.companions
+                )["files"]
             except OSError as problem:
                 remedy = "free space or give another folder"
                 error = f"{reference.image}: the result could not be written ({problem}); {remedy}."

@@ -28,10 +28,16 @@ _KNOWN = {
 _SINGULAR = {"nuclei": "nucleus", "lungs": "lung", "kidneys": "kidney"}
 
 
+def structure_key(name: str) -> str:
+    """A structure's name as tables have it: lower case, single spaces, the singular."""
+    key = " ".join(name.lower().replace("_", " ").split())
+    return _SINGULAR.get(key, key)
+
+
 def structure_colour(name: str) -> RGB:
     """The colour of a structure: red, green, blue in [0, 1]; a name not in the table gets a fixed one."""
-    key = " ".join(name.lower().replace("_", " ").split())
-    known = _KNOWN.get(_SINGULAR.get(key, key))
+    key = structure_key(name)
+    known = _KNOWN.get(key)
     if known is not None:
         return int(known[1:3], 16) / 255, int(known[3:5], 16) / 255, int(known[5:7], 16) / 255
     digest = hashlib.sha256(key.encode("utf-8", "replace")).digest()

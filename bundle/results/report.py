@@ -58,7 +58,7 @@ def build_report(prediction: Prediction, elapsed_seconds: float | None = None) -
         "prompt_source": reference.prompt_source if reference.prompt else None,
         "found": bool(counts[1:].any()),
         "labels": {
-            name: _label_entry(prediction, channel, value, int(counts[value]))
+            name: label_entry(prediction, channel, value, int(counts[value]))
             for channel, (value, name) in enumerate(prediction.labels.items())
         },
         "probability_channels": list(prediction.labels.values()),
@@ -77,7 +77,17 @@ def build_report(prediction: Prediction, elapsed_seconds: float | None = None) -
     return plain
 
 
-def _label_entry(prediction: Prediction, channel: int, value: int, count: int) -> dict[str, Any]:
+def label_entry(prediction: Prediction, channel: int, value: int, count: int) -> dict[str, Any]:
+    """What is known of one structure.
+
+    Args:
+        channel: in the probability.
+        value: in the mask.
+        count: how often the mask has it.
+
+    Returns:
+        volume in ml or area in pixels, mean probability and mean uncertainty in [0, 1]; a mean over nothing is None.
+    """
     inside = prediction.mask == value
     affine = prediction.case.affine
     size: dict[str, Any]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,25 @@ from bundle.cases.dicom.source import DicomSource
 from bundle.results.images import BYTE_SLOPE, to_bytes, write_nifti, write_png
 from bundle.results.prediction import Prediction
 from bundle.results.preview import write_preview
-from bundle.results.report import build_report, write_json
+from bundle.results.report import build_report, to_plain, write_json
 
-_NAMES = ("mask", "probability", "uncertainty", "preview", "report", "seg")
-Companion = Callable[[Prediction, Path], None]
+_NAMES = ("mask", "probability", "uncertainty", "preview", "report", "seg", "sr")
+
+
+@dataclass(frozen=True)
+class Supplement:
+    """What a further writer adds to the report.
+
+    Attributes:
+        entries: keys and values of report.json.
+        warnings: what its reader should know.
+    """
+
+    entries: Mapping[str, Any] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
+
+
+Companion = Callable[[Prediction, Path], Supplement | None]
 
 
 def write_prediction(
@@ -37,7 +53,7 @@ def write_prediction(
         output_dir: the run's folder; created when it is missing.
         elapsed_seconds: how long the case took, for the report.
         companions: further writers (DICOM SEG, say); each is called with the prediction and the folder to
-            write into, before the folder takes its final name.
+            write into, before the folder takes its final name, and may have something to add to the report.
 
     Returns:
         "files": their names relative to `output_dir`, with forward slashes; "report": the report's content.
@@ -55,12 +71,15 @@ def write_prediction(
     if folder_of_case.exists() and not _is_result(folder_of_case):
         problem = "is there already and is not a result of an earlier run"
         raise CaseError(folder_of_case, problem, "give another output folder")
-    report = build_report(prediction, elapsed_seconds)
     with replace_folder(folder_of_case) as folder:
+        supplements = [companion(prediction, folder) or Supplement() for companion in companions]
+        noted = [text for supplement in supplements for text in supplement.warnings]
+        prediction = replace(prediction, warnings=[*prediction.warnings, *noted])
+        report = build_report(prediction, elapsed_seconds)
+        for supplement in supplements:
+            report.update(to_plain(supplement.entries))
         (_write_volume if prediction.case.is_volume else _write_picture)(prediction, folder)
         write_preview(prediction, report, folder / "preview.png")
-        for companion in companions:
-            companion(prediction, folder)
         write_json(folder / "report.json", report)
         names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     return {"files": [f"{case_id}/{name}" for name in names], "report": report}

@@ -186,9 +186,10 @@ def test_files_are_listed_and_repeat_byte_for_byte(tmp_path: Path, make_predicti
 
 @pytest.mark.usefixtures("no_preview")
 def test_an_older_folder_is_replaced_as_a_whole(tmp_path: Path, make_prediction: Make) -> None:
-    earlier = write_prediction(
-        make_prediction(), tmp_path, companions=[lambda _, folder: (folder / "seg.dcm").write_text("x")]
-    )
+    def write_seg(_prediction: Prediction, folder: Path) -> None:
+        (folder / "seg.dcm").write_text("x")
+
+    earlier = write_prediction(make_prediction(), tmp_path, companions=[write_seg])
     assert "case_1/seg.dcm" in earlier["files"]
     result = write_prediction(make_prediction(), tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["case_1"]

@@ -1,0 +1,166 @@
+"""SEG, SR and probabilities of a case that came as DICOM, written beside its other results."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from pydicom.dataset import Dataset
+
+import bundle
+from bundle.cases.dicom import DicomSource
+from bundle.networks.weights import file_sha256
+from bundle.results.dicom_seg import (
+    PROBABILITY_FORMS,
+    SEGMENTATION_TYPES,
+    ProbabilityForm,
+    SegmentationType,
+    make_fractional,
+    make_parametric_map,
+    make_segmentation,
+    save,
+    segments_of,
+)
+from bundle.results.dicom_source import Algorithm, NoDicomResult, SourceImages, source_images
+from bundle.results.dicom_sr import make_report
+from bundle.results.prediction import Prediction
+from bundle.results.writer import Supplement
+
+
+class DicomResults:
+    """A companion of `write_prediction` that writes seg.dcm, sr.dcm and probability.dcm.
+
+    The same series, weights, settings and mask give the same bytes and the same SOP Instance UIDs, so that storing a
+    result a second time makes no second object; dates are the source's own. Where an object cannot be made, the
+    report has a sentence about it and the other results stand.
+
+    Args:
+        seg: 'auto' to write them for DICOM input, True to say so where the input is not DICOM, False for none.
+        seg_type: BINARY or LABELMAP.
+        sr: write the measurement report.
+        probability: none, fractional or parametric_map.
+        weights: file, for its sha256.
+
+    Raises:
+        ValueError: an option that is not one of these.
+    """
+
+    def __init__(
+        self,
+        seg: Literal["auto"] | bool = "auto",
+        seg_type: SegmentationType = "BINARY",
+        sr: bool = True,
+        probability: ProbabilityForm = "none",
+        weights: Path | str | None = None,
+    ) -> None:
+        _check("dicom_seg", seg, ("auto", True, False))
+        _check("seg_type", seg_type, SEGMENTATION_TYPES)
+        _check("probability_dicom", probability, PROBABILITY_FORMS)
+        self.seg = seg
+        self.seg_type = seg_type
+        self.sr = sr
+        self.probability = probability
+        self.weights_sha256 = "" if weights is None else file_sha256(weights)
+
+    def __call__(self, prediction: Prediction, folder: Path) -> Supplement | None:
+        """Write what was asked for to `folder`; returns what the report says of it under 'dicom'."""
+        if self.seg is False:
+            return None
+        if self.seg == "auto" and not isinstance(prediction.case.header, DicomSource):
+            return None
+        entries: dict[str, Any] = {}
+        noted: list[str] = []
+        with _without_identifiers_in_logs(), _noting(noted, "DICOM objects"):
+            source = source_images(prediction)
+            algorithm = Algorithm(bundle.__version__, self.weights_sha256, prediction.settings)
+            self._write(prediction, source, algorithm, folder, entries, noted)
+        return Supplement({"dicom": entries} if entries else {}, noted)
+
+    def _write(
+        self,
+        prediction: Prediction,
+        source: SourceImages,
+        algorithm: Algorithm,
+        folder: Path,
+        entries: dict[str, Any],
+        noted: list[str],
+    ) -> None:
+        with _noting(noted, "DICOM segmentation and report"):
+            segmentation = make_segmentation(prediction, source, algorithm, self.seg_type)
+            segments = segments_of(prediction, source, algorithm)
+            save(segmentation, folder / "seg.dcm")
+            entries["seg"] = {
+                **_entry("seg.dcm", segmentation),
+                "type": self.seg_type,
+                "segments": {segment.name: segment.number for segment in segments},
+            }
+            if self.sr:
+                report = make_report(prediction, source, algorithm, segmentation)
+                save(report, folder / "sr.dcm")
+                entries["sr"] = _entry("sr.dcm", report)
+        make: Callable[[Prediction, SourceImages, Algorithm], Dataset] | None = {
+            "fractional": make_fractional,
+            "parametric_map": make_parametric_map,
+        }.get(self.probability)
+        if make is not None:
+            with _noting(noted, "DICOM object of probabilities"):
+                probability = make(prediction, source, algorithm)
+                save(probability, folder / "probability.dcm")
+                entries["probability"] = {
+                    **_entry("probability.dcm", probability),
+                    "type": self.probability,
+                }
+
+
+def _check(name: str, value: Any, known: tuple[Any, ...]) -> None:
+    # 1 counts as True in `in`, and 0 as False
+    if not any(value is choice or (isinstance(value, str) and value == choice) for choice in known):
+        choices = ", ".join(str(choice) for choice in known)
+        raise ValueError(f"{name} must be one of {choices}, not {value!r}")
+
+
+def _entry(file: str, result: Dataset) -> dict[str, Any]:
+    return {
+        "file": file,
+        "sop_instance_uid": str(result.SOPInstanceUID),
+        "series_instance_uid": str(result.SeriesInstanceUID),
+    }
+
+
+@contextmanager
+def _noting(noted: list[str], what: str) -> Iterator[None]:
+    """Turn what stands against an object into a sentence: one case's odd header must not cost its mask."""
+    try:
+        yield
+    except NoDicomResult as reason:
+        noted.append(str(reason))
+    except OSError:
+        raise
+    except Exception as error:
+        # Without the error's message: libraries quote the header's values, a patient's name among them.
+        frames = "".join(traceback.format_tb(error.__traceback__))
+        logging.getLogger(__name__).debug("%s: no %s\n%s", type(error).__name__, what, frames)
+        noted.append(
+            f"The {what} could not be written: the source's header does not allow it ({type(error).__name__})."
+        )
+
+
+@contextmanager
+def _without_identifiers_in_logs() -> Iterator[None]:
+    """Keep libraries quiet that quote patients' names and dates where they warn about their form."""
+    loggers = [logging.getLogger(name) for name in ("highdicom", "pydicom")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

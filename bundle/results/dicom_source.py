@@ -1,0 +1,291 @@
+"""The DICOM images behind a prediction, made ready for objects that refer to them."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pydicom
+from highdicom import UID
+from highdicom.sr import CodedConcept
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.valuerep import validate_value
+
+from bundle.cases.case import Case
+from bundle.cases.dicom import DicomSource
+from bundle.results.prediction import Prediction
+
+NAME = "Text-prior diffusion segmentation"
+MANUFACTURER = "Text-prior diffusion segmentation (research use only)"
+ALGORITHM_FAMILY = CodedConcept("123110", "DCM", "Artificial Intelligence")
+_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://monai.io/model-zoo/text_prior_diffusion_segmentation")
+# Of type 2 in the Patient, General Study and General Series modules (PS3.3 C.7.1.1, C.7.2.1): present, maybe empty.
+_TYPE_2 = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "StudyTime",
+    "ReferringPhysicianName",
+    "StudyID",
+    "AccessionNumber",
+)
+_DATES = ("Content", "Acquisition", "Series", "Study")
+_UNKNOWN_DATE, _MIDNIGHT = "19000101", "000000"
+_FORMAL = ("AS", "CS", "DA", "DS", "DT", "IS", "TM")  # value representations that programs read
+_COPIED_GROUPS = (0x0008, 0x0010)  # where the attributes of patient and study are
+_SEXES = ("", "M", "F", "O")
+_UTF_8 = "ISO_IR 192"
+_LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])
+_ROUNDING = 1e-4  # of direction cosines
+
+
+class NoDicomResult(ValueError):
+    """A DICOM result that cannot be made of this case, in one sentence for the report."""
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """What made a result.
+
+    Attributes:
+        version: of the bundle.
+        weights_sha256: of the weights' file, in hexadecimal; empty where it is not known.
+        settings: of the sampling.
+    """
+
+    version: str
+    weights_sha256: str
+    settings: Mapping[str, Any]
+
+    def parameters(self) -> dict[str, str]:
+        """Name and value of what the algorithm ran with, weights first."""
+        plain = {name: str(value) for name, value in sorted(self.settings.items())}
+        return {"weights_sha256": self.weights_sha256 or "unknown", **plain}
+
+
+@dataclass(frozen=True)
+class SourceImages:
+    """The headers that results refer to.
+
+    Attributes:
+        headers: without pixels, in the order of the slices; one for a picture or a multi-frame image.
+        frames: of a multi-frame image, the number of each slice's frame, from 1; empty otherwise.
+        volume: whether the case is one.
+        date, time: DA and TM of the newest of the series' own, so that a result does not depend on the clock.
+    """
+
+    headers: tuple[Dataset, ...]
+    frames: tuple[int, ...]
+    volume: bool
+    date: str
+    time: str
+
+    @property
+    def first(self) -> Dataset:
+        return self.headers[0]
+
+    def stacked(self, array: NDArray[Any]) -> NDArray[Any]:
+        """An array of the case's grid as one of the images' frames.
+
+        Args:
+            array: (X, Y, Z) of a volume or (H, W) of a picture, further axes behind.
+
+        Returns:
+            (frames, rows, columns, ...): in the order of `headers` or, of a multi-frame image, of its frames, with
+            zeros where a frame is no slice of the volume.
+        """
+        if not self.volume:
+            return array[np.newaxis]
+        slices = np.moveaxis(array, (0, 1, 2), (2, 1, 0))
+        if not self.frames:
+            return slices
+        frames = np.zeros((int(self.first.NumberOfFrames), *slices.shape[1:]), dtype=array.dtype)
+        frames[np.asarray(self.frames) - 1] = slices
+        return frames
+
+    def references(self) -> list[tuple[str, str, list[int] | None]]:
+        """SOP class, SOP instance and frame numbers (None for all) of each image."""
+        frames = list(self.frames) or None
+        return [(str(h.SOPClassUID), str(h.SOPInstanceUID), frames) for h in self.headers]
+
+
+def source_images(prediction: Prediction) -> SourceImages:
+    """Read the headers of the images behind a prediction and fill what objects made from them cannot go without.
+
+    Type 2 attributes of patient and study (PS3.3 C.7.1.1, C.7.2.1) become empty where they are absent or cannot be
+    read; a Frame of Reference UID of images that have positions is made up from the series where it is absent. Text
+    is in UTF-8 afterwards, in which every structure's name can be written beside it.
+
+    Raises:
+        NoDicomResult: the case is not from DICOM, or its array is not the images' own grid.
+        OSError: a file is gone.
+    """
+    case = prediction.case
+    source = case.header
+    if not isinstance(source, DicomSource):
+        raise NoDicomResult("The input is not DICOM: no DICOM objects were written.")
+    headers = source.datasets()
+    for header in headers:
+        _make_complete(header, source)
+    _check_grid(case, source, headers)
+    if case.is_volume:
+        _check_places(case, source, headers)
+        _fill_thickness(case, headers)
+    _share_orientation(headers)
+    date, time = _newest_date(headers)
+    return SourceImages(tuple(headers), tuple(source.frames), case.is_volume, date, time)
+
+
+def _make_complete(header: Dataset, source: DicomSource) -> None:
+    _drop_malformed(header)
+    header.decode()
+    header.SpecificCharacterSet = _UTF_8
+    meta = getattr(header, "file_meta", Dataset())
+    for keyword in ("SOPClassUID", "SOPInstanceUID"):
+        if not header.get(keyword):
+            setattr(header, keyword, meta.get(f"MediaStorage{keyword}") or "")
+    if not (header.SOPClassUID and header.SOPInstanceUID):
+        raise NoDicomResult("An image has no SOP Instance UID to refer to: no DICOM objects were written.")
+    header.StudyInstanceUID, header.SeriesInstanceUID = source.study_uid, source.series_uid
+    for keyword in _TYPE_2:
+        if header.get(keyword) is None:
+            setattr(header, keyword, "")
+    if str(header.PatientSex or "") not in _SEXES:
+        header.PatientSex = ""
+    if _has_position(header):
+        if not header.get("FrameOfReferenceUID"):
+            header.FrameOfReferenceUID = derived_uid("frame of reference", source.series_uid)
+    elif "FrameOfReferenceUID" in header:
+        # A film has no place in the patient; with an empty or idle UID readers look for one.
+        del header.FrameOfReferenceUID
+
+
+def _drop_malformed(header: Dataset) -> None:
+    """Leave out what cannot be read and, of patient and study, dates, ages and numbers in a form that is forbidden.
+
+    Names and identifiers stay as they are, whatever their form: with them the PACS finds the patient.
+    """
+    for tag in list(header.keys()):
+        try:
+            element = header[tag]
+            if element.VR in _FORMAL and tag.group in _COPIED_GROUPS:
+                values = element.value if isinstance(element.value, Sequence) else [element.value]
+                values = [values] if isinstance(values, str) else values
+                for value in values:
+                    validate_value(element.VR, str("" if value is None else value), pydicom.config.RAISE)
+        except Exception:  # of every kind, from as many converters
+            del header[tag]
+
+
+def _has_position(header: Dataset) -> bool:
+    if "ImagePositionPatient" in header:
+        return True
+    groups = header.get("PerFrameFunctionalGroupsSequence") or header.get("SharedFunctionalGroupsSequence")
+    return bool(groups) and "PlanePositionSequence" in groups[0]
+
+
+def _check_grid(case: Case, source: DicomSource, headers: Sequence[Dataset]) -> None:
+    shape = case.array.shape[1:]
+    rows, columns = int(headers[0].Rows), int(headers[0].Columns)
+    slices = len(source.frames) or len(source.files)
+    expected = (columns, rows, slices) if case.is_volume else (rows, columns)
+    if shape != expected:
+        raise NoDicomResult(
+            "The mask is not on the grid of the DICOM images (it was resampled or cropped when it was read): "
+            "no DICOM objects were written."
+        )
+    if not case.is_volume and int(headers[0].get("NumberOfFrames") or 1) > 1:
+        raise NoDicomResult(
+            "The DICOM image has several frames and is no volume (a tiled slide or a film): "
+            "no DICOM objects were written."
+        )
+
+
+def _check_places(case: Case, source: DicomSource, headers: Sequence[Dataset]) -> None:
+    """Refuse images that lie half a voxel or more away from where the mask has their slices."""
+    assert case.affine is not None
+    if source.frames:
+        groups = headers[0].PerFrameFunctionalGroupsSequence
+        places = [groups[number - 1].PlanePositionSequence[0] for number in source.frames]
+    else:
+        places = list(headers)
+    points = np.array([place.get("ImagePositionPatient") or [np.nan] * 3 for place in places], dtype=float)
+    index = (points * _LPS_TO_RAS - case.affine[:3, 3]) @ np.linalg.inv(case.affine[:3, :3]).T
+    index[:, 2] -= np.arange(len(index))
+    if not (np.abs(index) < 0.5).all():
+        raise NoDicomResult(
+            "The DICOM images do not lie where the mask has their slices: no DICOM objects were written."
+        )
+
+
+def _fill_thickness(case: Case, headers: Sequence[Dataset]) -> None:
+    """Slice Thickness is of type 2 in CT and may be empty; pixel measures of a result want one (PS3.3 C.7.6.16.2.1)."""
+    assert case.affine is not None
+    across = np.cross(case.affine[:3, 0], case.affine[:3, 1])
+    distance = abs(float(case.affine[:3, 2] @ across) / float(np.linalg.norm(across)))
+    for header in headers:
+        if "NumberOfFrames" not in header and not header.get("SliceThickness"):
+            header.SliceThickness = round(distance, 6)
+
+
+def _share_orientation(headers: Sequence[Dataset]) -> None:
+    """Where orientations differ by rounding only, which exporters do, take the first for all."""
+    first = headers[0].get("ImageOrientationPatient")
+    for header in headers[1:]:
+        other = header.get("ImageOrientationPatient")
+        if (
+            first
+            and other
+            and np.allclose(np.asarray(first, float), np.asarray(other, float), atol=_ROUNDING)
+        ):
+            header.ImageOrientationPatient = first
+
+
+def _newest_date(headers: Sequence[Dataset]) -> tuple[str, str]:
+    found = []
+    for header in headers:
+        for kind in _DATES:
+            date, time = header.get(f"{kind}Date"), header.get(f"{kind}Time")
+            if date:
+                found.append((str(date), str(time or _MIDNIGHT)))
+    return max(found, default=(_UNKNOWN_DATE, _MIDNIGHT))
+
+
+# --- what makes a second run write the same objects ------------------------------------------------------
+
+
+def derived_uid(*parts: str) -> str:
+    """A UID that is the same for the same parts: a name-based UUID under 2.25, PS3.5 B.2 and RFC 4122 4.3."""
+    return str(UID.from_uuid(str(uuid.uuid5(_NAMESPACE, "\n".join(parts)))))
+
+
+def content_digest(prediction: Prediction, algorithm: Algorithm, *more: str) -> str:
+    """SHA-256 of all that goes into a result beside the source: mask, labels, settings, weights, version."""
+    digest = hashlib.sha256()
+    settings = repr((sorted(prediction.labels.items()), sorted(algorithm.parameters().items())))
+    for text in (algorithm.version, settings, repr(prediction.mask.shape), *more):
+        digest.update(text.encode("utf-8", "replace") + b"\0")
+    for block in np.moveaxis(prediction.mask, -1, 0):
+        digest.update(np.ascontiguousarray(block).data)
+    return digest.hexdigest()
+
+
+def make_repeatable(result: Dataset, source: SourceImages) -> None:
+    """Replace what highdicom takes from the clock or draws at random, in place.
+
+    Creation times become those of the source, UIDs of dimension organisations follow from the instance's own.
+    """
+    result.InstanceCreationDate, result.InstanceCreationTime = source.date, source.time
+    organisation = derived_uid("dimensions", str(result.SOPInstanceUID))
+    for item in (*result.get("DimensionOrganizationSequence", ()), *result.get("DimensionIndexSequence", ())):
+        item.DimensionOrganizationUID = organisation
+    for item in result.get("ContributingEquipmentSequence", ()):
+        if "ContributionDateTime" in item:
+            item.ContributionDateTime = source.date + source.time
