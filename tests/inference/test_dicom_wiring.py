@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,6 @@ import numpy as np
 import pydicom
 import pytest
 
-from bundle.cases.case import Case, CaseReference
-from bundle.transforms import load
 from tests.results import dicom_series as made
 
 Segment = Callable[..., int]
@@ -29,15 +26,9 @@ def nifti(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def from_dicom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
-    """Every case that is read is this series, as a reader of DICOM hands it on."""
-    case = made.volume_case(made.write_ct(tmp_path / "series"))
-
-    def read(reference: CaseReference) -> Case:
-        return replace(case, reference=reference)
-
-    monkeypatch.setattr(load, "read_case", read)
-    return case
+def series(tmp_path: Path) -> Path:
+    made.write_ct(tmp_path / "volume")
+    return tmp_path / "volume"
 
 
 def report_of(output: Path) -> dict[str, Any]:
@@ -45,13 +36,12 @@ def report_of(output: Path) -> dict[str, Any]:
     return report
 
 
-def test_dicom_input_gets_seg_and_sr_without_asking(
-    nifti: Path, from_dicom: Case, segment: Segment, tmp_path: Path
-) -> None:
+def test_dicom_input_gets_seg_and_sr_without_asking(series: Path, segment: Segment, tmp_path: Path) -> None:
     output = tmp_path / "out"
-    assert segment(nifti, "--output", output) == 0
+    assert segment(series, "--output", output) == 0
     report = report_of(output)
-    assert report["source_series"] == {"StudyInstanceUID": made.STUDY, "SeriesInstanceUID": made.SERIES}
+    identity = {key: report["source_series"][key] for key in ("study_instance_uid", "series_instance_uid")}
+    assert identity == {"study_instance_uid": made.STUDY, "series_instance_uid": made.SERIES}
     assert report["dicom"]["seg"]["type"] == "BINARY"
     sha256 = json.loads((output / "run.json").read_text())["weights_sha256"]
     seg = pydicom.dcmread(output / "volume" / "seg.dcm")
@@ -59,17 +49,15 @@ def test_dicom_input_gets_seg_and_sr_without_asking(
     [entry] = json.loads((output / "run.json").read_text())["cases"]
     assert {"volume/seg.dcm", "volume/sr.dcm"} <= set(entry["files"])
     assert "seg.dcm" in (output / "index.html").read_text(encoding="utf-8")
-    assert segment(nifti, "--output", output) == 0
+    assert segment(series, "--output", output) == 0
     assert pydicom.dcmread(output / "volume" / "seg.dcm").SOPInstanceUID == seg.SOPInstanceUID
 
 
-def test_the_options_reach_the_writer(
-    nifti: Path, from_dicom: Case, segment: Segment, tmp_path: Path
-) -> None:
+def test_the_options_reach_the_writer(series: Path, segment: Segment, tmp_path: Path) -> None:
     config = tmp_path / "options.yaml"
     config.write_text("dicom_sr: false\nprobability_dicom: fractional\n")
     output = tmp_path / "out"
-    assert segment(nifti, "--output", output, "--seg-type", "LABELMAP", "--config", config) == 0
+    assert segment(series, "--output", output, "--seg-type", "LABELMAP", "--config", config) == 0
     assert set(report_of(output)["dicom"]) == {"seg", "probability"}
     assert pydicom.dcmread(output / "volume" / "seg.dcm").SegmentationType == "LABELMAP"
 
