@@ -196,12 +196,14 @@ class TextPrior(nn.Module):
         self.width = int(config.hidden_size)
         self._store = store
         self.encoder: nn.Module
+        backend = getattr(self._tokenizer, "backend_tokenizer", None)
+        tokens = backend.to_str() if backend is not None else ""
         if training == "frozen":
-            tokens = getattr(self._tokenizer, "backend_tokenizer", None)
-            frozen = Frozen(model, _WHAT, tokens.to_str() if tokens is not None else "")
-            self.encoder = frozen
+            self.encoder = Frozen(model, _WHAT, tokens)
         else:
             self.encoder = model if training == "finetuned" else _with_adapters(model, family.projections)
+            # trained weights mean nothing beside other tokens
+            self.tokens = Frozen(nn.Identity(), "tokenizer", tokens)
 
     def forward(self, prompts: Sequence[str]) -> TextFeatures:
         """B prompts -> their features; an empty prompt is its special tokens.

@@ -262,6 +262,22 @@ def test_weights_remember_their_text_encoder(folders: dict[str, Path], copied: C
         TextPrior(other).load_state_dict(state)
 
 
+@pytest.mark.parametrize("training", ["finetuned", "lora"])
+def test_trained_encoders_remember_their_tokenizer(
+    folders: dict[str, Path], copied: Callable[[str], Path], training: Any
+) -> None:
+    state = TextPrior(folders["modernbert"], training=training).state_dict()
+    other = copied("modernbert")
+    TextPrior(other, training=training).load_state_dict(state)
+    tokenizer = json.loads((other / "tokenizer.json").read_text())
+    pieces = tokenizer["model"]["vocab"]
+    first, second = list(pieces)[-2:]
+    pieces[first], pieces[second] = pieces[second], pieces[first]
+    (other / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(WeightsError, match="trained beside another tokenizer"):
+        TextPrior(other, training=training).load_state_dict(state)
+
+
 @pytest.mark.parametrize(
     "text",
     [
