@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from ignite.engine import Engine, Events
@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from bundle.cases import Case, CaseError, CaseReference
 from bundle.cases.structures import Structures
 from bundle.inference.postprocess import joined
+from bundle.networks.protocol import Segmenter
 from bundle.transforms import reference_item
 
 logger = logging.getLogger(__name__)
@@ -157,6 +158,10 @@ class CaseEvaluator(SupervisedEvaluator):
         if not isinstance(prompt, str):
             if self.structures is None:
                 raise ValueError("several prompts a case need the network's structures")
+            unknown = [name for name in prompt if not self.structures.knows(name)]
+            if unknown:
+                problem = f"labels {unknown[0]!r}, which the network does not know"
+                raise CaseError(case.reference.label or case.reference.image, problem, "leave it out")
             each = {name: self._prompted(item, image, text) for name, text in prompt.items()}
             found = {self.structures.value(name): result["prediction"] for name, result in each.items()}
             names = {value: self.structures[value - 1].name for value in found}
@@ -164,7 +169,9 @@ class CaseEvaluator(SupervisedEvaluator):
         pred = self.inferer(image, self.network, prompt=prompt)
         # the result says what the network was told
         told = replace(case, reference=replace(case.reference, prompt=prompt))
-        return self.case_postprocessing({**item, "case": told, Keys.PRED: pred[0]})
+        # by the network that segmented: postprocessing may know another one, whose weights are not averaged
+        named = cast(Segmenter, self.network).named_channels(prompt)
+        return self.case_postprocessing({**item, "case": told, "named": named, Keys.PRED: pred[0]})
 
 
 def _only(batch: Sequence[LoadedCase]) -> LoadedCase:

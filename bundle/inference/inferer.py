@@ -63,9 +63,17 @@ class SegmentationInferer(Inferer):
     ) -> None:
         if xray_sides not in get_args(Sides):
             raise ValueError(f"xray_sides must be 'image' or 'patient', not {xray_sides!r}")
-        for modality, value in (temperature or {}).items():
-            if modality not in MODALITIES or not 0.01 <= value <= 100.0:
+        temperature = {} if temperature is None else temperature
+        if not isinstance(temperature, Mapping):
+            raise ValueError(f"temperature must be modality -> number, not {temperature!r}")
+        for modality, value in temperature.items():
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if modality not in MODALITIES or not number or not 0.01 <= value <= 100.0:
                 raise ValueError(f"temperature: {modality!r}: {value!r} is no modality with a number above 0")
+        if isinstance(slice_distance, bool) or not isinstance(slice_distance, int) or slice_distance < 1:
+            raise ValueError(
+                f"ct_slice_distance must be a whole number of at least 1, not {slice_distance!r}"
+            )
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
         if tile_size < 32 or tile_size % 32:
@@ -78,9 +86,9 @@ class SegmentationInferer(Inferer):
         self.tile_size = tile_size
         self.tile_overlap = tile_overlap
         self.slice_distance = slice_distance
-        if not set(mirrored) <= set(MODALITIES) - {"CT"}:
-            raise ValueError(f"mirrored: {list(mirrored)} must be some of X-ray, H&E")
-        self.temperature = dict(temperature or {})
+        if isinstance(mirrored, str) or not set(mirrored) <= set(MODALITIES) - {"CT"}:
+            raise ValueError(f"mirrored must be a list with some of X-ray, H&E, not {mirrored!r}")
+        self.temperature = dict(temperature)
         self.mirrored = frozenset(mirrored)
         self.xray_sides = xray_sides
 

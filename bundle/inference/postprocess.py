@@ -32,6 +32,7 @@ class ToPredictiond(MapTransform):
         remove_fragments: of structures that are one piece, drop pieces under half of the largest; the
             probabilities stay as they are.
         xray_sides: whose left and right prompts about X-rays meant, for the report.
+        settings: what else decided on the result, for the report.
     """
 
     def __init__(
@@ -41,20 +42,23 @@ class ToPredictiond(MapTransform):
         network: Segmenter,
         remove_fragments: bool = False,
         xray_sides: str = "image",
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(keys="pred")
         self.structures = structures
         self.network = network
         self.remove_fragments = remove_fragments
         self.xray_sides = xray_sides
-        self.settings = {**asdict(sampling), "remove_fragments": remove_fragments}
+        self.settings = {**asdict(sampling), "remove_fragments": remove_fragments, **(settings or {})}
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         item = dict(data)
         case: Case = item["case"]
         known = self.structures.of_modality(case.modality)
         prompt = case.reference.prompt
-        named = self.network.named_channels(prompt)
+        named: Sequence[int] | None = (
+            item.pop("named") if "named" in item else self.network.named_channels(prompt)
+        )
         labels = known if named is None else {value: known[value] for value in known if value in named}
         result = np.asarray(item.pop("pred"), dtype=np.float32).clip(0.0, 1.0)
         probability, uncertainty = result[:-1], result[-1]
@@ -166,16 +170,17 @@ def postprocessing(
     network: Segmenter,
     remove_fragments: bool = False,
     xray_sides: str = "image",
+    settings: Mapping[str, Any] | None = None,
 ) -> Compose:
     """Undo the preprocessing and make a `Prediction`.
 
     Args:
         preprocessing: whose spatial transforms are undone, see `bundle.transforms.preprocessing`.
-        structures, sampling, network, remove_fragments, xray_sides: see `ToPredictiond`.
+        structures, sampling, network, remove_fragments, xray_sides, settings: see `ToPredictiond`.
     """
     return Compose(
         [
             Invertd("pred", transform=preprocessing, orig_keys="image", nearest_interp=False, to_tensor=True),
-            ToPredictiond(structures, sampling, network, remove_fragments, xray_sides),
+            ToPredictiond(structures, sampling, network, remove_fragments, xray_sides, settings),
         ]
     )

@@ -25,7 +25,7 @@ from bundle.learning.masked_images import (
     MaskedImageModel,
     prepare_masked_batch,
 )
-from bundle.learning.prompting import Prompt, PromptDrawer
+from bundle.learning.prompting import Prompt, PromptDrawer, prompt_drawer
 from bundle.learning.step import LogitsInferer, NoisedMaskInferer
 from bundle.learning.vision_pretraining import ViewContrast, ViewEncoder, prepare_views
 
@@ -57,6 +57,7 @@ __all__ = [
     "prepare_image_batch",
     "prepare_masked_batch",
     "prepare_views",
+    "prompt_drawer",
     "step_figures",
     "training_references",
     "warmup_cosine",

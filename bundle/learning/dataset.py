@@ -94,6 +94,10 @@ class TrainingImages(DrawnImages):
     ) -> None:
         if not 0.0 <= text_dropout <= 1.0:
             raise ValueError(f"text_dropout must lie in [0, 1], not {text_dropout}")
+        if prompts is not None and text_dropout:
+            raise ValueError(
+                "text_dropout and prompt_shares do not go together; set 'silent' in prompt_shares"
+            )
         if not 0.0 <= mirrored <= 1.0:
             raise ValueError(f"mirrored_xrays must lie in [0, 1], not {mirrored}")
         self.structures = structures

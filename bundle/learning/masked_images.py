@@ -59,6 +59,8 @@ class MaskedImageInferer(Inferer):
     def __init__(self, bfloat16: bool = False, side: int = 16, share: float = 0.6) -> None:
         if not 0.0 < share < 1.0:
             raise ValueError(f"hidden_share must lie between 0 and 1, not {share}")
+        if side < 1:
+            raise ValueError(f"hidden_side must be at least 1, not {side}")
         self.bfloat16 = bfloat16
         self.side = side
         self.share = share
@@ -72,10 +74,10 @@ class MaskedImageInferer(Inferer):
 
 
 def hidden_squares(shape: torch.Size, side: int, share: float) -> Tensor:
-    """Exactly `share`, rounded, of the squares of each image, drawn anew: (B, 1, H, W) bool."""
+    """Exactly `share`, rounded, of the squares of each image, at least one, drawn anew: (B, 1, H, W) bool."""
     rows, columns = -(-shape[-2] // side), -(-shape[-1] // side)
     order = torch.rand(shape[0], rows * columns).argsort(dim=1)
-    chosen = (order < round(share * rows * columns)).view(-1, 1, rows, columns)
+    chosen = (order < max(1, round(share * rows * columns))).view(-1, 1, rows, columns)
     pixels = chosen.repeat_interleave(side, dim=2).repeat_interleave(side, dim=3)
     return pixels[..., : shape[-2], : shape[-1]]
 

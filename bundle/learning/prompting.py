@@ -7,7 +7,7 @@ or nothing at all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -80,14 +80,11 @@ class PromptDrawer:
             own_words = Term(entry.name, entry.modality, frozenset({entry.name}), (entry.name,))
             terms.setdefault((entry.name, entry.modality), own_words)
         self._terms = list(terms.values())
-        self._channels = {
-            term: frozenset(
-                structures.value(entry.name)
-                for entry in structures
-                if entry.modality == term.modality and terms[entry.name, entry.modality].parts & term.parts
-            )
-            for term in self._terms
-        }
+        self._parts = [
+            (structures.value(entry.name), entry.modality, terms[entry.name, entry.modality].parts)
+            for entry in structures
+        ]
+        self._channels = {term: self._whole([term]) for term in self._terms}
         self._known = [term for term in self._terms if self._channels[term]]
 
     def for_image(self, modality: Modality, own: str, random: Random) -> Prompt:
@@ -123,6 +120,15 @@ class PromptDrawer:
         """What the texts of data sets speak of: everything that their images are labelled with."""
         return frozenset(self.structures.of_modality(modality))
 
+    def _whole(self, terms: Sequence[Term]) -> frozenset[int]:
+        """Channels of the structures that terms name wholly: 'left lung' alone does not name the lungs."""
+        named = {(term.modality, part) for term in terms for part in term.parts}
+        return frozenset(
+            channel
+            for channel, modality, parts in self._parts
+            if all((modality, part) in named for part in parts)
+        )
+
     def _named(self, random: Random, terms: list[Term]) -> Prompt:
         if not terms:
             return self._foreign(random)
@@ -134,7 +140,7 @@ class PromptDrawer:
             ]
             chosen += random.sample(alike, min(len(alike), random.choice([1, 1, 2, 3])))
         text = _generator(random).say(NamedStructures(tuple(chosen)))
-        return Prompt(_retyped(text, random), frozenset().union(*(self._channels[t] for t in chosen)))
+        return Prompt(_retyped(text, random), self._whole(chosen))
 
     def _reported(self, random: Random) -> Prompt:
         generator = _generator(random)
@@ -186,6 +192,21 @@ class PromptDrawer:
         image = random.choice(templates()["images"][random.choice(sorted(templates()["images"]))])
         frame: str = random.choice(templates()["prompts"])
         return Prompt(frame.replace("{x}", thing).replace("{image}", image))
+
+
+def prompt_drawer(structures: Structures, shares: Mapping[str, float] | None) -> PromptDrawer | None:
+    """A `PromptDrawer` with these shares; None for None.
+
+    Raises:
+        ValueError: a share that does not exist or is no number.
+    """
+    if shares is None:
+        return None
+    known = ("silent", "own", "reworded", "foreign")
+    for name, value in shares.items():
+        if name not in known or isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(f"prompt_shares: {name}: {value!r} is none; give numbers for {', '.join(known)}")
+    return PromptDrawer(structures, **shares)
 
 
 def _generator(random: Random) -> SentenceGenerator:

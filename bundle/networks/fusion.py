@@ -140,9 +140,9 @@ class PyramidGuidance(nn.Module):
     """The text in the maps of an image prior, scale by scale; neither noise nor time is in it, so it runs once.
 
     Reports say where in the picture something is, which a map of features need not tell: each pixel brings its
-    place along, as sines of its distance from the middle (Vaswani et al. 2017, sec. 3.5), in shares of the picture,
-    so that 'upper left' is the same at every size. What the text brings is added by a gain that starts at zero:
-    without a text that helps, the prior stays what it was.
+    place along, as sines of its distance from the middle (Vaswani et al. 2017, sec. 3.5), in shares of what the
+    network is shown, so that 'upper left' is the same at every size. Of a picture in tiles that is the tile. What the
+    text brings is added by a gain that starts at zero: without a text that helps, the prior stays what it was.
 
     Args:
         channels: widths of the prior's maps, finest first.

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PvtV2Backbone, PvtV2Config
 
-from bundle.networks.pretrained import load_pretrained, unreadable
+from bundle.networks.pretrained import load_pretrained, quiet_transformers, unreadable
 
 _B2_ON: dict[str, list[int]] = {
     "hidden_sizes": [64, 128, 320, 512],
@@ -93,7 +93,8 @@ class PvtV2Prior(nn.Module):
     def save(self, folder: str | Path) -> None:
         """Write a folder that `pretrained` takes, in half precision."""
         whole = deepcopy(self.backbone).half()
-        whole.save_pretrained(folder)
+        with quiet_transformers():
+            whole.save_pretrained(folder)
         values = {"image_mean": self.mean.flatten().tolist(), "image_std": self.deviation.flatten().tolist()}
         (Path(folder) / _PREPROCESSOR).write_text(json.dumps(values) + "\n", encoding="utf-8")
 
@@ -108,6 +109,8 @@ def _normalisation(source: str) -> tuple[list[float], list[float]]:
         mean, deviation = ([float(value) for value in values[key]] for key in ("image_mean", "image_std"))
         if not min(deviation) > 0.0:
             raise ValueError("image_std must be above 0")
+        if not len(mean) == len(deviation) == 3:
+            raise ValueError("image_mean and image_std need three values")
     except (ValueError, TypeError, KeyError) as error:
         raise unreadable(source, "PVT v2", _PREPROCESSOR, error) from error
     return mean, deviation

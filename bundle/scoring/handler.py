@@ -138,10 +138,13 @@ class Scoring:
         known = [mask_value for mask_value, _ in labels.values()]
         # what this data set does not label is background in its truth, and so it is here
         mask = np.where(np.isin(prediction.mask, known), prediction.mask, np.uint8(0))
-        channels = [channel for channel, value in enumerate(prediction.labels) if value in known]
-        if not channels:  # labels of another modality alone: nothing that could be sure or unsure
+        shown = [value for value in self.structures.of_modality(prediction.case.modality) if value in known]
+        if not shown:  # labels of another modality alone: nothing that could be sure or unsure
             return
-        probability = prediction.probability[channels]
+        of_value = dict(zip(prediction.labels, prediction.probability, strict=True))
+        # what the prompt did not name has no channel: nothing was found there
+        nothing = np.zeros(prediction.mask.shape, dtype=np.float32)
+        probability = np.stack([of_value.get(value, nothing) for value in shown])
         relevant = relevant_voxels(probability, truth)
         confidence = np.maximum(probability.max(axis=0), 1.0 - probability.sum(axis=0))[relevant].clip(
             0.0, 1.0
@@ -149,9 +152,7 @@ class Scoring:
         self.reliability.add(confidence, (mask == truth)[relevant])
         if self.output_dir is not None:
             channel_of = np.zeros(256, dtype=np.int64)
-            channel_of[[list(prediction.labels)[channel] for channel in channels]] = range(
-                1, len(channels) + 1
-            )
+            channel_of[shown] = range(1, len(shown) + 1)
             shares = probability[:, relevant].astype(np.float64)
             shares = np.concatenate([np.maximum(1.0 - shares.sum(axis=0, keepdims=True), 0.0), shares])
             self.temperature.add(shares, channel_of[truth[relevant]])

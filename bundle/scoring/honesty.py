@@ -13,7 +13,11 @@ from bundle.transforms.wording import all_terms, everyday
 
 
 def honesty_prompts(
-    references: Sequence[CaseReference], unseen: int = 3, meaningless: int = 2, seed: int = 0
+    references: Sequence[CaseReference],
+    unseen: int = 3,
+    meaningless: int = 2,
+    seed: int = 0,
+    names_structures: bool = True,
 ) -> dict[str, dict[str, CasePrompt]]:
     """Ways to ask for every labelled structure of every case, one structure a prompt.
 
@@ -23,14 +27,17 @@ def honesty_prompts(
             its last one again.
         meaningless: how many prompts of everyday words that training never shows.
         seed: of the choice of those words.
+        names_structures: whether a prompt chooses what the network segments.
 
     Returns:
         way -> case id -> structure -> prompt. 'name' comes first; 'unseen 1', ... where every structure has one;
         'other', the name of the next structure, where there are several; 'meaningless 1', ...
 
     Raises:
-        ValueError: a case without labels.
+        ValueError: a case without labels, or a network for which a prompt chooses nothing.
     """
+    if not names_structures:
+        raise ValueError("this network does not choose by a prompt what it segments; use evaluate.yaml alone")
     ways: dict[str, dict[str, CasePrompt]] = {}
     terms = all_terms()
     for reference in references:

@@ -176,7 +176,11 @@ def test_a_mirrored_pass_reads_the_mirrored_text_and_counts_as_members() -> None
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"mirrored": ["CT"]}, "mirrored: .* must be some of X-ray, H&E"),
+        ({"mirrored": ["CT"]}, "mirrored must be a list with some of X-ray, H&E"),
+        ({"mirrored": "X-ray"}, "mirrored must be a list"),
+        ({"slice_distance": 0}, "ct_slice_distance must be a whole number of at least 1, not 0"),
+        ({"temperature": 1.5}, "temperature must be modality -> number, not 1.5"),
+        ({"temperature": {"CT": "1.5"}}, "temperature: 'CT': '1.5'"),
         ({"temperature": {"MR": 1.0}}, "temperature: 'MR'"),
         ({"temperature": {"CT": 0.0}}, "temperature: 'CT': 0.0"),
         ({"xray_sides": "viewer"}, "xray_sides must be 'image' or 'patient', not 'viewer'"),

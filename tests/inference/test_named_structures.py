@@ -246,7 +246,10 @@ def test_what_is_found_counts_as_the_structure_that_was_asked_for(tmp_path: Path
 
 @pytest.mark.parametrize(
     ("structures", "name", "problem"),
-    [(None, "infection", "need the network's structures"), (STRUCTURES, "widget", "no structure 'widget'")],
+    [
+        (None, "infection", "need the network's structures"),
+        (STRUCTURES, "widget", "labels 'widget', which the network does not"),
+    ],
 )
 def test_prompts_that_cannot_be_told_apart_fail_the_case_alone(
     structures: Structures | None, name: str, problem: str, tmp_path: Path

@@ -13,7 +13,7 @@ import yaml
 
 from bundle.cases.case import MODALITIES, Modality
 from bundle.cases.structures import Structures
-from bundle.learning import Prompt, PromptDrawer
+from bundle.learning import Prompt, PromptDrawer, prompt_drawer
 from bundle.transforms.wording import Infection, all_terms, everyday, exchange_sides, is_held_out, templates
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -271,3 +271,28 @@ def test_a_structure_named_by_held_out_words_is_refused() -> None:
 
 def test_shares_of_exactly_the_whole_are_taken() -> None:
     PromptDrawer(Structures([{"name": "liver", "modality": "CT"}]), own=0.34, reworded=0.55, foreign=0.11)
+
+
+@pytest.mark.parametrize(
+    ("shares", "message"),
+    [
+        ({"silence": 0.3}, "prompt_shares: silence: 0.3 is none; give numbers for silent, own"),
+        ({"own": "half"}, "prompt_shares: own: 'half' is none"),
+    ],
+)
+def test_shares_that_do_not_exist_are_refused(shares: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        prompt_drawer(Structures([{"name": "liver", "modality": "CT"}]), shares)
+
+
+def test_no_shares_no_drawer_and_half_a_pair_does_not_name_it() -> None:
+    structures = Structures([{"name": "lung", "modality": "CT"}])
+    assert prompt_drawer(structures, None) is None
+    drawer = prompt_drawer(structures, {"silent": 0.0, "own": 0.0, "reworded": 0.0, "foreign": 1.0})
+    assert drawer is not None
+    terms = all_terms()
+    assert [drawer._channels[terms[name]] for name in ("left lung", "right lung", "lung")] == [
+        frozenset(),
+        frozenset(),
+        {1},
+    ]

@@ -164,3 +164,9 @@ def test_the_summary_gives_the_share_that_was_left_empty() -> None:
     figures = summarise(scores)["per_label"]
     assert figures["liver"]["absent"] == 9 and figures["liver"]["left_empty"] == pytest.approx(66.6667)
     assert figures["lung"]["absent"] == 0 and figures["lung"]["left_empty"] is None
+
+
+def test_a_network_that_does_not_choose_by_prompts_is_refused() -> None:
+    reference = CaseReference("a", Path("a.nii.gz"), labels={1: "liver"})
+    with pytest.raises(ValueError, match="does not choose by a prompt"):
+        honesty_prompts([reference], names_structures=False)
