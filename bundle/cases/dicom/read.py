@@ -128,7 +128,6 @@ def _read_volume(series: DicomSeries, told: Modality) -> DicomImage:
         series_uid=series.series_uid,
         frames=tuple(one.frame for one in ordered if one.frame),
         repaired={path: series.repaired[path] for path in paths if path in series.repaired},
-        description=series.description,
         resampled=bool(placed.blend),
     )
     if frames.padded:
@@ -329,6 +328,5 @@ def _read_picture(series: DicomSeries, told: Modality) -> DicomImage:
         study_uid=series.study_uid,
         series_uid=series.series_uid,
         repaired={path: series.repaired[path]} if path in series.repaired else {},
-        description=series.description,
     )
     return DicomImage(array, None, told, source, white, warnings)

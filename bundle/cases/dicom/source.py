@@ -23,7 +23,6 @@ class DicomSource:
         frames: of a multi-frame image, the number of each slice's frame in its file, from 1; empty otherwise.
         study_uid, series_uid: StudyInstanceUID and SeriesInstanceUID, made up where the files have none.
         repaired: file -> keyword -> value of what was empty or absent and was filled in.
-        description: SeriesDescription.
         resampled: whether slices were interpolated to even spacing: then slice z is not that of file z, and results
             on the array's grid cannot refer to single files by position.
     """
@@ -33,7 +32,6 @@ class DicomSource:
     series_uid: str
     frames: tuple[int, ...] = ()
     repaired: Mapping[Path, Mapping[str, str]] = field(default_factory=dict)
-    description: str = ""
     resampled: bool = False
 
     def datasets(self) -> list[pydicom.Dataset]:
@@ -47,11 +45,10 @@ class DicomSource:
         return headers
 
     def summary(self) -> dict[str, Any]:
-        """What identifies the series in a report; nothing of the patient."""
+        """What identifies the series in a report; nothing of the patient, so no description, which is typed by hand."""
         return {
             "study_instance_uid": self.study_uid,
             "series_instance_uid": self.series_uid,
-            "description": self.description,
             "slices": len(self.frames) or len(self.files),
             "identifiers_filled_in": sorted(
                 {keyword for values in self.repaired.values() for keyword in values}
