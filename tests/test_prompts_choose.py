@@ -122,4 +122,4 @@ def test_the_report_says_whose_sides_were_meant(
             commands, trained, image, "--output", tmp_path / sides, "--prompt", "infection of the left lung",
             "--xray-sides", sides,
         )  # fmt: skip
-        assert report(tmp_path / sides)["settings"]["sides_in_prompt"] == sides
+        assert report(tmp_path / sides)["settings"]["xray_sides"] == sides

@@ -13,7 +13,8 @@ from bundle.cases.datalist import Entry, is_datalist_name, read_datalist
 from bundle.cases.dicom.headers import MEDIA_DIRECTORY, is_dicom_content, looks_like_dicom, read_instance
 from bundle.cases.dicom.locate import nothing_in, series_at, unreadable_file
 from bundle.cases.dicom.reports import report_text
-from bundle.cases.dicom.series import DicomSeries, LeftOut, SeriesSelection, Sorted, sort_series, unique_hash
+from bundle.cases.dicom.selection import SeriesSelection
+from bundle.cases.dicom.series import DicomSeries, LeftOut, Sorted, sort_series, unique_hash
 from bundle.cases.files import image_suffix, os_problem, read_head
 from bundle.cases.ids import case_ids, series_ids
 from bundle.cases.sidecars import sidecar_prompt

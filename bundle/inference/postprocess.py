@@ -31,7 +31,6 @@ class ToPredictiond(MapTransform):
         network: says what a prompt names, and what of it could not be read.
         remove_fragments: of structures that are one piece, drop pieces under half of the largest; the
             probabilities stay as they are.
-        xray_sides: whose left and right prompts about X-rays meant, for the report.
         settings: what else decided on the result, for the report.
     """
 
@@ -41,15 +40,13 @@ class ToPredictiond(MapTransform):
         sampling: Sampling,
         network: Segmenter,
         remove_fragments: bool = False,
-        xray_sides: str = "image",
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(keys="pred")
         self.structures = structures
         self.network = network
         self.remove_fragments = remove_fragments
-        self.xray_sides = xray_sides
-        self.settings = {**asdict(sampling), "remove_fragments": remove_fragments, **(settings or {})}
+        self.settings = {**asdict(sampling), **(settings or {})}
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         item = dict(data)
@@ -74,10 +71,7 @@ class ToPredictiond(MapTransform):
             labels=labels,
             source_series=case.source_series,
             warnings=[*self._unread(prompt), *self._not_segmented(named, case.modality)],
-            settings={
-                **self.settings,
-                **({"sides_in_prompt": self.xray_sides} if prompt and case.modality == "X-ray" else {}),
-            },
+            settings=dict(self.settings),
         )
         return item
 
@@ -169,18 +163,17 @@ def postprocessing(
     sampling: Sampling,
     network: Segmenter,
     remove_fragments: bool = False,
-    xray_sides: str = "image",
     settings: Mapping[str, Any] | None = None,
 ) -> Compose:
     """Undo the preprocessing and make a `Prediction`.
 
     Args:
         preprocessing: whose spatial transforms are undone, see `bundle.transforms.preprocessing`.
-        structures, sampling, network, remove_fragments, xray_sides, settings: see `ToPredictiond`.
+        structures, sampling, network, remove_fragments, settings: see `ToPredictiond`.
     """
     return Compose(
         [
             Invertd("pred", transform=preprocessing, orig_keys="image", nearest_interp=False, to_tensor=True),
-            ToPredictiond(structures, sampling, network, remove_fragments, xray_sides, settings),
+            ToPredictiond(structures, sampling, network, remove_fragments, settings),
         ]
     )

@@ -25,7 +25,8 @@ import bundle
 from bundle.atomic import remove_leftovers, write_atomically
 from bundle.cases import CaseError, CaseFailure, CaseReference, collect, read_prompts
 from bundle.cases.case import MODALITIES, Modality
-from bundle.cases.dicom.series import LeftOut, Orientation, SeriesSelection
+from bundle.cases.dicom.selection import Orientation, SeriesSelection
+from bundle.cases.dicom.series import LeftOut
 from bundle.command_line import SOME_FAILED
 from bundle.inference.evaluator import reason
 from bundle.networks.weights import file_sha256

@@ -43,6 +43,10 @@ class RandByModalityd(ByModalityd, Randomizable):
     draw from one state: a state for each of them takes as long to make as the transforms themselves.
     """
 
+    def __init__(self, branches: Mapping[str, Sequence[Transform]], key: str = "image") -> None:
+        super().__init__(branches, key)
+        self._fresh: set[str] = set()
+
     def set_random_state(
         self, seed: int | None = None, state: np.random.RandomState | None = None
     ) -> RandByModalityd:
@@ -53,7 +57,7 @@ class RandByModalityd(ByModalityd, Randomizable):
     def __call__(self, data: Mapping[Hashable, Any]) -> Any:
         branch = self._branch(data)
         modality = data[self.key].meta["modality"]
-        if modality in getattr(self, "_fresh", ()):
+        if modality in self._fresh:
             self._fresh.remove(modality)
             for transform in branch.transforms:
                 if isinstance(transform, Randomizable):

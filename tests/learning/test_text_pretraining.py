@@ -14,13 +14,12 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer
 
+from bundle.learning.text_encoder import EncoderSize, sinusoids
 from bundle.learning.text_pretraining import (
-    EncoderSize,
     TextPretraining,
     contrastive_loss,
     mask_tokens,
     misspell,
-    sinusoids,
 )
 from bundle.networks import WeightsError
 from bundle.networks.text_prior import TextPrior

@@ -131,7 +131,7 @@ def _has_decoder(syntax: str) -> bool:
         return True
     try:
         return bool(get_decoder(UID(syntax)).is_available)
-    except NotImplementedError:
+    except NotImplementedError:  # how pydicom says that it knows no decoder for a syntax
         return False
 
 
