@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 CORE := $(VENV)/.core-installed
 DEV := $(VENV)/.dev-installed
 
-.PHONY: demo setup test check lock clean
+.PHONY: demo setup test check lock clean chromium
 
 demo: $(CORE)
 	$(BIN)/python scripts/demo.py --output out/demo
@@ -26,10 +26,17 @@ $(DEV): requirements/dev.txt $(CORE)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements/dev.txt
 	@touch $@
 
-test: $(DEV)
+# The tests of the pages look at them in a browser, and are skipped where there is none.
+chromium:
+	@command -v chromium google-chrome >/dev/null || \
+	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
+	    DEBIAN_FRONTEND=noninteractive timeout 300 apt-get install -qq --no-install-recommends chromium; } >/dev/null 2>&1 || \
+	  echo "Chromium is not installed: tests that need a browser are skipped"
+
+test: $(DEV) chromium
 	$(BIN)/python -m pytest -q -m "not slow"
 
-check: $(DEV)
+check: $(DEV) chromium
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

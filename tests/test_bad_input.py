@@ -84,8 +84,8 @@ def check(output: Path, stderr: str, batch: tuple[Path, dict[str, str], set[str]
     for name in good:
         entry = entries[name]
         assert entry["status"] == "done" and entry["error"] is None
-        assert {"mask", "probability", "uncertainty", "preview", "report"} == {
-            Path(file).name.split(".")[0] for file in entry["files"]
+        assert {"mask", "probability", "uncertainty", "preview", "report", "index", "thumbnail"} == {
+            Path(file).name.split(".")[0] for file in entry["files"] if not file.endswith("viewer.js")
         }
         assert all((output / file).stat().st_size > 0 for file in entry["files"])
     assert "Traceback" not in stderr

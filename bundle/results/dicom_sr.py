@@ -131,8 +131,6 @@ def _values(prediction: Prediction, source: SourceImages, segment: Segment) -> d
     inside = prediction.mask == segment.value
     count = int(inside.sum())
     entry = label_entry(prediction, segment.channel, segment.value, count)
-    if prediction.case.modality == "CT":
-        entry["mean_hu"] = float(prediction.case.array[0][inside].mean(dtype=np.float64))
     spacing = None if source.volume else calibrated_spacing(source.first)
     if spacing is not None:
         entry["area_mm2"] = count * spacing[0] * spacing[1]

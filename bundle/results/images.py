@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import nibabel as nib
 import numpy as np
@@ -64,11 +64,22 @@ def write_nifti(
             patient.
         slope: what a reader multiplies the stored values with.
     """
-    source = _header_from_affine(affine) if header is None else header
-    out = _prepared_header(source)
+    with path.open("wb") as file:
+        stream_nifti(file, data, affine, header, slope)
+
+
+def stream_nifti(
+    file: BinaryIO,
+    data: NDArray[np.uint8],
+    affine: NDArray[np.float64],
+    header: Any = None,
+    slope: float = 1.0,
+) -> None:
+    """As `write_nifti`, to a stream."""
+    out = _prepared_header(_header_from_affine(affine) if header is None else header)
     out.set_data_shape(data.shape if header is None else _source_shape(data.shape, header.get_data_shape()))
     out["scl_slope"], out["scl_inter"] = slope, 0.0
-    with path.open("wb") as file, gzip.GzipFile("", "wb", _COMPRESSION, file, mtime=0) as stream:
+    with gzip.GzipFile("", "wb", _COMPRESSION, file, mtime=0) as stream:
         out.write_to(stream)
         for block in np.moveaxis(data, -1, 0):
             stream.write(block.tobytes(order="F"))

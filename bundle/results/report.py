@@ -86,19 +86,22 @@ def label_entry(prediction: Prediction, channel: int, value: int, count: int) ->
         count: how often the mask has it.
 
     Returns:
-        volume in ml or area in pixels, mean probability and mean uncertainty in [0, 1]; a mean over nothing is None.
+        volume in ml or area in pixels, of CT volumes the mean HU, mean probability and mean uncertainty in [0, 1]; a
+        mean over nothing is None.
     """
     inside = prediction.mask == value
     affine = prediction.case.affine
-    size: dict[str, Any]
+    measured: dict[str, Any]
     if affine is None:
-        size = {"pixels": count, "area_px": count}
+        measured = {"pixels": count, "area_px": count}
     else:
-        size = {"voxels": count, "volume_ml": count * voxel_volume_ml(affine)}
+        measured = {"voxels": count, "volume_ml": count * voxel_volume_ml(affine)}
+        if prediction.case.modality == "CT":
+            measured["mean_hu"] = _mean(prediction.case.array[0][inside])
     return {
         "value": value,
         "found": count > 0,
-        **size,
+        **measured,
         "mean_probability": _mean(prediction.probability[channel][inside]),
         "mean_uncertainty": _mean(prediction.uncertainty[inside]),
     }

@@ -14,11 +14,23 @@ from bundle.atomic import replace_folder
 from bundle.cases.case import CaseError
 from bundle.cases.dicom.source import DicomSource
 from bundle.results.images import BYTE_SLOPE, to_bytes, write_nifti, write_png
+from bundle.results.page.case import write_case_page
 from bundle.results.prediction import Prediction
 from bundle.results.preview import write_preview
 from bundle.results.report import build_report, to_plain, write_json
 
-_NAMES = ("mask", "probability", "uncertainty", "preview", "report", "seg", "sr")
+_NAMES = (
+    "mask",
+    "probability",
+    "uncertainty",
+    "preview",
+    "report",
+    "seg",
+    "sr",
+    "index",
+    "thumbnail",
+    "viewer",
+)
 
 
 @dataclass(frozen=True)
@@ -43,7 +55,7 @@ def write_prediction(
     elapsed_seconds: float | None = None,
     companions: Sequence[Companion] = (),
 ) -> dict[str, Any]:
-    """Write mask, probability, uncertainty, preview and report to `output_dir`/<case id>/.
+    """Write mask, probability, uncertainty, preview, report and page to `output_dir`/<case id>/.
 
     Volumes become NIfTI, pictures PNG. An older folder of the same case is replaced as a whole. Identical
     predictions give identical bytes.
@@ -81,6 +93,7 @@ def write_prediction(
         (_write_volume if prediction.case.is_volume else _write_picture)(prediction, folder)
         write_preview(prediction, report, folder / "preview.png")
         write_json(folder / "report.json", report)
+        write_case_page(prediction, report, folder)
         names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     return {"files": [f"{case_id}/{name}" for name in names], "report": report}
 

@@ -22,8 +22,8 @@ from PIL import Image
 from bundle.cases.phantoms import ct_phantom, histology_phantom, xray_phantom
 from bundle.networks import file_sha256
 
-FILES = {"preview.png", "report.json"}
-VOLUME_FILES = FILES | {"mask.nii.gz", "probability.nii.gz", "uncertainty.nii.gz"}
+FILES = {"index.html", "preview.png", "report.json", "thumbnail.jpg"}
+VOLUME_FILES = FILES | {"viewer.js", "mask.nii.gz", "probability.nii.gz", "uncertainty.nii.gz"}
 PICTURE_FILES = FILES | {"mask.png", "probability.png", "uncertainty.png"}
 
 

@@ -19,7 +19,7 @@ from tests.results import dicom_series as made
 
 Make = Callable[..., Prediction]
 LABELS = {3: "left kidney", 5: "liver"}
-NAMES = ["mask.nii.gz", "preview.png", "probability.nii.gz", "report.json"]
+NAMES = ["index.html", "mask.nii.gz", "preview.png", "probability.nii.gz", "report.json", "viewer.js"]
 
 
 @pytest.fixture(autouse=True)

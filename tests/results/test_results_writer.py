@@ -177,11 +177,18 @@ def test_a_picture_with_two_labels(tmp_path: Path, make_prediction: Make) -> Non
 def test_files_are_listed_and_repeat_byte_for_byte(tmp_path: Path, make_prediction: Make) -> None:
     first = write_prediction(make_prediction(), tmp_path / "a", 1.5)
     second = write_prediction(make_prediction(), tmp_path / "b", 1.5)
-    names = ["mask.nii.gz", "preview.png", "probability.nii.gz", "report.json", "uncertainty.nii.gz"]
+    maps = ["mask.nii.gz", "preview.png", "probability.nii.gz", "report.json"]
+    names = ["index.html", *maps, "thumbnail.jpg", "uncertainty.nii.gz", "viewer.js"]
     assert first["files"] == [f"case_1/{name}" for name in names] == second["files"]
     for name in first["files"]:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
     assert json.loads((tmp_path / "a/case_1/report.json").read_text()) == first["report"]
+
+
+def test_the_thumbnail_is_small(tmp_path: Path, make_prediction: Make) -> None:
+    write_prediction(make_prediction(shape=(400, 300)), tmp_path)
+    path = tmp_path / "case_1" / "thumbnail.jpg"
+    assert max(Image.open(path).size) == 224 and path.stat().st_size < 20_000
 
 
 @pytest.mark.usefixtures("no_preview")

@@ -1,0 +1,176 @@
+"""The run as one page: a row a case, failures first, to sort and to search."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bundle.atomic import write_atomically
+from bundle.results.page.case import PAGE, THUMBNAIL, VIEWER_DATA
+from bundle.results.page.rendering import STATIC, data_uri, fact_name, fact_text, render
+from bundle.results.report import RESEARCH_USE_ONLY
+
+_FIRST_FACTS = ("command", "started", "weights", "weights_sha256", "seed", "steps", "members", "device")
+_NO_FACTS = {"cases", "left_out", "versions", *_FIRST_FACTS}
+_VIEWER = "viewer"
+_VIEWER_FILES = ("niivue.js", "niivue.LICENSE.txt")
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One case in the table.
+
+    Attributes:
+        case: its entry in run.json.
+        report: empty where there is none.
+        page: link to its own page; None where there is none.
+        thumbnail: data URI.
+        found: structure -> size, those found.
+        missing: structures that were asked for and not found.
+    """
+
+    case: Mapping[str, Any]
+    report: Mapping[str, Any]
+    page: str | None
+    thumbnail: str | None
+    found: dict[str, Mapping[str, Any]]
+    missing: list[str]
+
+    @property
+    def failed(self) -> bool:
+        return bool(self.case.get("status") == "failed")
+
+    @property
+    def warnings(self) -> list[str]:
+        return [str(warning) for warning in self.report.get("warnings") or []]
+
+    @property
+    def sizes(self) -> dict[str, float | None]:
+        """For sorting and filtering: structure -> ml or pixels; None where it was not found."""
+        sizes: dict[str, float | None] = dict.fromkeys(self.missing)
+        return sizes | {
+            name: float(entry.get("volume_ml") or entry.get("area_px") or 0)
+            for name, entry in self.found.items()
+        }
+
+    @property
+    def uncertainty(self) -> float | None:
+        """In the mask; where nothing was found, of the whole image."""
+        inside = self.report.get("mean_uncertainty_foreground")
+        value = self.report.get("mean_uncertainty") if inside is None else inside
+        return float(value) if isinstance(value, int | float) else None
+
+
+def write_index(output_dir: Path, run: Mapping[str, Any]) -> Path:
+    """Write `output_dir`/index.html, and viewer/ for the pages of the cases.
+
+    Each case's details come from its report.json and thumbnail.jpg, where they exist. viewer/ holds the 3D viewer,
+    once for all cases and where one of them is a volume, and the order of the cases, by which their pages are linked.
+
+    Args:
+        output_dir: the run's folder.
+        run: what run.json holds: "cases" (each "id", "input", "status" 'done' or 'failed', "error",
+            "files" relative to `output_dir`, "seconds"), "left_out" (each "input", "reason"), "versions", and any
+            further facts.
+
+    Raises:
+        OSError: naming the page, when it cannot be written.
+    """
+    cases = sorted(run.get("cases", []), key=lambda case: case.get("status") != "failed")
+    rows = [_row(output_dir, case) for case in cases]
+    _write_viewer(output_dir, rows)
+    page = render(
+        "index",
+        rows=rows,
+        counts=_counts(rows),
+        structures=_structures(rows),
+        modalities=sorted({str(row.report["modality"]) for row in rows if row.report.get("modality")}),
+        facts=_facts(run),
+        versions=dict(run.get("versions") or {}),
+        left_out=run.get("left_out") or [],
+        notice=RESEARCH_USE_ONLY,
+    )
+    path = output_dir / "index.html"
+    with write_atomically(path) as temporary:
+        temporary.write_text(page, encoding="utf-8", errors="replace")
+    return path
+
+
+def _write_viewer(output_dir: Path, rows: Sequence[_Row]) -> None:
+    pages = [str(row.case["id"]) for row in rows if row.page is not None]
+    if not pages:
+        return
+    folder = output_dir / _VIEWER
+    with write_atomically(folder / "cases.js") as temporary:
+        temporary.write_text(f"globalThis.runCases = {json.dumps(pages)};\n", encoding="utf-8")
+    if any((output_dir / case / VIEWER_DATA).is_file() for case in pages):
+        for name in _VIEWER_FILES:
+            with write_atomically(folder / name) as temporary:
+                shutil.copyfile(STATIC / name, temporary)
+
+
+def _row(output_dir: Path, case: Mapping[str, Any]) -> _Row:
+    folder = _folder(output_dir, case)
+    report = _report(folder)
+    labels = report.get("labels") or {}
+    return _Row(
+        case=case,
+        report=report,
+        page=f"{case['id']}/{PAGE}" if folder is not None and (folder / PAGE).is_file() else None,
+        thumbnail=_thumbnail(folder),
+        found={name: entry for name, entry in labels.items() if entry.get("found")},
+        missing=[name for name, entry in labels.items() if not entry.get("found")],
+    )
+
+
+def _folder(output_dir: Path, case: Mapping[str, Any]) -> Path | None:
+    """The case's folder; None for a failed case, whose folder could only be an earlier run's."""
+    case_id = str(case.get("id", ""))
+    if case.get("status") == "failed" or Path(case_id).name != case_id or not case_id:
+        return None
+    return output_dir / case_id
+
+
+def _report(folder: Path | None) -> dict[str, Any]:
+    """The case's report; empty where there is none, since a page with a gap is better than no page."""
+    try:
+        report = json.loads((folder / "report.json").read_text(encoding="utf-8")) if folder else {}
+    except (OSError, ValueError):
+        return {}
+    return report if isinstance(report, dict) else {}
+
+
+def _thumbnail(folder: Path | None) -> str | None:
+    try:
+        return data_uri((folder / THUMBNAIL).read_bytes(), "image/jpeg") if folder else None
+    except OSError:
+        return None
+
+
+def _counts(rows: Sequence[_Row]) -> dict[str, int]:
+    counts = {
+        "cases": len(rows),
+        "done": sum(not row.failed for row in rows),
+        "failed": sum(row.failed for row in rows),
+        "with warnings": sum(bool(row.warnings) for row in rows),
+        "without a find": sum(row.report.get("found") is False for row in rows),
+    }
+    return {name: count for name, count in counts.items() if count or name in {"cases", "done"}}
+
+
+def _structures(rows: Sequence[_Row]) -> dict[str, int]:
+    """Structure -> in how many cases it was found; those asked for anywhere, by name."""
+    found = Counter(name for row in rows for name in row.found)
+    asked = {name for row in rows for name in (*row.found, *row.missing)}
+    return {name: found[name] for name in sorted(asked, key=str.lower)}
+
+
+def _facts(run: Mapping[str, Any]) -> dict[str, str]:
+    names = [name for name in _FIRST_FACTS if run.get(name) is not None]
+    names += [name for name in run if name not in _NO_FACTS]
+    return {fact_name(name): fact_text(run[name]) for name in names}

@@ -1,0 +1,128 @@
+"""Templates, style and scripts put together into pages that load nothing from elsewhere."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from bundle.results.colours import structure_colour
+from bundle.results.preview import volume_text
+
+STATIC = Path(__file__).parent / "static"
+_TEMPLATES = Path(__file__).parent / "templates"
+_HEX = "#{:02x}{:02x}{:02x}"
+
+
+def render(name: str, *, loads_scripts: bool = False, **content: Any) -> str:
+    """The page of templates/`name`.html with page.css and `name`.js inlined.
+
+    Every value is escaped. The page's Content-Security-Policy names style and script by their hashes, so that nothing
+    else in it could run or be fetched, whatever a prompt or a file name holds.
+
+    Args:
+        loads_scripts: let the page's own script load further ones, which lie beside the page.
+    """
+    style, script = _static("page.css"), _static(f"{name}.js")
+    policy = (
+        "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; "
+        f"style-src '{_digest(style)}'; script-src '{_digest(script)}'"
+    ) + " 'strict-dynamic'" * loads_scripts
+    template = _environment().get_template(f"{name}.html")
+    # Both are files of this package, not input: escaped, they would not work.
+    return template.render(policy=policy, style=Markup(style), script=Markup(script), **content)
+
+
+def data_uri(content: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def colour_hex(name: str) -> str:
+    """The colour of a structure as SVG and CSS write it."""
+    return _HEX.format(*structure_bytes(name))
+
+
+def structure_bytes(name: str) -> tuple[int, int, int]:
+    """The colour of a structure, each channel 0-255."""
+    red, green, blue = (round(channel * 255) for channel in structure_colour(name))
+    return red, green, blue
+
+
+def link(path: str) -> str:
+    """A file below the page as a relative link: no scheme, no way up, everything odd percent-encoded."""
+    parts = [part for part in path.split("/") if part not in {"", ".", ".."}]
+    return "./" + "/".join(quote(part, safe="", errors="replace") for part in parts)
+
+
+def size_text(entry: Mapping[str, Any], shape: Any = ()) -> str:
+    """The size of a structure as a reader wants it: a volume, or an area with its share of the picture.
+
+    Args:
+        entry: of the report's labels.
+        shape: of the picture.
+    """
+    if entry.get("volume_ml") is not None:
+        return volume_text(float(entry["volume_ml"]))
+    area = int(entry.get("area_px") or 0)
+    if len(shape) != 2 or not all(shape):
+        return f"{area:,} px"
+    return f"{area:,} px ({100 * area / (shape[0] * shape[1]):.1f} %)"
+
+
+def seconds_text(seconds: Any) -> str:
+    """Empty for 0 too: nothing that was done takes no time."""
+    return f"{seconds:,.1f} s" if isinstance(seconds, int | float) and seconds else ""
+
+
+def fact_text(value: Any) -> str:
+    """A setting as text: 'yes' for True, 'a = 1, b = 2' for a mapping, 'none' for nothing."""
+    if value is None or value in ("", [], {}, ()):
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} = {fact_text(entry)}" for name, entry in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(fact_text(entry) for entry in value)
+    return str(value)
+
+
+def fact_name(name: Any) -> str:
+    """A key of a record as words: 'weights_sha256' as 'weights sha256'."""
+    return str(name).replace("_", " ")
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        colour=colour_hex,
+        link=link,
+        seconds=seconds_text,
+        fact=fact_text,
+        fact_name=fact_name,
+        size=size_text,
+    )
+    return environment
+
+
+@cache
+def _static(name: str) -> str:
+    return (STATIC / name).read_text(encoding="utf-8")
+
+
+def _digest(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
