@@ -7,20 +7,21 @@ import hashlib
 
 RGB = tuple[float, float, float]
 
-# The colours of anatomical atlases, pulled apart where neighbours would be hard to tell from each other.
+# Chosen to stay apart, on dark images too, for eyes that lack red or green cones; tests/results/test_colours.py has the
+# distances.
 _KNOWN = {
-    "aorta": "#ff3b3b",
-    "gallbladder": "#7bd14b",
-    "left kidney": "#ffb347",
-    "right kidney": "#f07818",
-    "kidney": "#ff9126",
-    "liver": "#d65a45",
-    "pancreas": "#f7d154",
-    "spleen": "#a97bdc",
-    "stomach": "#f29ac0",
-    "lung": "#5ec2f0",
-    "left lung": "#5ec2f0",
-    "right lung": "#3fa0e0",
+    "aorta": "#fd5e7e",
+    "gallbladder": "#14a988",
+    "left kidney": "#e1a441",
+    "right kidney": "#b87333",
+    "kidney": "#e1a441",
+    "liver": "#c33b94",
+    "pancreas": "#fff27a",
+    "spleen": "#8f7bff",
+    "stomach": "#e6cdb0",
+    "lung": "#4fc3ff",
+    "left lung": "#4fc3ff",
+    "right lung": "#2a86d8",
     "covid-19 infection": "#ff5d73",
     "infection": "#ff5d73",
     "nucleus": "#21e0c3",

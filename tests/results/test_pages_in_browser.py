@@ -104,14 +104,14 @@ def test_the_table_is_filtered_and_sorted(visit: Visit, run: Path) -> None:
     page = visit.page
     page.goto((run / "index.html").as_uri())
     every = ["broken", "b_volume", "a_volume", "film", "nothing"]
-    assert visit.shown_cases() == every and page.inner_text("#shown") == "5 shown"
+    assert visit.shown_cases() == every and page.inner_text("#shown") == "5 cases"
 
     page.fill("#words", "kidney SPACING")
-    assert visit.shown_cases() == ["a_volume"] and page.inner_text("#shown") == "1 of 5 shown"
+    assert visit.shown_cases() == ["a_volume"] and page.inner_text("#shown") == "1 of 5 cases"
     page.fill("#words", "no such word")
     assert visit.shown_cases() == [] and page.is_visible("#nothing")
     page.click("text=Clear")
-    page.wait_for_function("document.getElementById('shown').textContent === '5 shown'")
+    page.wait_for_selector("#shown:text-is('5 cases')")
 
     page.select_option("#status", "failed")
     assert visit.shown_cases() == ["broken"]
@@ -142,6 +142,33 @@ def test_the_table_is_filtered_and_sorted(visit: Visit, run: Path) -> None:
     assert page.get_attribute("th:has-text('Time')", "aria-sort") == "descending"
     assert page.title() == "Segmentation results"
     visit.check(run)
+
+
+def test_of_many_cases_the_rest_is_shown_on_the_way_down(visit: Visit, tmp_path: Path) -> None:
+    cases = [
+        {
+            "id": f"case_{number:03}",
+            "input": "in",
+            "status": "failed",
+            "error": "unreadable",
+            "seconds": 999.0 - number,
+        }
+        for number in range(250)
+    ]
+    write_index(tmp_path, {"cases": cases})
+    page = visit.page
+    page.goto((tmp_path / "index.html").as_uri())
+    assert visit.shown_cases() == [f"case_{number:03}" for number in range(100)]
+    page.click("th button:has-text('Time')")
+    assert visit.shown_cases() == [f"case_{number:03}" for number in range(249, 149, -1)]
+    page.fill("#words", "case_00")
+    assert visit.shown_cases() == [f"case_{number:03}" for number in range(9, -1, -1)]
+    page.fill("#words", "")
+    for shown in (200, 250):
+        page.evaluate("scrollTo(0, document.body.scrollHeight)")
+        page.wait_for_selector(f"#cases tbody tr:not([hidden]) >> nth={shown - 1}")
+    assert len(visit.shown_cases()) == 250
+    visit.check(tmp_path)
 
 
 @pytest.mark.parametrize("width", [400, 900, 1400])
@@ -184,7 +211,7 @@ def test_slices_show_what_is_chosen(visit: Visit, run: Path) -> None:
     page.focus(".stage >> nth=0")
     before = page.inner_text(f"{first} >> output")
     page.keyboard.press("ArrowUp")
-    page.wait_for_function(f"document.querySelector('.stacks output').textContent !== '{before}'")
+    page.wait_for_selector(f"{first} >> output:not(:text-is('{before}'))")
     page.click("text=Next")
     page.wait_for_url("**/a_volume/index.html")
     assert page.inner_text("#position") == "2 of 4"
@@ -213,9 +240,7 @@ def test_the_viewer_draws(visit: Visit, run: Path) -> None:
     page.goto((run / "a_volume" / "index.html").as_uri())
     assert not any("niivue" in url or url.endswith("viewer.js") for url in visit.requests)
     page.click("#open-viewer")
-    page.wait_for_function(
-        "document.getElementById('viewer-state').textContent.startsWith('Drag')", timeout=60_000
-    )
+    page.wait_for_selector("#viewer-state:has-text('Drag')", timeout=60_000)
     page.fill("#opacity", "100")
     page.wait_for_timeout(300)
     seen = visit.colours("#viewer").astype(float)
@@ -250,8 +275,6 @@ def test_a_case_folder_alone_still_has_its_page(visit: Visit, run: Path, tmp_pat
     page = visit.page
     page.goto((tmp_path / "sent" / "a_volume" / "index.html").as_uri())
     page.click("#open-viewer")
-    page.wait_for_function(
-        "document.getElementById('viewer-state').textContent.includes('could not be loaded')"
-    )
+    page.wait_for_selector("#viewer-state:has-text('could not be loaded')")
     assert "../viewer/niivue.js" in page.inner_text("#viewer-state") and not page.is_visible(".neighbours")
     assert visit.colours(".stacks figure >> nth=0 >> canvas").std() > 10

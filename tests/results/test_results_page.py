@@ -104,7 +104,7 @@ def test_failures_and_what_was_left_out_have_their_sentences(tmp_path: Path, mak
     ]
     root = _page(tmp_path, {"cases": cases, "left_out": [{"input": "in/scout", "reason": "is a localizer"}]})
     first, second = _rows(root)
-    assert _cells(first)["Case"].text == "bad_1 in/bad_1" and not first.find("a", "img")
+    assert _cells(first)["Case"].text == "bad_1" and not first.find("a", "img")
     assert _cells(first)["Notes"].text == "in/bad_1: slices are missing; send them again."
     assert _cells(second)["Case"].text.startswith("case_1")
     [left_out] = root.find("section")

@@ -188,7 +188,7 @@ def test_files_are_listed_and_repeat_byte_for_byte(tmp_path: Path, make_predicti
 def test_the_thumbnail_is_small(tmp_path: Path, make_prediction: Make) -> None:
     write_prediction(make_prediction(shape=(400, 300)), tmp_path)
     path = tmp_path / "case_1" / "thumbnail.jpg"
-    assert max(Image.open(path).size) == 224 and path.stat().st_size < 20_000
+    assert max(Image.open(path).size) == 176 and path.stat().st_size < 20_000
 
 
 @pytest.mark.usefixtures("no_preview")

@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 
 from bundle.results.page.histogram import BINS, Histogram, probability_histogram
-from bundle.results.page.rendering import fact_name, fact_text, render, structure_bytes
+from bundle.results.page.rendering import fact_name, fact_text, render, seconds_text, structure_bytes, times
 from bundle.results.page.slices import picture_stacks
 from bundle.results.page.volume import ViewerVolume, viewer_volume
 from bundle.results.prediction import Prediction
@@ -19,7 +19,7 @@ from bundle.results.preview import PANEL_KEY
 from bundle.results.windows import display_window
 
 PAGE, THUMBNAIL, VIEWER_DATA = "index.html", "thumbnail.jpg", "viewer.js"
-_THUMBNAIL_EDGE, _THUMBNAIL_QUALITY = 224, 72
+_THUMBNAIL_EDGE, _THUMBNAIL_QUALITY = 176, 70
 _KINDS = {
     "mask": "label values",
     "probability": "probability, 8 bit, scaled to [0, 1]",
@@ -109,10 +109,11 @@ def _facts(report: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     shape, spacing = report.get("shape") or [], report.get("spacing_mm")
     image = {
         "input": report.get("input"),
-        "modality": f"{report.get('modality')} (told by {report.get('modality_source')})",
-        "size": " x ".join(map(str, shape)) + (" voxels" if spacing else " pixels"),
-        "voxel": " x ".join(f"{edge:.3g}" for edge in spacing) + " mm" if spacing else None,
-        "seconds": report.get("seconds"),
+        "modality": report.get("modality"),
+        "modality from": report.get("modality_source"),
+        "size": times(shape) + (" voxels" if spacing else " pixels"),
+        "voxel": times(spacing) + " mm" if spacing else None,
+        "time": seconds_text(report.get("seconds")) or None,
     }
     groups = {"Image": image, "Source series": report.get("source_series") or {}}
     groups["DICOM objects"] = report.get("dicom") or {}
@@ -136,9 +137,9 @@ def _histograms(prediction: Prediction) -> dict[str, Histogram]:
 
 def _viewer_facts(viewer: ViewerVolume, prediction: Prediction) -> dict[str, Any]:
     return {
-        "spacing": " x ".join(f"{edge:.2g}" for edge in viewer.spacing),
-        "shape": " x ".join(map(str, viewer.shape)),
+        "spacing": times(viewer.spacing),
+        "shape": times(viewer.shape),
         "reduced": viewer.shape != prediction.mask.shape,
-        "full": " x ".join(map(str, prediction.mask.shape)),
+        "full": times(prediction.mask.shape),
         "size": _size_text((len(viewer.image) + len(viewer.mask)) * 4 // 3),
     }

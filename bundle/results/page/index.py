@@ -18,6 +18,7 @@ from bundle.results.report import RESEARCH_USE_ONLY
 _FIRST_FACTS = ("command", "started", "weights", "weights_sha256", "seed", "steps", "members", "device")
 _NO_FACTS = {"cases", "left_out", "versions", *_FIRST_FACTS}
 _VIEWER = "viewer"
+_PLAIN_SUFFIXES = (".nii.gz", ".png", ".json")
 _VIEWER_FILES = ("niivue.js", "niivue.LICENSE.txt")
 
 
@@ -48,6 +49,19 @@ class _Row:
     @property
     def warnings(self) -> list[str]:
         return [str(warning) for warning in self.report.get("warnings") or []]
+
+    @property
+    def files(self) -> dict[str, str]:
+        """What the case's page itself does not consist of: path -> its name as the table has it."""
+        paths = [str(file) for file in self.case.get("files") or []]
+        names = {path: path.rsplit("/", 1)[-1] for path in paths}
+        for suffix in _PLAIN_SUFFIXES:
+            names = {path: name.removesuffix(suffix) for path, name in names.items()}
+        return {
+            path: names[path]
+            for path in paths
+            if not path.endswith((f"/{PAGE}", f"/{THUMBNAIL}", f"/{VIEWER_DATA}"))
+        }
 
     @property
     def sizes(self) -> dict[str, float | None]:

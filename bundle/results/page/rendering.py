@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,14 @@ def size_text(entry: Mapping[str, Any], shape: Any = ()) -> str:
 
 def seconds_text(seconds: Any) -> str:
     """Empty for 0 too: nothing that was done takes no time."""
-    return f"{seconds:,.1f} s" if isinstance(seconds, int | float) and seconds else ""
+    if not isinstance(seconds, int | float) or seconds == 0:
+        return ""
+    return f"{seconds:,.1f} s" if seconds >= 0.05 else "< 0.1 s"
+
+
+def times(edges: Sequence[float]) -> str:
+    """Lengths of edges: '192 \u00d7 192 \u00d7 64'."""
+    return " \u00d7 ".join(f"{edge:.3g}" if isinstance(edge, float) else str(edge) for edge in edges)
 
 
 def fact_text(value: Any) -> str:

@@ -13,7 +13,7 @@ from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image
 
-from bundle.results.page.rendering import data_uri
+from bundle.results.page.rendering import data_uri, times
 from bundle.results.planes import Plane, UprightGrid, best_slice, upright
 from bundle.results.prediction import Prediction
 from bundle.results.windows import Window, block_mean, display_window, to_grey
@@ -120,7 +120,7 @@ def _plane_stack(grid: UprightGrid, plane: Plane, volumes: list[NDArray[Any]], w
 
 def _picture_stack(prediction: Prediction) -> Stack:
     height, width = prediction.mask.shape
-    title = f"{width} x {height} pixels"
+    title = f"{times((width, height))} pixels"
     image, window = prediction.case.array, display_window(prediction)
     return Stack(
         title=title,

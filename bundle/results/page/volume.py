@@ -14,7 +14,7 @@ from bundle.results.images import stream_nifti
 from bundle.results.prediction import Prediction
 from bundle.results.windows import display_window, to_grey
 
-_MOST_VOXELS = 2_000_000
+_MOST_VOXELS = 3_000_000
 
 
 @dataclass(frozen=True)

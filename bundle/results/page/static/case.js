@@ -207,7 +207,7 @@ async function openViewer() {
   const box = document.querySelector(".viewer"), opacity = Number(byId("opacity").value) / 100;
   box.hidden = false;
   const opened = new niivue.Niivue({
-    isRadiologicalConvention: true, show3Dcrosshair: true, dragAndDropEnabled: false, logLevel: "error",
+    isRadiologicalConvention: true, sagittalNoseLeft: true, show3Dcrosshair: true, dragAndDropEnabled: false, logLevel: "error",
     backColor: [0, 0, 0, 1], crosshairColor: [0.51, 0.74, 1, 0.8], crosshairWidth: 1, loadingText: "",
   });
   await opened.attachToCanvas(byId("viewer"));

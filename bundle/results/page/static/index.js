@@ -1,14 +1,18 @@
 "use strict";
 const byId = id => document.getElementById(id);
 const form = document.querySelector(".filters"), body = document.querySelector("#cases tbody");
-const fields = ["words", "status", "modality", "structure", "found", "warned"].map(byId);
-const [words, status_, modality, structure, found, warned] = fields;
-const rows = [...body.rows].map(element => ({
+const [words, status_, modality, structure, found, warned] =
+  ["words", "status", "modality", "structure", "found", "warned"].map(byId);
+let rows = [...body.rows].map(element => ({
   element,
   text: element.textContent.toLowerCase(),
   sizes: JSON.parse(element.dataset.sizes),
   keys: [...element.cells].map(cell => cell.dataset.key ?? ""),
 }));
+
+/* Laying out thousands of rows takes seconds: more are shown as the reader comes to the end of them. */
+const PORTION = 100;
+let room = PORTION;
 
 function matches(row, wanted) {
   const { status, modality: kind, warnings } = row.element.dataset;
@@ -27,12 +31,26 @@ function filter() {
   const wanted = words.value.toLowerCase().split(/\s+/).filter(Boolean);
   let count = 0;
   for (const row of rows) {
-    const shown = matches(row, wanted);
-    row.element.hidden = !shown;
-    count += shown;
+    const matching = matches(row, wanted);
+    count += matching;
+    row.element.hidden = !matching || count > room;
   }
-  byId("shown").textContent = count === rows.length ? `${count} shown` : `${count} of ${rows.length} shown`;
+  const all = rows.length === 1 ? "1 case" : `${rows.length} cases`;
+  byId("shown").textContent = count === rows.length ? all : `${count} of ${all}`;
   byId("nothing").hidden = count > 0;
+}
+
+const ending = byId("more");
+const watcher = new IntersectionObserver(([end]) => {
+  if (end.isIntersecting && room < rows.length) show(room + PORTION);
+}, { rootMargin: "1500px" });
+
+/* The end is watched anew, since the observer tells of changes only and it may have stayed in sight. */
+function show(portion) {
+  room = portion;
+  filter();
+  watcher.unobserve(ending);
+  watcher.observe(ending);
 }
 
 /* Of the structure that is chosen, else how many were found. */
@@ -56,7 +74,10 @@ function sort(header) {
     const order = kind === "text" ? collator.compare(one.key, other.key) : one.key - other.key;
     return (descending ? -order : order) || one.place - other.place;
   });
-  body.append(...keyed.map(({ row }) => row.element));
+  rows = keyed.map(({ row }) => row);
+  for (const row of rows) row.element.hidden = true;
+  body.append(...rows.map(row => row.element));
+  show(PORTION);
 }
 
 for (const header of document.querySelectorAll("#cases th[data-sort]")) {
@@ -68,6 +89,7 @@ for (const header of document.querySelectorAll("#cases th[data-sort]")) {
 }
 form.hidden = false;
 form.addEventListener("submit", event => event.preventDefault());
-form.addEventListener("input", filter);
-form.addEventListener("reset", () => setTimeout(filter));
-filter();
+form.addEventListener("input", () => show(PORTION));
+form.addEventListener("reset", () => setTimeout(show, 0, PORTION));
+addEventListener("beforeprint", () => show(Infinity));
+show(PORTION);
