@@ -28,8 +28,8 @@ $(DEV): requirements/dev.txt $(CORE)
 
 # The tests of the pages look at them in a browser, and are skipped where there is none.
 chromium:
-	@command -v chromium google-chrome >/dev/null || \
-	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || \
+	  { [ "$$(id -u)" = 0 ] && timeout 120 apt-get update -qq && \
 	    DEBIAN_FRONTEND=noninteractive timeout 300 apt-get install -qq --no-install-recommends chromium; } >/dev/null 2>&1 || \
 	  echo "Chromium is not installed: tests that need a browser are skipped"
 

@@ -81,7 +81,7 @@ class UprightGrid:
 
 def upright(turned: NDArray[Any], plane: Plane, index: int) -> NDArray[Any]:
     """One slice of a RAS+ volume as rows from the top and columns from the left."""
-    return np.ascontiguousarray(np.take(turned, index, axis=plane.fixed)[::-1, ::-1].T)
+    return np.ascontiguousarray(np.moveaxis(turned, plane.fixed, 0)[index][::-1, ::-1].T)
 
 
 def best_slice(mask: NDArray[np.uint8], axis: int) -> int:

@@ -54,6 +54,7 @@ def refused(
         (["/d/....png"], ["case"]),
         (["/d/con.png", "/d/NUL.x.tif", "/d/console.png"], ["case_con", "case_NUL.x", "console"]),
         (["/d/run.json.png", "/d/Index.html.png"], ["case_run.json", "case_Index.html"]),
+        (["/d/viewer.png", "/d/other.png"], ["case_viewer", "other"]),
         (["/d/a.png", "/d/a.tif"], ["a_png", "a_tif"]),
         (["/d/a.nii.gz", "/d/a.nii"], ["a_nii.gz", "a_nii"]),
         (["/d/p1/ct.nii", "/d/p2/ct.nii", "/d/p2/other.nii"], ["p1__ct", "p2__ct", "other"]),

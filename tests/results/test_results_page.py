@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -185,3 +186,5 @@ def test_the_viewer_is_written_once_a_run_and_only_for_volumes(tmp_path: Path, m
     assert (tmp_path / "viewer" / "cases.js").read_text() == 'globalThis.runCases = ["film", "case_1"];\n'
     assert (tmp_path / "viewer" / "niivue.js").stat().st_size < 5_000_000
     assert len(list(tmp_path.rglob("niivue.js"))) == 1
+    digest = hashlib.sha256((tmp_path / "viewer" / "niivue.js").read_bytes()).hexdigest()
+    assert digest in (tmp_path / "viewer" / "niivue.LICENSE.txt").read_text(encoding="utf-8")
