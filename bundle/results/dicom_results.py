@@ -35,8 +35,8 @@ from bundle.results.writer import Supplement
 class DicomResults:
     """A companion of `write_prediction` that writes seg.dcm, sr.dcm and probability.dcm.
 
-    The same series, weights, settings and mask give the same bytes and the same SOP Instance UIDs, so that storing a
-    result a second time makes no second object; dates are the source's own. Where an object cannot be made, the
+    The same series, weights, settings and mask give the same SOP Instance UIDs and, but for the time of making, the
+    same bytes, so that storing a result a second time makes no second object. Where an object cannot be made, the
     report has a sentence about it and the other results stand.
 
     Args:

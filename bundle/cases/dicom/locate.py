@@ -64,6 +64,9 @@ def unreadable_file(path: Path) -> CaseError:
         return error
     if not is_dicom_content(head):
         return CaseError(path, "is not DICOM in spite of its name", "export it again")
-    if read_instance(path) is None:
+    instance = read_instance(path)
+    if instance is None:
         return CaseError(path, "is corrupt or truncated DICOM", "copy or export it again")
+    if instance.is_cut:
+        return CaseError(path, "is cut short within its header", "copy or export it again")
     return CaseError(path, "holds no DICOM image", "send the original images")
