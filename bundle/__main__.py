@@ -72,7 +72,9 @@ def parser() -> argparse.ArgumentParser:
     segment.add_argument("--split", help="list of a datalist; default: all")
     segment.add_argument("--steps", type=int, metavar="N", help="evaluations of the denoiser a member")
     segment.add_argument("--members", type=int, metavar="N", help="chains from different noise")
-    segment.add_argument("--seed", type=int, metavar="N", help="of the noise, together with what the image shows")
+    segment.add_argument(
+        "--seed", type=int, metavar="N", help="of the noise, together with what the image shows"
+    )
     segment.add_argument("--batch-size", type=int, metavar="N", help="slices or tiles a pass")
     segment.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: the first GPU, or the CPU")
     segment.add_argument(

@@ -113,7 +113,7 @@ def test_paths_are_never_evaluated(
     assert segment(path, "--output", output) == 0
     record = json.loads(Path(output, "run.json").read_text())
     (entry,) = record["cases"]
-    assert entry["status"] == "done" and Path(entry["input"]) == tmp_path / name
+    assert entry["status"] == "done" and entry["input"] == name
     assert all(Path(output, file).is_file() for file in entry["files"])
     assert sorted(os.listdir()) == sorted([name, output])
 

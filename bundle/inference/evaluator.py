@@ -236,7 +236,12 @@ class _WholeCase:
         """Of a case that took its process with it."""
         remedy = "if memory ran out, crop it or use fewer jobs"
         error = reference.told(f"{reference.image}: was not finished ({ended}); {remedy}.")
-        output = {"reference": reference, "fingerprint": fingerprint(reference), "error": error, "seconds": 0.0}
+        output = {
+            "reference": reference,
+            "fingerprint": fingerprint(reference),
+            "error": error,
+            "seconds": 0.0,
+        }
         return {"entry": self.results(output)}
 
 

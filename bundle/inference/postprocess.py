@@ -131,9 +131,7 @@ def _on_source_grid(pred: Any, image: Any, case: Case) -> SourceMaps:
     return SourceMaps(torch.as_tensor(np.asarray(pred)), grid)
 
 
-def _labelled(
-    maps: SourceMaps, values: NDArray[np.uint8]
-) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+def _labelled(maps: SourceMaps, values: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Mask and uncertainty.
 
     Args:
@@ -200,7 +198,9 @@ def remove_fragments_of(mask: NDArray[np.uint8], values: Sequence[int]) -> None:
         pieces, count = ndimage.label(part == value)
         if count > 1:
             # slice by slice: bincount makes 64-bit numbers of what it counts
-            sizes = sum(np.bincount(one.ravel(), minlength=count + 1) for one in pieces)
+            sizes = np.zeros(count + 1, dtype=np.int64)
+            for one in pieces:
+                sizes += np.bincount(one.ravel(), minlength=count + 1)
             sizes[0] = sizes[1:].max()  # what is not of the value stays as it is
             part[(2 * sizes < sizes[0])[pieces]] = 0
 

@@ -57,7 +57,8 @@ class RunRecord:
         progress: show a bar with the time left.
         write_results: write masks and the rest; without, the record alone.
         companions: further writers of each case's results, see `bundle.results.write_prediction`.
-        deciding: what else decides on results and files, so that `--resume` mixes nothing.
+        deciding: what else decides on results and files, so that `--resume` mixes nothing; None where nothing is
+            resumed.
 
     Raises:
         CaseError: the folder cannot be written, or resuming would mix results of different settings.
@@ -109,8 +110,9 @@ class RunRecord:
         )
         if cases.earlier is not None and cases.earlier.done:
             _check_same(cases.earlier.settings, self.settings, self.output_dir)
-            this_run = {one.id for one in (*cases.references, *cases.failures)}
-            self.entries += [entry for entry in cases.earlier.done if entry["id"] not in this_run]
+            ids = cases.ids
+            self.entries += [entry for entry in cases.earlier.done if entry["id"] not in ids]
+        self.resumable = deciding is not None
         self.bar: Any = None
         self._due = 0.0
 
@@ -169,13 +171,9 @@ class RunRecord:
         self._close()
         if write:
             self._publish()
-        left = len(self.cases.references) + len(self.cases.failures)
-        done = {entry["id"] for entry in self.entries}
-        left -= sum(one.id in done for one in (*self.cases.references, *self.cases.failures))
-        resume = option("resume")
-        print(
-            f"{how}: {self._counts()}, {left} left; the same command with {resume} goes on.", file=sys.stderr
-        )
+        left = len(self.cases.ids - {entry["id"] for entry in self.entries})
+        remedy = f"; the same command with {option('resume')} goes on" if self.resumable else ""
+        print(f"{how}: {self._counts()}, {left} left{remedy}.", file=sys.stderr)
         raise SystemExit(code)
 
     def _close(self) -> None:

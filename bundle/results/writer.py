@@ -101,7 +101,9 @@ def _write_volume(prediction: Prediction, folder: Path) -> None:
     write_nifti(folder / "mask.nii.gz", prediction.mask, affine, header)
     write_nifti_blocks(
         folder / "probability.nii.gz",
-        prediction.mask.shape if len(prediction.labels) < 2 else (*prediction.mask.shape, len(prediction.labels)),
+        prediction.mask.shape
+        if len(prediction.labels) < 2
+        else (*prediction.mask.shape, len(prediction.labels)),
         _probability_bytes(prediction),
         affine,
         header,

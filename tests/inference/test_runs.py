@@ -111,15 +111,16 @@ def test_every_case_has_its_files_and_its_geometry(reference: Path, inputs: list
             f"{entry['id']}/{name}" for name in (VOLUME_FILES if volume else PICTURE_FILES)
         }
         assert all((reference / name).is_file() for name in entry["files"])
+        (path,) = (one for one in inputs if one.name == entry["input"])
         source, mask = (
-            read(Path(entry["input"])),
+            read(path),
             read(reference / entry["id"] / f"mask.{'nii.gz' if volume else 'png'}"),
         )
         assert mask.dtype == np.uint8 and mask.shape == source.shape[: mask.ndim]
         if volume:
             affines = [
                 nibabel.load(path).affine
-                for path in (entry["input"], reference / entry["id"] / "mask.nii.gz")
+                for path in (path, reference / entry["id"] / "mask.nii.gz")
             ]  # type: ignore[attr-defined]
             assert np.array_equal(*affines)
     assert len(np.unique(np.concatenate([mask.ravel() for mask in masks(reference).values()]))) > 3

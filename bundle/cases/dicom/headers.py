@@ -70,6 +70,7 @@ _REPRESENTATION = re.compile(rb"[A-Z]{2}")
 _ROWS = 0x00280010
 _TAG_AND_LENGTH = 8  # bytes that begin a data element
 
+
 @dataclass(frozen=True)
 class Instance:
     """One DICOM file.

@@ -206,17 +206,17 @@ def _sort_one(
         reasons.update({one.path: not_selected for one in kept})
         kept = []
     dropped: defaultdict[_Reason, list[Path]] = defaultdict(list)
-    for path, reason in reasons.items():
-        if reason is not None:
-            dropped[reason].append(path)
-    for reason, paths in dropped.items():
+    for path, why in reasons.items():
+        if why is not None:
+            dropped[why].append(path)
+    for reason, files in dropped.items():
         remedy = reason.remedy.format(uid=uid) if uid else ""
-        result.left_out.append(LeftOut(_place(paths, folders), reason.clause, len(paths), uid, remedy))
+        result.left_out.append(LeftOut(_place(files, folders), reason.clause, len(files), uid, remedy))
     if not kept:
         return
     notes = [
-        f"Left out of the series: {_files(len(paths))}, since each {reason.clause}."
-        for reason, paths in dropped.items()
+        f"Left out of the series: {_files(len(files))}, since each {reason.clause}."
+        for reason, files in dropped.items()
     ]
     repaired, study, series = _repaired(kept)
     if repaired:
@@ -285,7 +285,9 @@ def _no_patient_image(instance: Instance, stated: Modality | None, wanted: bool)
     return None
 
 
-def _not_selected(kept: list[Instance], selection: SeriesSelection, stated: Modality | None) -> _Reason | None:
+def _not_selected(
+    kept: list[Instance], selection: SeriesSelection, stated: Modality | None
+) -> _Reason | None:
     first = kept[0]
     if selection.series and first.uids["SeriesInstanceUID"] not in selection.series:
         return _Reason("is not a series that was asked for", _BY_SERIES)
@@ -402,7 +404,10 @@ def _noted(result: Sorted) -> list[tuple[str, DicomSeries]]:
         folders = {path.parent for path in series.files}
         broken = sum(path.parent in folders for path in result.unreadable)
         if broken:
-            note = f"Left out of the folder: {_files(broken)} that cannot be read as DICOM or end too early; slices may be missing."
+            note = (
+                f"Left out of the folder: {_files(broken)} that cannot be read as DICOM or end too early; "
+                "slices may be missing."
+            )
             series = replace(series, notes=(*series.notes, note))
         cases.append((name, series))
     return cases
