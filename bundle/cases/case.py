@@ -69,7 +69,7 @@ class CaseReference:
     prompt_source: PromptSource = "option"
     series: DicomSeries | None = None
     notes: tuple[str, ...] = ()
-    naming: Naming = Naming()
+    naming: Naming = field(default=Naming(), compare=False)
 
     @property
     def shown(self) -> str:

@@ -95,20 +95,15 @@ class Identity:
 
     @cached_property
     def _patterns(self) -> list[tuple[re.Pattern[str], str]]:
+        numbers = [number for number in self.numbers if len(number) >= _SHORTEST_NUMBER]
+        names = "|".join(map(_name_form, _longest_first(_spellings(self.names))))
         kinds = (
-            (_DATE, [form for date in sorted(self.births) for form in _date_forms(date)]),
-            (
-                _NUMBER,
-                [_number_form(one) for one in _longest_first(self.numbers) if len(one) >= _SHORTEST_NUMBER],
-            ),
-            (_NAME, [_name_form(name) for name in _longest_first(_spellings(self.names))]),
+            (_DATE, "|".join(form for date in sorted(self.births) for form in _date_forms(date))),
+            (_NUMBER, "|".join(map(_number_form, _longest_first(numbers)))),
+            # several parts in a row are one name
+            (_NAME, rf"(?:{names})(?:[\s,^_.-]*(?:{names}))*" if names else ""),
         )
-        patterns = [("|".join(forms), word) for word, forms in kinds if forms]
-        # several parts of a name in a row are one name
-        return [
-            (re.compile(rf"(?:{either})(?:[\s,^_.-]+(?:{either}))*", re.IGNORECASE), word)
-            for either, word in patterns
-        ]
+        return [(re.compile(pattern, re.IGNORECASE), word) for word, pattern in kinds if pattern]
 
 
 def _squeezed(text: str) -> str:

@@ -37,7 +37,9 @@ class _Worker:
 class Workers:
     """The results of cases in the order in which they are done.
 
-    Processes are spawned, not forked: a fork takes along locks of OpenMP and contexts of CUDA that do not work in it.
+    Processes are not forked from this one, which would take along locks of OpenMP and contexts of CUDA that do not work
+    in them, but from a server that has loaded the libraries and used none of them; where there is none, as on Windows,
+    they are spawned.
 
     Args:
         references: the cases.
@@ -123,7 +125,7 @@ class Workers:
         return worker.process.exitcode
 
     def _started(self) -> _Worker:
-        context = multiprocessing.get_context("spawn")
+        context = _context()
         ours, theirs = context.Pipe()
         threads = max(1, torch.get_num_threads() // self.jobs)
         arguments = (theirs, self._task, threads, logging.root.manager.disable)
@@ -143,6 +145,14 @@ class Workers:
                 worker.process.kill()
                 worker.process.join()
             worker.connection.close()
+
+
+def _context() -> Any:
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["bundle.inference"])
+    return context
 
 
 def _work(connection: Connection, task: bytes, threads: int, disabled_logging: int) -> None:

@@ -61,7 +61,10 @@ def test_a_tree_of_all_kinds(tmp_path: Path) -> None:
     ids = [one.id for one in found.references]
     assert ids[0] == "picture" and {"thick", "lat", "pa"} < set(ids) and len(set(ids)) == 6
     assert sum(one.startswith("thin-") for one in ids) == 2
-    assert [one.reason for one in found.left_out] == ["is a segmentation (SEG), not an image"]
+    assert {str(one) for one in found.left_out} == {
+        "a/seg.dcm is a segmentation (SEG), not an image.",
+        "a/report.dcm is a structured report (SR), not an image.",
+    }
     shapes = {one.id.split("-")[0]: read_case(one).array.shape for one in found.references}
     assert shapes["thick"] == (1, *SHAPE[::-1], 5) and shapes["pa"] == (1, 40, 30)
 

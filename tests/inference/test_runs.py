@@ -118,10 +118,7 @@ def test_every_case_has_its_files_and_its_geometry(reference: Path, inputs: list
         )
         assert mask.dtype == np.uint8 and mask.shape == source.shape[: mask.ndim]
         if volume:
-            affines = [
-                nibabel.load(path).affine
-                for path in (path, reference / entry["id"] / "mask.nii.gz")
-            ]  # type: ignore[attr-defined]
+            affines = [nibabel.load(path).affine for path in (path, reference / entry["id"] / "mask.nii.gz")]  # type: ignore[attr-defined]
             assert np.array_equal(*affines)
     assert len(np.unique(np.concatenate([mask.ravel() for mask in masks(reference).values()]))) > 3
 
@@ -162,6 +159,26 @@ def test_one_by_one_is_as_all_together(
     for path in inputs:
         assert segment(path, "--output", tmp_path, *small_tiles) == 0
     assert bytes_of(tmp_path) == bytes_of(reference)
+
+
+def test_an_image_gives_one_result_under_any_name_and_beside_any_other(
+    inputs: list[Path], segment: Callable[..., int], tmp_path: Path
+) -> None:
+    """Names that collide get folders or hashes added; the result must not depend on it."""
+    for place in ("alone", "a", "b", "c"):
+        (tmp_path / place).mkdir()
+    film, other = inputs[2], inputs[3]
+    shutil.copy(film, tmp_path / "alone" / "first.png")
+    shutil.copy(film, tmp_path / "a" / "film.png")
+    shutil.copy(other, tmp_path / "b" / "film.png")
+    shutil.copy(film, tmp_path / "c" / "film.png")
+    assert segment(tmp_path / "alone", "--output", tmp_path / "one") == 0
+    assert segment(*(tmp_path / place for place in "abc"), "--output", tmp_path / "all") == 0
+    found = masks(tmp_path / "all")
+    assert set(found) == {"a__film", "b__film", "c__film"}
+    expected = masks(tmp_path / "one")["first"]
+    assert expected.any() and np.array_equal(found["a__film"], expected)
+    assert np.array_equal(found["c__film"], expected) and found["b__film"].shape != expected.shape
 
 
 def test_worker_processes_change_nothing(
