@@ -15,16 +15,18 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from bundle.cases.phantoms import ct_phantom, histology_phantom, xray_phantom
 from bundle.inference.journal import NAME, read_journal
 
+ROOT = Path(__file__).resolve().parents[2]
 Watch = Callable[[int], None]
 
 
 def _volume(path: Path, seed: int) -> None:
-    phantom = ct_phantom(seed, shape=(32, 32, 6), spacing=(8.0, 8.0, 20.0))
+    phantom = ct_phantom(seed, shape=(32, 32, 8), spacing=(8.0, 8.0, 20.0))
     nibabel.save(nibabel.Nifti1Image(phantom.image, phantom.affine), path)  # type: ignore[attr-defined, no-untyped-call]
 
 
@@ -230,20 +232,37 @@ def test_the_bundle_command_is_interrupted_alike(
 def test_results_that_are_cut_short_are_made_again(films: Path, segment: Any, tmp_path: Path) -> None:
     assert segment(films, "--output", tmp_path) == 0
     before = contents(tmp_path)
-    preview, mask = (tmp_path / "film_3" / name for name in ("preview.png", "mask.png"))
+    preview = tmp_path / "film_3" / "preview.png"
     preview.write_bytes(preview.read_bytes()[:-7])
     content = bytearray((tmp_path / "film_5" / "mask.png").read_bytes())
     content[len(content) // 2] ^= 1  # of the same length
     (tmp_path / "film_5" / "mask.png").write_bytes(content)
-    untouched = (
-        mask.with_name("mask.png").stat().st_mtime_ns,
-        (tmp_path / "film_4" / "mask.png").stat().st_mtime_ns,
-    )
+    untouched = (tmp_path / "film_4" / "mask.png").stat().st_mtime_ns
     (tmp_path / "run.json").unlink()  # nothing depends on it
     assert segment(films, "--output", tmp_path, "--resume") == 0
     assert contents(tmp_path) == before
-    assert (tmp_path / "film_4" / "mask.png").stat().st_mtime_ns == untouched[1]
+    assert (tmp_path / "film_4" / "mask.png").stat().st_mtime_ns == untouched
     assert len(json.loads((tmp_path / "run.json").read_text())["cases"]) == 8
+
+
+def test_every_setting_either_must_stay_or_decides_on_no_result() -> None:
+    """A new setting has to say which of both it is."""
+    config = yaml.safe_load((ROOT / "configs" / "inference.yaml").read_text())
+    must_stay = {*config["sampling"], *config["result_settings"], *config["deciding_settings"]}
+    # whose inputs, prompts and series are each case's own fingerprint, and what the weights' sha256 tells
+    of_a_case = (
+        "input prompt_file split text_key modality series series_description series_modality min_slices"
+    )
+    of_a_case += " orientation resample_slices dataset_dir"
+    of_the_weights = (
+        "weights image_prior pretrained_image_prior fusion denoiser_width upsample_widths text_layout"
+    )
+    of_the_weights += " text_training text_scales guidance_width"
+    of_the_machine = "bundle_root output_dir resume device batch_size num_workers jobs progress"
+    parts = "imports network_def network structure_set sampling result_settings deciding_settings cases preprocessing"
+    parts += " dataset inferer postprocessing dicom_results record handlers evaluator initialize run"
+    known = must_stay.union(*(names.split() for names in (of_a_case, of_the_weights, of_the_machine, parts)))
+    assert set(config) - known == set()
 
 
 @pytest.mark.parametrize(
@@ -280,7 +299,7 @@ def test_the_journal_is_in_the_folder_and_no_case_is_called_like_it(
 # --- several processes -----------------------------------------------------------------------------------
 
 
-def test_several_processes_give_the_same_and_a_dead_one_costs_one_case(
+def test_several_processes_give_the_same(
     commands: Any, tiny: Any, films: Path, segment: Any, tmp_path: Path
 ) -> None:
     source = tmp_path / "in"
