@@ -89,9 +89,9 @@ def parser() -> argparse.ArgumentParser:
     )
     segment.add_argument(
         "--identifiers",
-        choices=("hide", "keep"),
-        help="hide (default) what headers give as names, numbers and dates of patients in paths, prompts, reports and "
-        "messages, or keep it; DICOM SEG and SR have it anyway",
+        choices=("hide", "keep", "replace"),
+        help="what headers give as names, numbers and dates of patients: hide it in paths, prompts, reports and "
+        "messages (default), keep it, or hide it and replace it in DICOM SEG and SR, which have it otherwise",
     )
     segment.add_argument("--jobs", type=int, metavar="N", help="processes that segment cases; default: 1")
     segment.add_argument("--weights", type=Path, metavar="FILE", help="default: models/model.pt")

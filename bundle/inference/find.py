@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -14,8 +14,9 @@ from bundle.cases.dicom.selection import Orientation, SeriesSelection
 from bundle.cases.dicom.series import LeftOut
 from bundle.inference.journal import is_whole, read_journal
 
-#: Whether results and messages hide, keep or, in DICOM objects too, replace what names a patient.
-Identifiers = Literal["hide", "keep"]
+#: Whether results and messages hide or keep what names a patient; 'replace' hides it and has other identifiers in
+#: DICOM objects, which have those of the source otherwise.
+Identifiers = Literal["hide", "keep", "replace"]
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def find_cases(
         series, series_description, series_modality, min_slices, orientation: which DICOM series are taken, see
             `bundle.cases.dicom.SeriesSelection`; None for any.
         resample_slices: let DICOM slices that are missing or unevenly spaced be interpolated, with a warning.
-        identifiers: see `bundle.cases.collect`.
+        identifiers: see `Identifiers`.
 
     Raises:
         CaseError: nothing to segment, a prompt file that cannot be read, or `strict` and a case.
@@ -133,8 +134,11 @@ def find_cases(
         earlier = Earlier(settings, [entry for entry in entries if is_whole(entry, output)])
         done = {(entry["id"], entry.get("fingerprint")) for entry in earlier.done}
         references = [case for case in references if (case.id, fingerprint(case)) not in done]
+    left_out = found.left_out
+    if identifiers == "replace":
+        left_out = [replace(one, series="", remedy="") for one in left_out]
     hidden = {} if identifiers == "keep" else _hidden(source, prompt)
-    return CaseList(references, failures, found.left_out, earlier, hidden)
+    return CaseList(references, failures, left_out, earlier, hidden)
 
 
 def _hidden(source: Any, prompt: str | None) -> dict[str, str]:

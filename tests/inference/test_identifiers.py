@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import highdicom as hd
 import pydicom
 import pytest
 
@@ -66,6 +68,44 @@ def test_nothing_that_is_written_names_the_patient(
     assert "is a localizer; --series" in captured.err and "is a structured report (sr)" in found
     (seg,) = (tmp_path / "out").glob("*/seg.dcm")
     assert str(pydicom.dcmread(seg).PatientName) == "M\u00fcller^Jos\u00e9"
+
+
+def test_replaced_identifiers_are_the_same_in_all_objects_of_a_study(
+    export: Path, segment: Callable[..., int], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "secret.yaml"
+    config.write_text("replacement_seed: a secret\nprobability_dicom: fractional\n")
+    options = ["--identifiers", "replace", "--config", config]
+    for run in ("one", "two"):
+        assert segment(export, "--output", tmp_path / run, *options) == 1
+    found = everything(tmp_path / "one", capfd.readouterr())
+    (folder,) = (path.parent for path in (tmp_path / "one").glob("*/seg.dcm"))
+    objects = [pydicom.dcmread(folder / f"{name}.dcm") for name in ("seg", "sr", "probability")]
+    original = [
+        str(header.SOPInstanceUID) for header in map(pydicom.dcmread, (export / "P-4711 CT").glob("*.dcm"))
+    ]
+    for one in objects:
+        text = str(one).lower()
+        uids = [made.STUDY, made.SERIES, made.FRAME, *original]
+        assert [sign for sign in (*SIGNS, *uids) if sign in text + found] == []
+        assert one.PatientIdentityRemoved == "YES" and one.PatientName and one.PatientID
+    for keyword in ("PatientName", "PatientID", "StudyInstanceUID", "AccessionNumber", "StudyDate"):
+        assert len({str(one[keyword].value) for one in objects}) == 1
+    seg, sr, _ = objects
+    (referenced,) = (
+        item.ReferencedSOPInstanceUID
+        for study in sr.CurrentRequestedProcedureEvidenceSequence
+        for series in study.ReferencedSeriesSequence
+        for item in series.ReferencedSOPSequence
+        if item.ReferencedSOPClassUID == seg.SOPClassUID
+    )
+    assert referenced == seg.SOPInstanceUID
+    told = json.loads((folder / "report.json").read_text())
+    assert told["dicom"]["seg"]["sop_instance_uid"] == seg.SOPInstanceUID
+    assert told["source_series"]["study_instance_uid"] == seg.StudyInstanceUID
+    again = pydicom.dcmread(tmp_path / "two" / folder.name / "seg.dcm")
+    assert (again.PatientID, again.SOPInstanceUID) == (seg.PatientID, seg.SOPInstanceUID)
+    assert hd.seg.segread(folder / "seg.dcm").get_volume().array.any()
 
 
 def test_keep_leaves_all_as_it_is(
