@@ -61,14 +61,16 @@ def test_a_folder_of_everything(
     missing.write(export / "missing")
     (export / "missing" / "IM0004.dcm").unlink()
 
-    assert segment(export, "--output", tmp_path / "out", "--photometric", "MONOCHROME2") == 1
+    photometric = ["--photometric", "MONOCHROME2"]
+    assert segment(export, "--output", tmp_path / "out", *photometric) == 1
     output = capfd.readouterr()
     assert "4 done (1 with warnings), 1 failed" in output.out and "Traceback" not in output.err
     assert "left out:" in output.err and "is a localizer" in output.err
     found = entries(tmp_path / "out")
     assert found["missing"]["status"] == "failed" and "--resample-slices" in found["missing"]["error"]
     record = json.loads((tmp_path / "out" / "run.json").read_text())
-    assert [one["reason"] for one in record["left_out"]] == ["is a localizer"]
+    reasons = ["is a structured report (SR), not an image", "is a localizer"]
+    assert [one["reason"] for one in record["left_out"]] == reasons
     everything = "".join(
         path.read_text(errors="replace")
         for path in (tmp_path / "out").rglob("*")
@@ -83,10 +85,13 @@ def test_a_folder_of_everything(
     assert told["source_series"]["series_instance_uid"] == ct.series and told["source_series"]["slices"] == 8
 
     # What is done stays done, and a slice that changes is a case that changed.
-    assert segment(export / "thorax", export / "films", "--output", tmp_path / "out", "--resume") == 0
+    assert (
+        segment(export / "thorax", export / "films", "--output", tmp_path / "out", "--resume", *photometric)
+        == 0
+    )
     before = (tmp_path / "out" / "thorax" / "report.json").stat().st_mtime_ns
     save(ct.slices[3], export / "thorax" / "IM0003.dcm")
-    assert segment(export, "--output", tmp_path / "out", "--resume") == 1
+    assert segment(export, "--output", tmp_path / "out", "--resume", *photometric) == 1
     assert (tmp_path / "out" / "thorax" / "report.json").stat().st_mtime_ns > before
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import secrets
 import traceback
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+import pydicom
 from dicognito.anonymizer import Anonymizer
 from pydicom.dataset import Dataset, FileMetaDataset
 
@@ -130,7 +132,7 @@ class DicomResults:
     def _saved(self, result: Dataset, path: Path) -> dict[str, Any]:
         """Write an object; what the report says of it."""
         if self.replacement_seed is not None:
-            Anonymizer(seed=self.replacement_seed).anonymize(result)
+            result = _with_other_identifiers(result, self.replacement_seed)
         save(result, path)
         return {
             "file": path.name,
@@ -156,6 +158,16 @@ def _check(name: str, value: Any, known: tuple[Any, ...]) -> None:
     if not any(value is choice or (isinstance(value, str) and value == choice) for choice in known):
         choices = ", ".join(str(choice) for choice in known)
         raise ValueError(f"{name} must be one of {choices}, not {value!r}")
+
+
+def _with_other_identifiers(result: Dataset, seed: str) -> Dataset:
+    # as from a file: dicognito takes dates as text, and highdicom's are objects
+    buffer = io.BytesIO()
+    result.save_as(buffer, enforce_file_format=True)
+    buffer.seek(0)
+    plain = pydicom.dcmread(buffer)
+    Anonymizer(seed=seed).anonymize(plain)
+    return plain
 
 
 @contextmanager

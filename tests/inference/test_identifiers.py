@@ -88,7 +88,7 @@ def test_replaced_identifiers_are_the_same_in_all_objects_of_a_study(
         text = str(one).lower()
         uids = [made.STUDY, made.SERIES, made.FRAME, *original]
         assert [sign for sign in (*SIGNS, *uids) if sign in text + found] == []
-        assert one.PatientIdentityRemoved == "YES" and one.PatientName and one.PatientID
+        assert one.DeidentificationMethod == "DICOGNITO" and one.PatientName and one.PatientID
     for keyword in ("PatientName", "PatientID", "StudyInstanceUID", "AccessionNumber", "StudyDate"):
         assert len({str(one[keyword].value) for one in objects}) == 1
     seg, sr, _ = objects
