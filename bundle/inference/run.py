@@ -147,8 +147,9 @@ class RunRecord:
     def keep(self, engine: Engine) -> None:
         output = engine.state.output
         entry = output.get("entry") or self.results(output)
-        self.journal.add(entry)
+        # in this order: what an interruption between the two leaves out of the journal is done again, no more
         self.entries.append(entry)
+        self.journal.add(entry)
         if entry["error"] is not None:
             tqdm.write(f"failed: {entry['error']}", file=sys.stderr)
         self.bar.update()

@@ -97,19 +97,20 @@ def _write_volume(prediction: Prediction, folder: Path) -> None:
     assert affine is not None
     if isinstance(header, DicomSource):
         header = None  # a DICOM series has no NIfTI header to carry over: the affine says all
-    uncertainty = to_bytes(prediction.uncertainty)
+    shape = prediction.mask.shape
+    channels = len(prediction.labels)
+    probability = _probability_bytes(prediction)
+    uncertainty = (to_bytes(one) for one in np.moveaxis(prediction.uncertainty, -1, 0))
     write_nifti(folder / "mask.nii.gz", prediction.mask, affine, header)
     write_nifti_blocks(
         folder / "probability.nii.gz",
-        prediction.mask.shape
-        if len(prediction.labels) < 2
-        else (*prediction.mask.shape, len(prediction.labels)),
-        _probability_bytes(prediction),
+        shape if channels < 2 else (*shape, channels),
+        probability,
         affine,
         header,
         BYTE_SLOPE,
     )
-    write_nifti(folder / "uncertainty.nii.gz", uncertainty, affine, header, BYTE_SLOPE)
+    write_nifti_blocks(folder / "uncertainty.nii.gz", shape, uncertainty, affine, header, BYTE_SLOPE)
 
 
 def _probability_bytes(prediction: Prediction) -> Iterator[NDArray[np.uint8]]:

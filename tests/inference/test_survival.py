@@ -188,15 +188,21 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("number", "options"), [(signal.SIGINT, []), (signal.SIGTERM, ["--jobs", 2])])
 def test_an_interruption_leaves_whole_files_and_says_how_to_go_on(
-    number: signal.Signals, commands: Any, tiny: Any, films: Path, segment: Any, tmp_path: Path
+    number: signal.Signals,
+    options: list[object],
+    commands: Any,
+    tiny: Any,
+    films: Path,
+    segment: Any,
+    tmp_path: Path,
 ) -> None:
     output = tmp_path / "out"
     network = ["--config", tiny.config, "--weights", tiny.random]
     arguments = [films, "--output", output, "--steps", 8]
     watch = when_done(output, 2, lambda process: os.kill(process, number))
-    stopped = commands("bundle", "segment", *arguments, *network, watch=watch)
+    stopped = commands("bundle", "segment", *arguments, *network, *options, watch=watch)
     assert stopped.code == 130, stopped
     assert "Traceback" not in stopped.stderr
     (sentence,) = (line for line in stopped.stderr.splitlines() if line.startswith("interrupted"))
