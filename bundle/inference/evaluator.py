@@ -203,6 +203,11 @@ class CaseEvaluator(SupervisedEvaluator):
             val_handlers=val_handlers,
             decollate=False,
         )
+        self.add_event_handler(Events.GET_BATCH_STARTED, self._forget)
+
+    def _forget(self) -> None:
+        """Two volumes in memory, the last one and the next, would be one too many."""
+        self.state.batch = self.state.output = None
 
     def run(self, global_epoch: int = 1) -> None:
         """As MONAI's; a run without a usable case starts and ends too, so that handlers say what there was."""
