@@ -110,7 +110,8 @@ def collect(
     if found.skipped:
         _LOGGER.info("%d files that are not images were left out.", found.skipped)
     roots = sorted({str(root) for root in found.roots}, key=lambda root: (-len(root), root))
-    naming = Naming(hide_identifiers, tuple(roots), dicom.identity, "run")
+    # of what belongs to no study: the numbers of all patients are what nobody else can guess
+    naming = Naming(hide_identifiers, tuple(roots), dicom.identity, str(sorted(dicom.identity.numbers)))
     ids = case_ids([*found.entries, *found.problems])
     # what could not be read may be of anyone; other files that are no DICOM are called as they are
     ids |= {path: naming.name(ids[path]) for path in found.problems}
@@ -131,7 +132,10 @@ def collect(
         CaseFailure(ids[path], naming.path(path), naming.text(str(error), [path, Path(error.source)]))
         for path, error in found.problems.items()
     ]
-    left_out = [replace(one, input=naming.path(one.input)) for one in dicom.left_out]
+    left_out = [
+        replace(one, input=replace(naming, identity=identity).path(one.input))
+        for one, identity in dicom.left_out
+    ]
     for left in left_out:
         _LOGGER.info("left out: %s", left)
     return Collection(references, failures, left_out)
@@ -313,7 +317,7 @@ def _is_dicom(path: Path) -> bool:
 
 def _nothing_found(sources: list[Path], found: _Found, dicom: Sorted) -> CaseError:
     if dicom.left_out and not found.missing:
-        return nothing_in(sources[0], dicom.left_out, ())
+        return nothing_in(sources[0], [one for one, _ in dicom.left_out], ())
     if found.problems:
         return next(iter(found.problems.values()))
     if not sources:

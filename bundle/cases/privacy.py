@@ -67,19 +67,51 @@ class Identity:
             frozenset(date for date in visits if re.fullmatch(r"\d{8}", date)),
         )
 
-    def __or__(self, other: Identity) -> Identity:
-        return Identity(
-            self.names | other.names,
-            self.numbers | other.numbers,
-            self.births | other.births,
-            self.visits | other.visits,
+    @classmethod
+    def union(cls, identities: Iterable[Identity]) -> Identity:
+        """Of all of them; a run may have as many as it has cases."""
+        each = list(identities)
+        return cls(
+            frozenset().union(*(one.names for one in each)),
+            frozenset().union(*(one.numbers for one in each)),
+            frozenset().union(*(one.births for one in each)),
+            frozenset().union(*(one.visits for one in each)),
         )
 
     def hidden(self, text: str) -> str:
         """The text with names, numbers and dates of birth replaced by words in brackets."""
-        for pattern, word in self._patterns:
-            text = pattern.sub(word, text)
+        for word, pattern in (
+            (_DATE, self._dates_in(text)),
+            (_NUMBER, self._numbers_in(text)),
+            (_NAME, self._names_in(text)),
+        ):
+            if pattern:
+                text = re.sub(pattern, word, text, flags=re.IGNORECASE)
         return text
+
+    # Each pattern is made of what the text can hold at all: of thousands of patients, it would be long otherwise.
+
+    def _dates_in(self, text: str) -> str:
+        possible = sorted(date for date in self.births if date[2:4] in text)
+        return "|".join(form for date in possible for form in _date_forms(date))
+
+    def _numbers_in(self, text: str) -> str:
+        squeezed = _squeezed(text)
+        possible = (
+            one for one in self.numbers if len(one) >= _SHORTEST_NUMBER and _squeezed(one) in squeezed
+        )
+        return "|".join(map(_number_form, _longest_first(possible)))
+
+    def _names_in(self, text: str) -> str:
+        lowered = text.lower()
+        possible = (name for name in self._spelled if name.lower() in lowered)
+        names = "|".join(map(_name_form, _longest_first(possible)))
+        # several parts in a row are one name
+        return rf"(?:{names})(?:[\s,^_.-]*(?:{names}))*" if names else ""
+
+    @cached_property
+    def _spelled(self) -> set[str]:
+        return _spellings(self.names)
 
     def is_in(self, name: str) -> bool:
         """Whether the name of a file or folder holds any of it, visits included."""
@@ -90,20 +122,8 @@ class Identity:
 
     @cached_property
     def _signs(self) -> list[str]:
-        signs = {_squeezed(sign) for sign in _spellings(self.names) | self.numbers}
+        signs = {_squeezed(sign) for sign in self._spelled | self.numbers}
         return sorted(sign for sign in signs | self.births | self.visits if len(sign) >= _SHORTEST_SIGN)
-
-    @cached_property
-    def _patterns(self) -> list[tuple[re.Pattern[str], str]]:
-        numbers = [number for number in self.numbers if len(number) >= _SHORTEST_NUMBER]
-        names = "|".join(map(_name_form, _longest_first(_spellings(self.names))))
-        kinds = (
-            (_DATE, "|".join(form for date in sorted(self.births) for form in _date_forms(date))),
-            (_NUMBER, "|".join(map(_number_form, _longest_first(numbers)))),
-            # several parts in a row are one name
-            (_NAME, rf"(?:{names})(?:[\s,^_.-]*(?:{names}))*" if names else ""),
-        )
-        return [(re.compile(pattern, re.IGNORECASE), word) for word, pattern in kinds if pattern]
 
 
 def _squeezed(text: str) -> str:

@@ -71,7 +71,7 @@ def test_names_of_files_are_told(name: str, found: bool) -> None:
 def test_nothing_is_hidden_where_nothing_is_known() -> None:
     assert Identity.of([""], ["", "1"], ["", "unknown"], []) == Identity()
     assert Identity().hidden("Jane Doe, 1950-02-03") == "Jane Doe, 1950-02-03"
-    both = MUELLER | Identity.of(["Doe^Jane"], [], [], [])
+    both = Identity.union([MUELLER, Identity.of(["Doe^Jane"], [], [], [])])
     assert both.hidden("Doe and Orto") == "[name] and [name]"
 
 

@@ -22,7 +22,7 @@ def series_at(path: Path, stated: Modality | None = None) -> DicomSeries:
     files = _files_below(path) if os.path.isdir(path) else [path]
     found = sort_series(files, stated=stated, named=frozenset([path]))
     if not found.cases:
-        raise nothing_in(path, found.left_out, found.unreadable)
+        raise nothing_in(path, [one for one, _ in found.left_out], found.unreadable)
     if len(found.cases) > 1:
         raise CaseError(path, f"holds {len(found.cases)} DICOM series or images", "name one of them")
     return found.cases[0][1]

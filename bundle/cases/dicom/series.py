@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-import functools
 import hashlib
-import operator
 import os
 import re
 from collections import Counter, defaultdict
@@ -118,13 +116,14 @@ class Sorted:
 
     Attributes:
         cases: name wanted for the case id, and its series.
+        left_out: what is no case, and whose it is.
         unreadable: files that have a DICOM name or preamble and are too broken to tell what they are, or cut short.
         reports: structured reports, of any study; they are among what is left out too.
         identity: of all studies.
     """
 
     cases: list[tuple[str, DicomSeries]] = field(default_factory=list)
-    left_out: list[LeftOut] = field(default_factory=list)
+    left_out: list[tuple[LeftOut, Identity]] = field(default_factory=list)
     unreadable: list[Path] = field(default_factory=list)
     reports: list[Instance] = field(default_factory=list)
     identity: Identity = field(default=Identity(), repr=False)
@@ -154,7 +153,7 @@ def sort_series(
     selection = selection or SeriesSelection()
     result = Sorted()
     groups: defaultdict[tuple[str, ...], list[Instance]] = defaultdict(list)
-    identities: dict[Identity, None] = {}
+    identities: set[Identity] = set()
     for path in sorted(set(files)):
         instance = read_instance(path)
         if instance is None or instance.is_cut:
@@ -164,8 +163,8 @@ def sort_series(
             if instance.is_report:
                 result.reports.append(instance)
         if instance is not None:
-            identities[instance.identity] = None
-    result.identity = functools.reduce(operator.or_, identities, Identity())
+            identities.add(instance.identity)
+    result.identity = Identity.union(identities)
     folders = Counter(one.path.parent for instances in groups.values() for one in instances)
     for instances in groups.values():
         _sort_one(instances, selection, stated, resample, named, hide, folders, result)
@@ -199,6 +198,7 @@ def _sort_one(
     result: Sorted,
 ) -> None:
     uid = instances[0].uids["SeriesInstanceUID"]
+    identity = Identity.union({one.identity for one in instances})
     wanted = uid in selection.series
     reasons = {one.path: _no_patient_image(one, stated, wanted) for one in instances}
     kept = [one for one in instances if reasons[one.path] is None]
@@ -211,7 +211,8 @@ def _sort_one(
             dropped[why].append(path)
     for reason, files in dropped.items():
         remedy = reason.remedy.format(uid=uid) if uid else ""
-        result.left_out.append(LeftOut(_place(files, folders), reason.clause, len(files), uid, remedy))
+        left_out = LeftOut(_place(files, folders), reason.clause, len(files), uid, remedy)
+        result.left_out.append((left_out, identity))
     if not kept:
         return
     notes = [
@@ -238,7 +239,7 @@ def _sort_one(
             repaired={path: repaired[path] for path in paths if path in repaired},
             notes=tuple(notes),
             resample=resample,
-            identity=functools.reduce(operator.or_, {one.identity for one in part}),
+            identity=identity,
         )
         result.cases.append((_name(dicom, named, hide), dicom))
 
