@@ -72,7 +72,9 @@ def parser() -> argparse.ArgumentParser:
     segment.add_argument("--split", help="list of a datalist; default: all")
     segment.add_argument("--steps", type=int, metavar="N", help="evaluations of the denoiser a member")
     segment.add_argument("--members", type=int, metavar="N", help="chains from different noise")
-    segment.add_argument("--seed", type=int, metavar="N", help="of the noise, together with the case id")
+    segment.add_argument(
+        "--seed", type=int, metavar="N", help="of the noise, together with what the image shows"
+    )
     segment.add_argument("--batch-size", type=int, metavar="N", help="slices or tiles a pass")
     segment.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: the first GPU, or the CPU")
     segment.add_argument(
@@ -85,6 +87,13 @@ def parser() -> argparse.ArgumentParser:
         choices=("BINARY", "LABELMAP"),
         help="of the DICOM SEG; default: BINARY, which every viewer reads",
     )
+    segment.add_argument(
+        "--identifiers",
+        choices=("hide", "keep", "replace"),
+        help="what headers give as names, numbers and dates of patients: hide it in paths, prompts, reports and "
+        "messages (default), keep it, or hide it and replace it in DICOM SEG and SR, which have it otherwise",
+    )
+    segment.add_argument("--jobs", type=int, metavar="N", help="processes that segment cases; default: 1")
     segment.add_argument("--weights", type=Path, metavar="FILE", help="default: models/model.pt")
     segment.add_argument(
         "--config",
@@ -110,11 +119,11 @@ def segment(arguments: argparse.Namespace) -> int:
     Returns:
         exit code.
     """
-    import torch
     from monai.bundle import ConfigWorkflow
 
     from bundle.command_line import NOT_STARTED, sentence_for
     from bundle.inference import find_cases
+    from bundle.networks.weights import usable_device
 
     overrides: dict[str, Any] = {
         "bundle_root": ROOT,
@@ -135,13 +144,15 @@ def segment(arguments: argparse.Namespace) -> int:
         "xray_sides",
         "split",
         "seg_type",
+        "identifiers",
+        "jobs",
     )
     for name in named:
         if getattr(arguments, name) is not None:
             overrides[name] = getattr(arguments, name)
     try:
         if arguments.device is not None:
-            overrides["device"] = torch.device(arguments.device)
+            overrides["device"] = usable_device(arguments.device)
         overrides["cases"] = find_cases(
             arguments.paths,
             output_dir=arguments.output,
@@ -156,6 +167,7 @@ def segment(arguments: argparse.Namespace) -> int:
             orientation=arguments.orientation,
             resample_slices=arguments.resample_slices,
             **({} if arguments.text_key is None else {"text_key": arguments.text_key}),
+            **({} if arguments.identifiers is None else {"identifiers": arguments.identifiers}),
         )
         workflow = ConfigWorkflow(
             config_file=[str(path) for path in [ROOT / "configs" / "inference.yaml", *arguments.config]],
@@ -172,8 +184,7 @@ def segment(arguments: argparse.Namespace) -> int:
             logging.exception("nothing could be started")
         print(f"error: {sentence_for(error)}", file=sys.stderr)
         return NOT_STARTED
-    evaluator.run()
-    record.finish()
+    record.run(evaluator)
     return 0
 
 
@@ -185,7 +196,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         logging.disable(logging.WARNING)
     else:
         logging.basicConfig(level=logging.DEBUG)
-    return segment(arguments)
+    try:
+        return segment(arguments)
+    except KeyboardInterrupt:
+        from bundle.command_line import INTERRUPTED, NOTHING_YET
+
+        print(NOTHING_YET, file=sys.stderr)
+        return INTERRUPTED
 
 
 if __name__ == "__main__":

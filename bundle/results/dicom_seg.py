@@ -205,8 +205,9 @@ def make_parametric_map(prediction: Prediction, source: SourceImages, algorithm:
         ]
         for name in prediction.labels.values()
     ]
-    array = source.stacked(np.moveaxis(prediction.probability, 0, -1))
-    digest = _bytes_digest([channel.view(np.uint8) for channel in prediction.probability])
+    probability = np.asarray(prediction.probability)
+    array = source.stacked(np.moveaxis(probability, 0, -1))
+    digest = _bytes_digest([channel.view(np.uint8) for channel in probability])
     result = ParametricMap(
         source_images=source.headers,
         pixel_array=np.ascontiguousarray(array),
@@ -318,8 +319,13 @@ def object_identity(
 
 
 def object_dates(source: SourceImages) -> dict[str, Any]:
-    """When it was made, as the source says, and in what character set; arguments of highdicom's objects."""
-    return {"content_date": source.date, "content_time": source.time, "specific_character_set": "ISO_IR 192"}
+    """When it was made, and in what character set; arguments of highdicom's objects."""
+    made = source.made
+    return {
+        "content_date": made.date(),
+        "content_time": made.time(),
+        "specific_character_set": "ISO_IR 192",
+    }
 
 
 def save(result: Dataset, path: Path) -> None:

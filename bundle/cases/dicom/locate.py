@@ -22,7 +22,7 @@ def series_at(path: Path, stated: Modality | None = None) -> DicomSeries:
     files = _files_below(path) if os.path.isdir(path) else [path]
     found = sort_series(files, stated=stated, named=frozenset([path]))
     if not found.cases:
-        raise nothing_in(path, found.left_out, found.unreadable)
+        raise nothing_in(path, [one for one, _ in found.left_out], found.unreadable)
     if len(found.cases) > 1:
         raise CaseError(path, f"holds {len(found.cases)} DICOM series or images", "name one of them")
     return found.cases[0][1]
@@ -64,6 +64,9 @@ def unreadable_file(path: Path) -> CaseError:
         return error
     if not is_dicom_content(head):
         return CaseError(path, "is not DICOM in spite of its name", "export it again")
-    if read_instance(path) is None:
+    instance = read_instance(path)
+    if instance is None:
         return CaseError(path, "is corrupt or truncated DICOM", "copy or export it again")
+    if instance.is_cut:
+        return CaseError(path, "is cut short within its header", "copy or export it again")
     return CaseError(path, "holds no DICOM image", "send the original images")
