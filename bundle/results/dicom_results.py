@@ -67,8 +67,12 @@ class DicomResults:
         self.probability = probability
         self.weights_sha256 = "" if weights is None else file_sha256(weights)
 
-    def __call__(self, prediction: Prediction, folder: Path) -> Supplement | None:
-        """Write what was asked for to `folder`; returns what the report says of it under 'dicom'."""
+    def __call__(self, prediction: Prediction, folder: Path, request: str = "") -> Supplement | None:
+        """Write what was asked for to `folder`; returns what the report says of it under 'dicom'.
+
+        Args:
+            request: see `Algorithm`; empty for UIDs that follow from the mask.
+        """
         if self.seg is False:
             return None
         if self.seg == "auto" and not isinstance(prediction.case.header, DicomSource):
@@ -77,7 +81,7 @@ class DicomResults:
         noted: list[str] = []
         with _without_identifiers_in_logs(), _noting(noted, "DICOM objects"):
             source = source_images(prediction)
-            algorithm = Algorithm(bundle.__version__, self.weights_sha256, prediction.settings)
+            algorithm = Algorithm(bundle.__version__, self.weights_sha256, prediction.settings, request)
             self._write(prediction, source, algorithm, folder, entries, noted)
         return Supplement({"dicom": entries} if entries else {}, noted)
 
