@@ -31,7 +31,7 @@ $(DEV): requirements/dev.txt $(CORE)
 
 # RUNLEVEL=1 keeps Debian from starting it as a service, which would listen on all addresses.
 orthanc:
-	@if command -v Orthanc >/dev/null && ls /usr/share/orthanc/plugins/libOrthancDicomWeb* >/dev/null 2>&1; then exit 0; fi; \
+	@if PATH="$$PATH:/usr/sbin" command -v Orthanc >/dev/null && ls /usr/share/orthanc/plugins/libOrthancDicomWeb* >/dev/null 2>&1; then exit 0; fi; \
 	if [ "$$(id -u)" = 0 ]; then root=; elif sudo -n true 2>/dev/null; then root=sudo; else root=none; fi; \
 	if ! command -v apt-get >/dev/null || [ "$$root" = none ]; then \
 	  echo "Orthanc is not installed, and cannot be without apt-get and root; its tests will be skipped."; exit 0; fi; \

@@ -104,7 +104,9 @@ def _claimed(state: Path) -> Iterator[None]:
         lock = filelock.FileLock(state / "lock")
         lock.acquire(timeout=0)
     except filelock.Timeout:
-        raise SettingError(f"{state}: another node works with this folder; give each its own --state.") from None
+        raise SettingError(
+            f"{state}: another node works with this folder; give each its own --state."
+        ) from None
     except OSError as error:
         raise SettingError(f"{state}: cannot be written ({error.strerror}); give another --state.") from error
     try:
@@ -153,7 +155,9 @@ def _listen(arguments: argparse.Namespace, listener: Listener, stack: contextlib
     stack.callback(listener.stop)
     say(f"Listening at {arguments.bind}:{port} as {arguments.ae_title}.")
     if listener.context is None and not _is_loopback(arguments.bind):
-        say("warning: images arrive unencrypted and AE titles are no proof of identity; see docs/pacs.md on TLS.")
+        say(
+            "warning: images arrive unencrypted and AE titles are no proof of identity; see docs/pacs.md on TLS."
+        )
 
 
 def _forward(arguments: argparse.Namespace) -> Forward | None:
@@ -165,7 +169,8 @@ def _forward(arguments: argparse.Namespace) -> Forward | None:
 
 def _tls(arguments: argparse.Namespace, server: bool) -> ssl.SSLContext:
     files = [
-        _file(getattr(arguments, name), f"--{name.replace('_', '-')}") for name in ("tls_cert", "tls_key", "tls_ca")
+        _file(getattr(arguments, name), f"--{name.replace('_', '-')}")
+        for name in ("tls_cert", "tls_key", "tls_ca")
     ]
     try:
         return tls_context(arguments.tls_cert, files[1], files[2], server)

@@ -15,12 +15,11 @@ import pydicom
 import requests
 from dicomweb_client import DICOMwebClient
 from pydicom.dataset import Dataset
-from requests.adapters import HTTPAdapter
 
 from bundle.cases.dicom.headers import quiet
 from bundle.serving.exchange import ArrivedSeries, ServerError, SettingError, is_uid
 
-_CONNECT_SECONDS, _READ_SECONDS = 10.0, 300.0
+_SECONDS = 10.0, 300.0  # for a connection, and without a word from the server
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 # Tags of the DICOM JSON model, PS3.18 F.
 _STUDY, _SERIES, _MODALITY = "0020000D", "0020000E", "00080060"
@@ -60,7 +59,7 @@ class DicomWebServer:
         self.query = dict(query or {})
         self.days = days
         self.today = today
-        self.client = DICOMwebClient(url.rstrip("/"), session=_session(ca, credentials))
+        self.client = DICOMwebClient(url.rstrip("/"), session=_session(ca, credentials), timeout=_SECONDS)
         self.client.set_http_retry_params(retry=False)  # the node has its own
         self._known: dict[str, tuple[int, list[ArrivedSeries]]] = {}
         shutil.rmtree(folder, ignore_errors=True)
@@ -143,6 +142,9 @@ class DicomWebServer:
             result = pydicom.dcmread(path)
             if not self._has(result):
                 self._store(result)
+                # What the answer to the storage says of it has too many forms to rely on.
+                if not self._has(result):
+                    raise ServerError("The server does not have a result that it was given.")
 
     def _has(self, result: Dataset) -> bool:
         with _in_a_sentence("search for instances"):
@@ -170,7 +172,9 @@ def check_url(url: str, has_credentials: bool) -> None:
     """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise SettingError("--url: give the address of the DICOMweb service, such as https://pacs.example/dicom-web.")
+        raise SettingError(
+            "--url: give the address of the DICOMweb service, such as https://pacs.example/dicom-web."
+        )
     if parts.username is not None or parts.password is not None or parts.query:
         raise SettingError(
             "--url: user, password or token do not belong into the address; set BUNDLE_DICOMWEB_USER and "
@@ -209,14 +213,6 @@ def credentials_from(environment: Mapping[str, str]) -> requests.auth.AuthBase |
     return None if user is None or password is None else requests.auth.HTTPBasicAuth(user, password)
 
 
-class _Patience(HTTPAdapter):
-    """Waits for a server, but not for ever."""
-
-    def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:  # type: ignore[override]
-        options["timeout"] = _CONNECT_SECONDS, _READ_SECONDS
-        return super().send(request, **options)
-
-
 def _session(ca: Path | None, credentials: requests.auth.AuthBase | None) -> requests.Session:
     session = requests.Session()
     # Proxies, certificates and passwords (.netrc) of the environment are not for patient data.
@@ -224,8 +220,6 @@ def _session(ca: Path | None, credentials: requests.auth.AuthBase | None) -> req
     session.max_redirects = 0
     session.auth = credentials
     session.verify = True if ca is None else str(ca)
-    for scheme in ("http://", "https://"):
-        session.mount(scheme, _Patience())
     return session
 
 
@@ -244,6 +238,8 @@ def _in_a_sentence(what: str) -> Iterator[None]:
         code = None if error.response is None else error.response.status_code
         asks = " Check BUNDLE_DICOMWEB_USER and _PASSWORD, or _TOKEN." if code in (401, 403) else ""
         sentence = f"The server answered {code} to the {what}.{asks}"
+    except requests.exceptions.InvalidJSONError as error:
+        sentence = _unreadable(what, error)
     except requests.exceptions.Timeout:
         sentence = f"The server did not answer the {what} in time."
     except requests.exceptions.RequestException:
@@ -251,10 +247,14 @@ def _in_a_sentence(what: str) -> Iterator[None]:
     except OSError as error:
         sentence = f"The {what} failed ({error.strerror or type(error).__name__})."
     except Exception as error:  # parsers raise every kind for what is not what it should be
-        sentence = f"The server's answer to the {what} cannot be read ({type(error).__name__})."
+        sentence = _unreadable(what, error)
     else:
         return
     raise ServerError(sentence) from None
+
+
+def _unreadable(what: str, error: Exception) -> str:
+    return f"The server's answer to the {what} cannot be read ({type(error).__name__})."
 
 
 def _value(entry: Mapping[str, Any], tag: str) -> str:

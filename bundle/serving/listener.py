@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, evt
+from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.sop_class import Verification
 
 from bundle.serving.spool import NotUsable, Spool, SpoolFull
@@ -39,6 +40,7 @@ class Listener:
         self.spool = spool
         self.max_instance_bytes = max_instance_bytes
         self.context = context
+        self._incoming: dict[Any, int] = {}  # association -> bytes of the message that is arriving
         self.entity = AE(title)
         self.entity.require_called_aet = True
         self.entity.require_calling_aet = list(allowed)
@@ -59,7 +61,13 @@ class Listener:
             (host, port),
             block=False,
             ssl_context=self.context,
-            evt_handlers=[(evt.EVT_C_STORE, self._store), (evt.EVT_C_ECHO, lambda _: _SUCCESS)],
+            evt_handlers=[
+                (evt.EVT_C_STORE, self._store),
+                (evt.EVT_C_ECHO, lambda _: _SUCCESS),
+                (evt.EVT_PDU_RECV, self._count),
+                (evt.EVT_DIMSE_RECV, self._forget),
+                (evt.EVT_CONN_CLOSE, self._forget),
+            ],
         )
         return int(server.server_address[1])
 
@@ -67,11 +75,19 @@ class Listener:
         """End all associations; what was answered with success stays in the spool."""
         self.entity.shutdown()
 
+    def _count(self, event: Any) -> None:
+        """End an association that sends too large a message, which would have to be held in memory."""
+        if isinstance(event.pdu, P_DATA_TF):
+            size = self._incoming[event.assoc] = self._incoming.get(event.assoc, 0) + event.pdu.pdu_length
+            if size > self.max_instance_bytes:
+                event.assoc.abort(block=False)
+
+    def _forget(self, event: Any) -> None:
+        """A message is complete, or will never be."""
+        self._incoming.pop(event.assoc, None)
+
     def _store(self, event: Any) -> int:
         """Answer a C-STORE request."""
-        size = event.request.DataSet.getbuffer().nbytes
-        if size > self.max_instance_bytes or not self.spool.has_room_for(size):
-            return _NO_ROOM
         path: Path = self.spool.temporary()
         try:
             path.write_bytes(event.encoded_dataset())

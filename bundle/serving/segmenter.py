@@ -50,7 +50,9 @@ class SeriesSegmenter:
 
     def __init__(self, arguments: argparse.Namespace, modalities: Sequence[str], output_dir: Path) -> None:
         self.modalities = frozenset(modalities)
-        workflow = inference_workflow(arguments, cases=CaseList([], []), output_dir=output_dir, progress=False)
+        workflow = inference_workflow(
+            arguments, cases=CaseList([], []), output_dir=output_dir, progress=False
+        )
         content = workflow.parser.get_parsed_content
         self.network = content("network")
         self.preprocessing = content("preprocessing")

@@ -1,8 +1,8 @@
 """What was sent by C-STORE, on disk until it is segmented.
 
-    partial/                       objects that are being written
-    arrived/<study>/<series>/      objects that are whole; a sender was told so
-    taken/<study>/<series>/        series that are being segmented
+partial/                       objects that are being written
+arrived/<study>/<series>/      objects that are whole; a sender was told so
+taken/<study>/<series>/        series that are being segmented
 """
 
 from __future__ import annotations
@@ -38,9 +38,7 @@ class Spool:
     """
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
-        self.partial, self.arrived, self.taken = (
-            folder / name for name in ("partial", "arrived", "taken")
-        )
+        self.partial, self.arrived, self.taken = (folder / name for name in ("partial", "arrived", "taken"))
         self.max_bytes = max_bytes
         self._lock = threading.Lock()
         shutil.rmtree(self.partial, ignore_errors=True)
@@ -56,10 +54,6 @@ class Spool:
         """A name on the spool's own file system to write an object under."""
         return self.partial / uuid.uuid4().hex
 
-    def has_room_for(self, size: int) -> bool:
-        """Whether the limit allows as many bytes more."""
-        return self._bytes + size <= self.max_bytes
-
     def add(self, path: Path, instance: str) -> None:
         """Take over a file that `temporary` named; when this returns it is on disk under its own name.
 
@@ -71,17 +65,17 @@ class Spool:
             NotUsable: it is not what the sender stated.
             OSError: it cannot be written.
         """
-        size = path.stat().st_size
-        if not self.has_room_for(size):
-            raise SpoolFull
         study, series = _identity(path, instance)
         _synchronise(path)
+        folder = self.arrived / study / series
+        place = folder / f"{instance}.dcm"
         with self._lock:
-            folder = self.arrived / study / series
+            more = path.stat().st_size - (place.stat().st_size if place.exists() else 0)
+            if self._bytes + more > self.max_bytes:
+                raise SpoolFull
             folder.mkdir(parents=True, exist_ok=True)
-            place = folder / f"{instance}.dcm"
-            self._bytes += size - (place.stat().st_size if place.exists() else 0)
             os.replace(path, place)
+            self._bytes += more
             for parent in (folder, folder.parent, self.arrived):
                 _synchronise(parent)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import signal
 import subprocess
@@ -16,12 +17,13 @@ import pydicom
 import pytest
 import requests
 import torch
-from tests.serving.helpers import free_port, wait_for
 
 from bundle.__main__ import main
 from bundle.serving.commands import TALKATIVE
+from tests.serving.helpers import free_port, wait_for
 
-ORTHANC = shutil.which("Orthanc")
+# Debian has it among the commands of the administrator.
+ORTHANC = shutil.which("Orthanc", path=os.pathsep.join((os.environ["PATH"], "/usr/sbin", "/usr/local/sbin")))
 DICOMWEB_PLUGIN = next(
     (
         path

@@ -17,10 +17,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import pydicom
 import pytest
-from tests.serving.helpers import phantom_series
 
 from bundle.serving.dicomweb import DicomWebServer, check_url, credentials_from
 from bundle.serving.exchange import ArrivedSeries, ServerError, SettingError
+from tests.serving.helpers import phantom_series
 
 SECRETS = ("nurse", "s3cret-pw", "t0ken-abc")
 STUDY, SERIES = "1.2.3", "1.2.3.4"
@@ -31,6 +31,7 @@ class Stub:
 
     def __init__(self) -> None:
         self.answers: dict[str, tuple[int, dict[str, str], bytes]] = {}
+        self.arrives: dict[str, str] = {}  # path of a POST -> where one instance is found then
         self.asked: list[tuple[str, str, dict[str, list[str]], dict[str, str]]] = []
         stub = self
 
@@ -50,13 +51,15 @@ class Stub:
 
             def do_POST(self) -> None:
                 self.rfile.read(int(self.headers["Content-Length"]))
+                if self.path in stub.arrives:
+                    stub.json(stub.arrives[self.path], {"00080018": "1.2.3.4.5"})
                 self.do_GET()
 
             def log_message(self, *_: Any) -> None:
                 pass
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True)
         self.thread.start()
 
     @property
@@ -64,9 +67,7 @@ class Stub:
         return f"http://127.0.0.1:{self.server.server_address[1]}/dicom-web"
 
     def json(self, path: str, *entries: dict[str, Any]) -> None:
-        content = [
-            {tag: {"vr": "UI", "Value": [value]} for tag, value in entry.items()} for entry in entries
-        ]
+        content = [{tag: {"vr": "UI", "Value": [value]} for tag, value in entry.items()} for entry in entries]
         headers = {"Content-Type": "application/dicom+json"}
         self.answers[f"/dicom-web{path}"] = 200, headers, json.dumps(content).encode()
 
@@ -198,10 +199,14 @@ def test_what_the_server_has_is_not_stored_again(stub: Stub, tmp_path: Path) -> 
     server(stub, tmp_path).deliver([path])
     [(_, _, query, _)] = stub.asked
     assert query["SOPInstanceUID"] == ["1.2.3.4.5"]
+    # to a server that says nothing of what it did with it, and one that has it then
     stub.json(f"/studies/{STUDY}/instances")
-    stub.json(f"/studies/{STUDY}")
+    stub.answers[f"/dicom-web/studies/{STUDY}"] = 200, {}, b""
+    with pytest.raises(ServerError, match="does not have a result that it was given"):
+        server(stub, tmp_path).deliver([path])
+    stub.arrives[f"/dicom-web/studies/{STUDY}"] = f"/studies/{STUDY}/instances"
     server(stub, tmp_path).deliver([path])
-    assert [method for method, *_ in stub.asked].count("POST") == 1
+    assert [method for method, *_ in stub.asked].count("POST") == 2
 
 
 def test_an_object_that_is_refused_is_an_error(stub: Stub, tmp_path: Path) -> None:

@@ -69,7 +69,9 @@ def test_a_torn_last_line_is_cut_and_a_damaged_one_passed_over(path: Path) -> No
     assert json.loads(path.read_text(errors="replace").splitlines()[-1])["series"] == "1.2.4"
 
 
-@pytest.mark.parametrize("text", ["", ".", "..", "1..2", "1.2/../3", "1.2\n", "1.2.a", "1" * 65, "../1", "1.2."])
+@pytest.mark.parametrize(
+    "text", ["", ".", "..", "1..2", "1.2/../3", "1.2\n", "1.2.a", "1" * 65, "../1", "1.2."]
+)
 def test_what_is_no_uid_becomes_no_path(text: str) -> None:
     assert not is_uid(text)
     with pytest.raises(ValueError, match="not a UID"):

@@ -10,15 +10,15 @@ from typing import Any
 
 import pydicom
 import pytest
+from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE
 from pynetdicom.sop_class import CTImageStorage, Verification
-from pydicom.uid import ExplicitVRLittleEndian
-from tests.serving.helpers import phantom_series
 
 from bundle.serving.exchange import ArrivedSeries, ServerError, SettingError
 from bundle.serving.forward import Forward, Peer, title_of
 from bundle.serving.listener import Listener, tls_context
 from bundle.serving.spool import Spool
+from tests.serving.helpers import phantom_series, wait_for
 
 
 class Receiver:
@@ -93,7 +93,10 @@ def test_what_is_too_large_is_refused_and_leaves_nothing(receive: Any) -> None:
     large = ct.slices[1]
     large.PixelData = large.PixelData * 100
     receiver = receive()
-    assert stored(receiver.port, ct.slices[0], large)[0] == 0
+    association = associate(receiver.port)
+    assert association.send_c_store(ct.slices[0]).Status == 0
+    assert "Status" not in association.send_c_store(large)
+    wait_for(lambda: association.is_aborted, 10)
     assert receiver.spool.studies() == {ct.study: [ArrivedSeries(ct.study, ct.series, 1)]}
     assert not any(receiver.spool.partial.iterdir())
 
@@ -144,7 +147,9 @@ def test_a_receiver_of_results_that_refuses(receive: Any, tmp_path: Path) -> Non
             Forward(other, title).deliver(paths)
 
 
-def test_with_tls_only_certificates_of_the_authority_are_taken(receive: Any, authority: Any, tmp_path: Path) -> None:
+def test_with_tls_only_certificates_of_the_authority_are_taken(
+    receive: Any, authority: Any, tmp_path: Path
+) -> None:
     ours, stranger = authority("node"), authority("stranger", other=True)
     receiver = receive(context=tls_context(*ours, server=True))
     paths = sorted(phantom_series().write(tmp_path / "results").iterdir())[:1]
@@ -186,7 +191,14 @@ def authority(tmp_path: Path, openssl: str) -> Any:
 def test_titles_and_addresses() -> None:
     assert Peer.of("pacs.example:104:PACS 1") == Peer("pacs.example", 104, "PACS 1")
     assert Peer.of("[::1]:11112:A") == Peer("::1", 11112, "A")
-    for text in ("pacs:PACS", "pacs:0:PACS", "pacs:99999:PACS", "pacs:104:", ":104:PACS", "pacs:104:" + 17 * "A"):
+    for text in (
+        "pacs:PACS",
+        "pacs:0:PACS",
+        "pacs:99999:PACS",
+        "pacs:104:",
+        ":104:PACS",
+        "pacs:104:" + 17 * "A",
+    ):
         with pytest.raises(SettingError):
             Peer.of(text)
     assert title_of(" BUNDLE ") == "BUNDLE"

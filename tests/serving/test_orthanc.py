@@ -17,11 +17,11 @@ from typing import Any
 import pydicom
 import pytest
 import requests
+
+from bundle.segment_options import ROOT
 from tests.conftest import ENVIRONMENT
 from tests.serving.conftest import Orthanc
 from tests.serving.helpers import NAMES, phantom_series, wait_for
-
-from bundle.segment_options import ROOT
 
 Pacs = Callable[..., int]
 
@@ -30,7 +30,9 @@ def results_of(orthanc: Orthanc, study: str) -> dict[str, list[pydicom.Dataset]]
     return {modality: orthanc.find(study, modality) for modality in ("SEG", "SR")}
 
 
-def test_over_dicomweb(orthanc: Orthanc, pacs: Pacs, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_over_dicomweb(
+    orthanc: Orthanc, pacs: Pacs, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     ct, broken = phantom_series(1), phantom_series(2)
     broken.slices.pop(3)
     for number, series in enumerate((ct, broken)):
@@ -87,7 +89,17 @@ def test_killed_at_twenty_moments_every_study_has_one_seg_and_one_sr(
     for number, ct in enumerate(studies):
         orthanc.store(ct.write(tmp_path / f"study_{number}"))
     state = tmp_path / "state"
-    node = [sys.executable, "-m", "bundle", "pacs", "dicomweb", "--url", orthanc.dicomweb, "--state", str(state)]
+    node = [
+        sys.executable,
+        "-m",
+        "bundle",
+        "pacs",
+        "dicomweb",
+        "--url",
+        orthanc.dicomweb,
+        "--state",
+        str(state),
+    ]
     node += ["--settle", "0", "--poll", "0.1", "--config", str(tiny.config), "--weights", str(tiny.random)]
     node += ["--query", f"StudyInstanceUID={','.join(ct.study for ct in studies)}", "--device", "cpu"]
     moments = random.Random(0)
@@ -99,7 +111,9 @@ def test_killed_at_twenty_moments_every_study_has_one_seg_and_one_sr(
             time.sleep(moments.uniform(0.0, 1.5))
             process.kill()
         kills[last_status(state)] += 1
-    done = subprocess.run([*node, "--once"], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*node, "--once"], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     for ct in studies:
         found = results_of(orthanc, ct.study)

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.serving.helpers import phantom_series
 
 from bundle.serving.exchange import ArrivedSeries
 from bundle.serving.spool import NotUsable, Spool, SpoolFull
+from tests.serving.helpers import phantom_series
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_objects_become_studies_and_go(spool: Spool) -> None:
     # what came meanwhile is not what was taken
     assert spool.studies() == {ct.study: [ArrivedSeries(ct.study, ct.series, 1)]}
     spool.discard(ArrivedSeries(ct.study, ct.series, 1))
-    assert spool.studies() == {} and everything(spool) == 0 and spool.has_room_for(spool.max_bytes)
+    assert spool.studies() == {} and everything(spool) == 0
     assert not any(spool.arrived.iterdir()) and not any(spool.taken.iterdir())
 
 
@@ -78,8 +78,10 @@ def test_a_killed_process_loses_nothing_that_was_whole(spool: Spool, tmp_path: P
     again = Spool(tmp_path / "spool", 10**6)
     assert again.studies() == {ct.study: [ArrivedSeries(ct.study, ct.series, 8)]}
     assert not any(again.partial.iterdir()) and not list(again.taken.glob("*/*"))
-    room = 10**6 - everything(again)
-    assert again.has_room_for(room) and not again.has_room_for(room + 1)
+    # what it found counts as well
+    full = Spool(tmp_path / "spool", everything(again) + 10)
+    with pytest.raises(SpoolFull):
+        sent(full, phantom_series().slices[0])
 
 
 def test_it_is_on_disk_before_it_counts(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +101,13 @@ def test_it_is_on_disk_before_it_counts(spool: Spool, monkeypatch: pytest.Monkey
     dataset = phantom_series().slices[0]
     sent(spool, dataset)
     # the object itself, its name, and the folders that hold its name
-    assert order == ["fsync partial", "replace", f"fsync {dataset.StudyInstanceUID}", "fsync arrived", "fsync spool"]
+    assert order == [
+        "fsync partial",
+        "replace",
+        f"fsync {dataset.StudyInstanceUID}",
+        "fsync arrived",
+        "fsync spool",
+    ]
 
 
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
