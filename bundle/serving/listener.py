@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from bundle.serving.spool import NotUsable, Spool, SpoolFull
 _SUCCESS, _NO_ROOM, _UNREADABLE = 0x0000, 0xA700, 0xC000
 _ASSOCIATION_SECONDS, _IDLE_SECONDS = 30.0, 60.0
 _MOST_ASSOCIATIONS = 10
+HANDSHAKE_SECONDS = 5.0
 
 
 class Listener:
@@ -111,10 +113,24 @@ def tls_context(certificate: Path, key: Path | None, authority: Path | None, ser
     Raises:
         OSError: a file cannot be read or is no certificate or key.
     """
-    purpose = ssl.Purpose.CLIENT_AUTH if server else ssl.Purpose.SERVER_AUTH
-    context = ssl.create_default_context(purpose, cafile=None if authority is None else str(authority))
+    context: ssl.SSLContext
+    if server:
+        context = _ServerContext(ssl.PROTOCOL_TLS_SERVER)
+        if authority is not None:
+            context.load_verify_locations(authority)
+            context.verify_mode = ssl.CERT_REQUIRED
+    else:
+        context = ssl.create_default_context(cafile=None if authority is None else str(authority))
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(certificate, key)
-    if server and authority is not None:
-        context.verify_mode = ssl.CERT_REQUIRED
     return context
+
+
+class _ServerContext(ssl.SSLContext):
+    """Waits for a handshake for some seconds only, since nobody else is let in meanwhile."""
+
+    def wrap_socket(self, sock: socket.socket, *arguments: Any, **options: Any) -> ssl.SSLSocket:
+        sock.settimeout(HANDSHAKE_SECONDS)
+        wrapped = super().wrap_socket(sock, *arguments, **options)
+        wrapped.settimeout(None)
+        return wrapped

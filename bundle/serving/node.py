@@ -74,6 +74,12 @@ class Node:
         self.settling = Settling(pace.settle)
         self.retries = Retries(pace.backoff)
         self.failures = 0
+        self._undelivered: dict[str, Parcel] = {}
+        for parcel in outbox.parcels():
+            if not journal.finished(parcel.series):
+                self._undelivered[parcel.series.series] = parcel
+            elif not self.keep_results:
+                outbox.remove(parcel)
 
     def run(self, once: bool = False) -> None:
         """Work for ever or, with `once`, until nothing that is there is left to do.
@@ -81,14 +87,19 @@ class Node:
         Raises:
             ServerError: with `once`, the source cannot be asked.
         """
+        searched = False
         while True:
             try:
                 waiting = self.step()
+                searched = True
                 self.retries.succeeded(_SEARCH)
             except ServerError as error:
-                if once:
+                if once and not searched:
                     raise
-                self.retries.failed(_SEARCH)
+                if not self.retries.failed(_SEARCH) and once:
+                    self.failures += 1
+                    say(str(error))
+                    return
                 say(f"{error} Trying again.")
                 waiting = True
             if once and not waiting:
@@ -101,9 +112,7 @@ class Node:
         Raises:
             ServerError: the source cannot be asked.
         """
-        waiting = False
-        for parcel in self.outbox.parcels():
-            waiting |= self._deliver(parcel)
+        waiting = self._deliver_all()
         if not self.retries.due(_SEARCH):
             return True
         ready: list[ArrivedSeries] = []
@@ -115,19 +124,20 @@ class Node:
         # One that ended the process before comes last, so that it does not stand in the way of the others.
         for series in sorted(ready, key=self.journal.unfinished_starts):
             waiting |= self._process(series)
+            waiting |= self._deliver_all()
         return waiting
 
     def _is_over(self, series: ArrivedSeries) -> bool:
         """Whether nothing is to be done with a series that has arrived; what the source has of it is let go then."""
-        parcel = self.outbox.parcel(series.series)
-        waits = parcel is not None and series.instances <= parcel.series.instances
-        if waits or self.journal.finished(series):
+        parcel = self._undelivered.get(series.series)
+        segmented = parcel is not None and series.instances <= parcel.series.instances
+        if segmented or self.journal.finished(series):
             self.source.discard(series)
             return True
         return self.journal.given_up(series)
 
     def _process(self, series: ArrivedSeries) -> bool:
-        """Segment and deliver one series; whether it is to be tried again."""
+        """Segment one series; whether it is to be tried again."""
         if not self.retries.due(series.series):
             return True
         if self.journal.unfinished_starts(series) >= MOST_STARTS:
@@ -155,10 +165,8 @@ class Node:
             self.source.put_back(series)
             raise
         self.retries.succeeded(series.series)
-        parcel = self.outbox.parcel(series.series)
-        assert parcel is not None
         self.source.discard(series)
-        return self._deliver(parcel)
+        return False
 
     def _segment(self, series: ArrivedSeries, folder: Path) -> None:
         self.journal.write(series, "started")
@@ -168,27 +176,33 @@ class Node:
                 raise _Grew
             self.outbox.seal(results, series, outcome)
         self.journal.write(series, "segmented", objects=list(outcome.objects))
+        self._undelivered[series.series] = self.outbox.parcel(series.series)
+
+    def _deliver_all(self) -> bool:
+        """Hand over all results that are due; whether some are to be tried again."""
+        waiting = False
+        for parcel in list(self._undelivered.values()):
+            if self.retries.due(parcel.series.series):
+                waiting |= self._deliver(parcel)
+            else:
+                waiting = True
+        return waiting
 
     def _deliver(self, parcel: Parcel) -> bool:
         """Hand over the results of a series; whether that is to be tried again."""
-        series = parcel.series
-        if self.journal.finished(series):
-            if not self.keep_results:
-                self.outbox.remove(parcel)
-            return False
-        if self.journal.given_up(series):
-            return False
-        if not self.retries.due(series.series):
-            return True
+        series, outcome = parcel.series, parcel.outcome
         if self.destination is not None and parcel.files:
             try:
                 self.destination.deliver(parcel.files)
             except ServerError as error:
-                return self._later(series, str(error))
+                again = self._later(series, str(error))
+                if not again:
+                    del self._undelivered[series.series]
+                return again
         self.retries.succeeded(series.series)
-        outcome = parcel.outcome
         reason = " ".join([*outcome.errors, *outcome.notes])
         self._end(series, "failed" if outcome.errors else "done", reason, list(outcome.objects))
+        del self._undelivered[series.series]
         if not self.keep_results:
             self.outbox.remove(parcel)
         return False

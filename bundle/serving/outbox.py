@@ -65,19 +65,16 @@ class Outbox:
         record = {"study": series.study, "instances": series.instances, **asdict(outcome)}
         (folder / _RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
-    def parcel(self, series_uid: str) -> Parcel | None:
-        """The results of a series; None where there are none."""
+    def parcel(self, series_uid: str) -> Parcel:
+        """The results of a series, which are there."""
         folder = self.folder / series_uid
-        if not (folder / _RECORD).is_file():
-            return None
         record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
         series = ArrivedSeries(record.pop("study"), series_uid, record.pop("instances"))
         return Parcel(series, folder, Outcome(**record))
 
     def parcels(self) -> list[Parcel]:
         """All results that are there, delivered or not."""
-        found = [self.parcel(path.name) for path in sorted(self.folder.iterdir()) if path.name[0] != "."]
-        return [parcel for parcel in found if parcel is not None]
+        return [self.parcel(path.name) for path in sorted(self.folder.iterdir())]
 
     @staticmethod
     def remove(parcel: Parcel) -> None:

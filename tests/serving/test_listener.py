@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE
 from pynetdicom.sop_class import CTImageStorage, Verification
 
+from bundle.serving import listener
 from bundle.serving.exchange import ArrivedSeries, ServerError, SettingError
 from bundle.serving.forward import Forward, Peer, title_of
 from bundle.serving.listener import Listener, tls_context
@@ -161,6 +163,19 @@ def test_with_tls_only_certificates_of_the_authority_are_taken(
     for context in (None, untrusted):
         with pytest.raises(ServerError):
             Forward(peer, "PACS", context).deliver(paths)
+
+
+def test_a_silent_connection_keeps_nobody_out(
+    receive: Any, authority: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listener, "HANDSHAKE_SECONDS", 0.2)
+    ours = authority("node")
+    receiver = receive(context=tls_context(*ours, server=True))
+    paths = sorted(phantom_series().write(tmp_path / "results").iterdir())[:1]
+    with socket.create_connection(("127.0.0.1", receiver.port)):
+        peer = Peer("127.0.0.1", receiver.port, "BUNDLE")
+        Forward(peer, "PACS", tls_context(*ours, server=False)).deliver(paths)
+    assert len(receiver.spool.studies()) == 1
 
 
 @pytest.fixture

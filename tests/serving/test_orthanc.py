@@ -11,6 +11,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -103,26 +104,34 @@ def test_killed_at_twenty_moments_every_study_has_one_seg_and_one_sr(
     node += ["--settle", "0", "--poll", "0.1", "--config", str(tiny.config), "--weights", str(tiny.random)]
     node += ["--query", f"StudyInstanceUID={','.join(ct.study for ct in studies)}", "--device", "cpu"]
     moments = random.Random(0)
-    kills: Counter[str] = Counter()
+    killed: Counter[str] = Counter()
     for _ in range(20):
+        steps = min(len(statuses(state)) + moments.randrange(4), 3 * len(studies))
         with subprocess.Popen(node, cwd=ROOT, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True) as process:
             assert process.stderr is not None and process.stderr.readline().startswith("Watching")
-            # about as long as one study takes, so that every step is hit
-            time.sleep(moments.uniform(0.0, 1.5))
+            # so many steps further, whatever the machine's speed, and then anywhere within the step
+            wait_for(partial(reached, state, steps), 60)
+            time.sleep(moments.uniform(0.0, 0.2))
             process.kill()
-        kills[last_status(state)] += 1
+        killed[statuses(state)[-1]] += 1
     done = subprocess.run(
         [*node, "--once"], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     for ct in studies:
         found = results_of(orthanc, ct.study)
-        assert {modality: len(objects) for modality, objects in found.items()} == {"SEG": 1, "SR": 1}, kills
-    assert sum(kills.values()) == 20
+        assert {modality: len(objects) for modality, objects in found.items()} == {"SEG": 1, "SR": 1}, killed
+    assert sum(killed.values()) == 20 and killed.keys() >= {"started", "segmented"}, killed
+    assert statuses(state).count("done") == 10
     assert not any((state / "results").iterdir())
 
 
-def last_status(state: Path) -> str:
-    text = (state / "journal.jsonl").read_text() if (state / "journal.jsonl").exists() else ""
-    lines = text.splitlines()
-    return str(json.loads(lines[-1])["status"]) if lines else "nothing"
+def statuses(state: Path) -> list[str]:
+    """Of the lines of the journal, which a process may be writing."""
+    journal = state / "journal.jsonl"
+    lines = journal.read_text().splitlines() if journal.exists() else []
+    return [json.loads(line)["status"] for line in lines if line.endswith("}")] or ["nothing"]
+
+
+def reached(state: Path, steps: int) -> bool:
+    return len(statuses(state)) >= steps
