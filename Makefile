@@ -29,7 +29,7 @@ $(DEV): requirements/dev.txt $(CORE)
 	@[ "$$(id -u)" != 0 ] || [ -d /run/systemd/system ] || $(MAKE) --silent orthanc >/dev/null 2>&1 || true
 	@touch $@
 
-# RUNLEVEL=1 keeps Debian from starting it as a service, which would listen on all addresses.
+# Not as a service, which would listen on all addresses: RUNLEVEL=1 keeps it from starting where there is no systemd.
 orthanc:
 	@if PATH="$$PATH:/usr/sbin" command -v Orthanc >/dev/null && ls /usr/share/orthanc/plugins/libOrthancDicomWeb* >/dev/null 2>&1; then exit 0; fi; \
 	if [ "$$(id -u)" = 0 ]; then root=; elif sudo -n true 2>/dev/null; then root=sudo; else root=none; fi; \
@@ -38,7 +38,8 @@ orthanc:
 	timeout 60 $$root apt-get -qq update && \
 	timeout 120 $$root apt-get -qq install --download-only --no-install-recommends --yes orthanc orthanc-dicomweb && \
 	$$root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
-	  apt-get -qq install --no-install-recommends --yes orthanc orthanc-dicomweb
+	  apt-get -qq install --no-install-recommends --yes orthanc orthanc-dicomweb && \
+	if [ -d /run/systemd/system ]; then $$root systemctl --quiet disable --now orthanc; fi
 
 test: $(DEV)
 	$(BIN)/python -m pytest -q -m "not slow"

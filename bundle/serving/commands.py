@@ -58,6 +58,11 @@ def run(arguments: argparse.Namespace) -> int:
                 node.run(once=getattr(arguments, "once", False))
             except ServerError as error:
                 return _not_started(str(error))
+            except OSError as error:  # of the journal, without which nothing may go on
+                say(
+                    f"error: {arguments.state}: cannot be written ({error.strerror}); free space and start again."
+                )
+                return SOME_FAILED
         return SOME_FAILED if node.failures else 0
     except KeyboardInterrupt:
         say("Stopped; what was begun is done again by the next start with the same --state.")

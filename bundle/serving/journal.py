@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 
 from bundle.serving.exchange import ArrivedSeries
 
-#: started: goes through the network; stopped: the node was asked to end meanwhile; segmented: its results are in
+#: started: goes through the network; stopped: was dropped meanwhile, to be begun again; segmented: its results are in
 #: the outbox; done: delivered; failed: cannot be segmented; left out: nothing to segment; gave up: a server did not
 #: do its part, to be tried again when the node starts.
 Status = Literal["started", "stopped", "segmented", "done", "failed", "left out", "gave up"]

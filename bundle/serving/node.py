@@ -153,20 +153,26 @@ class Node:
             self.source.discard(series)
             return False
         except _Grew:
-            self.source.put_back(series)
+            self._drop(series)
             return True
         except ServerError as error:
+            self._drop(series)
             return self._later(series, str(error))
         except OSError as error:
-            self.source.put_back(series)
+            self._drop(series)
             return self._later(series, f"The state folder could not be written ({error.strerror}).")
         except KeyboardInterrupt:
-            self.journal.write(series, "stopped")
-            self.source.put_back(series)
+            self._drop(series)
             raise
         self.retries.succeeded(series.series)
         self.source.discard(series)
         return False
+
+    def _drop(self, series: ArrivedSeries) -> None:
+        """Let go of a series that will be begun again, which is no sign that it ends the process."""
+        if self.journal.unfinished_starts(series):
+            self.journal.write(series, "stopped")
+        self.source.put_back(series)
 
     def _segment(self, series: ArrivedSeries, folder: Path) -> None:
         self.journal.write(series, "started")

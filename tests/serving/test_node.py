@@ -280,6 +280,17 @@ def test_what_grows_while_it_is_segmented_is_done_as_a_whole(world: World) -> No
     assert [line["instances"] for line in done] == [9]
 
 
+def test_what_grows_for_long_is_not_taken_for_one_that_ends_the_process(world: World) -> None:
+    def grow() -> None:
+        world.series["1.1"] = min(world.series["1.1"] + 1, 8 + MOST_STARTS + 2)
+
+    world.trouble["grew"] = grow
+    node = world.node()
+    node.run(once=True)
+    assert node.failures == 0 and world.statuses("1.1")[-3:] == ["started", "segmented", "done"]
+    assert world.statuses("1.1").count("started") > MOST_STARTS
+
+
 def test_one_that_ends_the_process_stands_in_nobodys_way(world: World) -> None:
     def end() -> None:
         if world.fetched == "1.1":

@@ -80,6 +80,21 @@ def test_two_nodes_share_no_folder(pacs: Pacs, tmp_path: Path, capfd: pytest.Cap
     assert "another node works with this folder" in capfd.readouterr().err
 
 
+def test_a_journal_that_cannot_be_written_ends_the_node(
+    pacs: Pacs, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("bundle.serving.commands.Node.run", run)
+    assert pacs("dicomweb", "--url", "http://127.0.0.1:1", "--state", tmp_path / "state") == 1
+    said = capfd.readouterr().err.splitlines()[-1]
+    assert (
+        said
+        == f"error: {tmp_path / 'state'}: cannot be written (No space left on device); free space and start again."
+    )
+
+
 def test_credentials_are_nowhere(
     pacs: Pacs, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
