@@ -9,4 +9,5 @@ segmenter   one series through the network
 outbox      results that wait to be delivered
 journal     what became of each series
 node        the loop that leads a series through all of these
+    commands    `python -m bundle pacs`, whose options are in pacs_options
 """
