@@ -8,6 +8,8 @@ forward     results by C-STORE to another application entity
 segmenter   one series through the network
 outbox      results that wait to be delivered
 journal     what became of each series
+settling    whether a study has arrived
+retries     when what a server did not do is tried again
 node        the loop that leads a series through all of these
-    commands    `python -m bundle pacs`, whose options are in pacs_options
+commands    `python -m bundle pacs`, whose options are in pacs_options
 """
