@@ -79,8 +79,12 @@ class DicomResults:
         if identifiers == "replace":
             self.replacement_seed = secrets.token_hex() if replacement_seed is None else str(replacement_seed)
 
-    def __call__(self, prediction: Prediction, folder: Path) -> Supplement | None:
-        """Write what was asked for to `folder`; returns what the report says of it under 'dicom'."""
+    def __call__(self, prediction: Prediction, folder: Path, request: str = "") -> Supplement | None:
+        """Write what was asked for to `folder`; returns what the report says of it under 'dicom'.
+
+        Args:
+            request: see `Algorithm`; empty for UIDs that follow from the mask.
+        """
         is_dicom = isinstance(prediction.case.header, DicomSource)
         more: dict[str, Any] = {}
         if is_dicom and self.replacement_seed is not None:
@@ -91,7 +95,7 @@ class DicomResults:
         noted: list[str] = []
         with _without_identifiers_in_logs(), _noting(noted, "DICOM objects"):
             source = source_images(prediction)
-            algorithm = Algorithm(bundle.__version__, self.weights_sha256, prediction.settings)
+            algorithm = Algorithm(bundle.__version__, self.weights_sha256, prediction.settings, request)
             self._write(prediction, source, algorithm, folder, entries, noted)
         return Supplement({**more, **({"dicom": entries} if entries else {})}, noted)
 

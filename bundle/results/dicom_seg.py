@@ -297,6 +297,9 @@ def object_identity(
 ) -> dict[str, Any]:
     """What makes an object one of its own: UIDs from series, weights and content, and who made it.
 
+    With a request the UIDs follow from series, images, weights, settings and request, not from the content: a server
+    then knows an object for one that it has, even where another device computes some voxels otherwise.
+
     Args:
         kind: of object; two kinds made of the same content are two objects.
         content: digests of what goes into it beside the mask.
@@ -305,7 +308,12 @@ def object_identity(
         arguments that all of highdicom's objects take.
     """
     images = repr(source.references())
-    parts = (str(source.first.SeriesInstanceUID), content_digest(prediction, algorithm, images, *content))
+    if algorithm.request:
+        asked = repr((algorithm.version, sorted(algorithm.parameters().items()), algorithm.request, images))
+        digest = hashlib.sha256(asked.encode()).hexdigest()
+    else:
+        digest = content_digest(prediction, algorithm, images, *content)
+    parts = (str(source.first.SeriesInstanceUID), digest)
     return {
         "series_instance_uid": derived_uid(f"{kind} series", *parts),
         "series_number": series_number,

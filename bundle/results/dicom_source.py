@@ -57,11 +57,14 @@ class Algorithm:
         version: of the bundle.
         weights_sha256: of the weights' file, in hexadecimal; empty where it is not known.
         settings: of the sampling.
+        request: a digest of all that was asked for beside the images; where it is given, UIDs of results follow from
+            it and from the images alone, see `object_identity`.
     """
 
     version: str
     weights_sha256: str
     settings: Mapping[str, Any]
+    request: str = ""
 
     def parameters(self) -> dict[str, str]:
         """Name and value of what the algorithm ran with, weights first."""

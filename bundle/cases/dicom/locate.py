@@ -12,6 +12,10 @@ from bundle.cases.dicom.series import DicomSeries, LeftOut, sort_series
 from bundle.cases.files import read_head
 
 
+class LeftOutError(CaseError):
+    """All that is there is nothing to segment (localizers, reports, segmentations), which is no fault of it."""
+
+
 def series_at(path: Path, stated: Modality | None = None) -> DicomSeries:
     """The series of a file, or of the files in a folder and the folders below it.
 
@@ -50,7 +54,7 @@ def nothing_in(path: Path, left_out: Sequence[LeftOut], unreadable: Sequence[Pat
     if left_out:
         reasons = ", ".join(dict.fromkeys(one.reason.removeprefix("is ") for one in left_out))
         problem = f"holds DICOM of which nothing is segmented ({reasons})"
-        return CaseError(path, problem, "send the original images, or name the series with --series")
+        return LeftOutError(path, problem, "send the original images, or name the series with --series")
     if unreadable:
         return unreadable_file(unreadable[0])
     return CaseError(path, "is a folder without DICOM images", "name an image file or a folder with a series")
