@@ -1,12 +1,13 @@
 # make demo    segment the built-in sample and say where the pictures are
 # make test    the tests; make check adds style, types and the slow tests
+# make orthanc the PACS that some tests talk to, from Debian's packages; they are skipped without it
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CORE := $(VENV)/.core-installed
 DEV := $(VENV)/.dev-installed
 
-.PHONY: demo setup test check lock clean chromium
+.PHONY: demo setup test check lock clean orthanc chromium
 
 demo: $(CORE)
 	$(BIN)/python scripts/demo.py --output out/demo
@@ -24,19 +25,21 @@ $(CORE): requirements/core.txt $(VENV)/bin/python
 
 $(DEV): requirements/dev.txt $(CORE)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements/dev.txt
+	@# In a container of one's own; elsewhere they are for who asks, since they are for the whole machine.
+	@[ "$$(id -u)" != 0 ] || [ -d /run/systemd/system ] || $(MAKE) --silent orthanc chromium
 	@touch $@
 
-# The tests of the pages look at them in a browser, and are skipped where there is none.
-chromium:
-	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || \
-	  { [ "$$(id -u)" = 0 ] && timeout 120 apt-get update -qq && \
-	    DEBIAN_FRONTEND=noninteractive timeout 300 apt-get install -qq --no-install-recommends chromium; } >/dev/null 2>&1 || \
-	  echo "Chromium is not installed: tests that need a browser are skipped"
+# What the tests of the PACS node and of the pages use, and are skipped without.
+orthanc:
+	@scripts/apt_install.sh Orthanc orthanc orthanc-dicomweb
 
-test: $(DEV) chromium
+chromium:
+	@scripts/apt_install.sh chromium chromium
+
+test: $(DEV)
 	$(BIN)/python -m pytest -q -m "not slow"
 
-check: $(DEV) chromium
+check: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -47,7 +50,7 @@ lock: $(DEV)
 	$(BIN)/python -m pip install --quiet uv
 	for name in core dev; do \
 	  $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --no-annotate --no-header \
-	    requirements/$$name.in --output-file requirements/$$name.lock && \
+	    $$([ $$name = core ] || echo --constraint requirements/core.txt) requirements/$$name.in --output-file requirements/$$name.lock && \
 	  { echo "# Made by 'make lock' from requirements/$$name.in."; \
 	    grep -vE '^(nvidia|cuda|triton|httpx2-jsfetch)' requirements/$$name.lock; } > requirements/$$name.txt && \
 	  rm requirements/$$name.lock; \

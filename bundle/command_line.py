@@ -1,6 +1,6 @@
 """What every command shares: exit codes, and one sentence instead of a traceback where nothing could start.
 
-Exit codes: 0 all done; 1 some cases failed; 2 nothing could be started.
+Exit codes: 0 all done; 1 some cases failed; 2 nothing could be started; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from monai.bundle import ConfigParser
 
 SOME_FAILED = 1
 NOT_STARTED = 2
+INTERRUPTED = 130
+NOTHING_YET = "interrupted before anything was segmented."
 #: Arguments of `monai.bundle run` itself.
 _RUNNER_ARGUMENTS = frozenset(
     {
@@ -35,6 +37,13 @@ _RUNNER_ARGUMENTS = frozenset(
 )
 #: What the command line takes for a string, and a string counts as true.
 _YAML_WORDS = {"true": "True", "false": "False", "null": "None"}
+
+
+def option(name: str) -> str:
+    """The option of the command in use that sets the item `name` of a configuration."""
+    if _is_bundle_command():
+        return f"--{name} True" if name == "resume" else f"--{name}"
+    return "--output" if name == "output_dir" else f"--{name.replace('_', '-')}"
 
 
 def root_cause(error: BaseException) -> BaseException:
@@ -159,8 +168,8 @@ def _known_ids(config_file: str | None, args_file: str | None) -> set[str] | Non
 
 def _exit_with_sentence(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     if issubclass(kind, KeyboardInterrupt):
-        sys.__excepthook__(kind, error, trace)
-        return
+        print(NOTHING_YET, file=sys.stderr, flush=True)
+        os._exit(INTERRUPTED)
     if os.environ.get("BUNDLE_DEBUG"):
         traceback.print_exception(kind, error, trace)
     print(f"error: {sentence_for(error)}", file=sys.stderr, flush=True)

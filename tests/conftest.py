@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -106,7 +107,12 @@ class Commands:
             print(json.dumps(request), file=self._server.stdin, flush=True)
             process = int(self._server.stdout.readline())
             if watch is not None:
-                watch(process)
+                try:
+                    watch(process)
+                except BaseException:
+                    os.kill(process, signal.SIGKILL)
+                    self._server.stdout.readline()  # its exit code, which the next command would take for its own
+                    raise
             code = int(self._server.stdout.readline())
             return Finished(code, *(path.read_text(encoding="utf-8") for path in outputs))
 

@@ -113,7 +113,7 @@ def test_paths_are_never_evaluated(
     assert segment(path, "--output", output) == 0
     record = json.loads(Path(output, "run.json").read_text())
     (entry,) = record["cases"]
-    assert entry["status"] == "done" and Path(entry["input"]) == tmp_path / name
+    assert entry["status"] == "done" and entry["input"] == name
     assert all(Path(output, file).is_file() for file in entry["files"])
     assert sorted(os.listdir()) == sorted([name, output])
 
@@ -302,6 +302,9 @@ def test_nothing_that_cannot_start_starts_segment(
         ("batch_size", [film, *out, "--batch-size", 0], {}),
         ("prompt.txt", [film, *out, "--prompt-file", tmp_path / "prompt.txt"], {}),
         ("nonsense", [film, *out, "--device", "nonsense"], {}),
+        ("--device: cuda:97 is not there", [film, *out, "--device", "cuda:97"], {}),
+        ("give another --output.", [film, "--output", blocked(tmp_path)], {}),
+        ("jobs must be a whole number of at least 1, not 0", [film, *out, "--jobs", 0], {}),
         ("none.yaml", [film, *out, "--config", tmp_path / "none.yaml"], {}),
     ]
     for named, arguments, weights in refused:
@@ -343,6 +346,8 @@ def test_nothing_that_cannot_start_starts_the_bundle_command(
         ("nowhere.pt", [*given, "--weights", tmp_path / "nowhere.pt"]),
         (str(tmp_path / "file"), [*inference, "--input", film, "--output_dir", blocked(tmp_path)]),
         ("/proc/none", [*inference, "--input", film, "--output_dir", "/proc/none/out"]),
+        ("give another --output_dir.", [*inference, "--input", film, "--output_dir", "/proc/none/out"]),
+        ("--device: cuda:97 is not there", [*given, "--device", "cuda:97"]),
         ("steps", [*given, "--steps", 0]),
         ("modality", [*given, "--modality", "MR"]),
         ("sampler", [*given, "--sampler", "fast"]),

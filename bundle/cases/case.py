@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from bundle.cases.privacy import Naming, printable
+
 if TYPE_CHECKING:
     from bundle.cases.dicom.series import DicomSeries
 
@@ -18,13 +19,6 @@ Modality = Literal["CT", "X-ray", "H&E"]
 Photometric = Literal["MONOCHROME1", "MONOCHROME2"]
 PromptSource = Literal["option", "file", "datalist", "sidecar", "DICOM SR"]
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-
-
-def _printable(text: str) -> str:
-    """One line that any UTF-8 terminal or file takes, whatever bytes a file name is made of."""
-    return _CONTROL.sub(" ", text).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 class CaseError(ValueError):
@@ -37,7 +31,7 @@ class CaseError(ValueError):
     """
 
     def __init__(self, source: Path | str, problem: str, remedy: str) -> None:
-        super().__init__(_printable(f"{source}: {problem}; {remedy}."))
+        super().__init__(printable(f"{source}: {problem}; {remedy}."))
         self.source = str(source)
         self.problem = problem
         self.remedy = remedy
@@ -52,7 +46,7 @@ class CaseReference:
     """Where a case lies and what is known of it before it is read.
 
     Attributes:
-        id: unique in a run, safe as a folder name; noise is seeded with it.
+        id: unique in a run, safe as a folder name.
         image: the image file; of a DICOM series of several files, the folder that holds them.
         label: the truth, where there is one.
         prompt: what to segment, in words; empty for no prompt.
@@ -62,6 +56,7 @@ class CaseReference:
         prompt_source: who gave the prompt; without meaning while that is empty.
         series: of DICOM, the files; None to look for them at `image` when the case is read.
         notes: what a reader of the report should know of how the case was found.
+        naming: how results and messages name the image and its files.
     """
 
     id: str
@@ -74,6 +69,17 @@ class CaseReference:
     prompt_source: PromptSource = "option"
     series: DicomSeries | None = None
     notes: tuple[str, ...] = ()
+    naming: Naming = field(default=Naming(), compare=False)
+
+    @property
+    def shown(self) -> str:
+        """The image, as results name it."""
+        return self.naming.path(self.image)
+
+    def told(self, sentence: str) -> str:
+        """A sentence about the case, as results and messages have it."""
+        files = self.series.files if self.series is not None else ()
+        return self.naming.text(sentence, [self.image, *files])
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,7 @@ class CaseFailure:
 
     Attributes:
         id: as for a `CaseReference`, unique among references and failures together.
-        input: the file or folder, as a path.
+        input: the file or folder, as results name it.
         error: one sentence that names the file, the problem and the remedy.
     """
 

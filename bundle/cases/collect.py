@@ -17,6 +17,7 @@ from bundle.cases.dicom.selection import SeriesSelection
 from bundle.cases.dicom.series import DicomSeries, LeftOut, Sorted, sort_series, unique_hash
 from bundle.cases.files import image_suffix, os_problem, read_head
 from bundle.cases.ids import case_ids, series_ids
+from bundle.cases.privacy import Naming
 from bundle.cases.sidecars import sidecar_prompt
 
 _LOGGER = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ def collect(
     exclude: Path | None = None,
     selection: SeriesSelection | None = None,
     resample_slices: bool = False,
+    hide_identifiers: bool = True,
 ) -> Collection:
     """Find the cases that a user means.
 
@@ -81,6 +83,8 @@ def collect(
         exclude: the output folder; nothing in it is an input, unless a source in it is named.
         selection: which DICOM series are taken.
         resample_slices: let DICOM slices that are missing or unevenly spaced be interpolated.
+        hide_identifiers: write paths relative to the sources, and keep what a study's headers give as name, number
+            or date of a patient out of case ids, paths, messages and the prompts of DICOM cases.
 
     Returns:
         Cases, of which one image counts once, and failures; either may be empty, but not both.
@@ -93,7 +97,8 @@ def collect(
     found = _Found(split, text_key, None if exclude is None else Path(os.path.realpath(exclude)))
     for one in sources:
         found.add(one)
-    dicom = sort_series(found.dicom, selection, modality, resample_slices, frozenset(found.named))
+    named = frozenset(found.named)
+    dicom = sort_series(found.dicom, selection, modality, resample_slices, named, hide_identifiers)
     _add_unreadable(found, dicom)
     _check_series_found(selection, dicom, found, sources)
     if (
@@ -104,22 +109,36 @@ def collect(
         raise _nothing_found(sources, found, dicom)
     if found.skipped:
         _LOGGER.info("%d files that are not images were left out.", found.skipped)
-    for left in dicom.left_out:
-        _LOGGER.info("%s: left out, since it %s.", left.input, left.reason)
+    roots = sorted({str(root) for root in found.roots}, key=lambda root: (-len(root), root))
+    # of what belongs to no study: the numbers of all patients are what nobody else can guess
+    naming = Naming(hide_identifiers, tuple(roots), dicom.identity, str(sorted(dicom.identity.numbers)))
     ids = case_ids([*found.entries, *found.problems])
+    # what could not be read may be of anyone; other files that are no DICOM are called as they are
+    ids |= {path: naming.name(ids[path]) for path in found.problems}
     hashed = [(name, unique_hash(series)) for name, series in dicom.cases]
     dicom_ids = series_ids(hashed, ids.values())
     _check_prompts(prompts, {*ids.values(), *dicom_ids}, sources[0])
-    find = _PromptFinder(prompts, prompts_from, dicom)
-    references = [
-        _reference(ids[path], entry, modality, find(ids[path], path, entry, entry.series))
-        for path, entry in found.entries.items()
+    find = _PromptFinder(prompts, prompts_from, dicom, hide_identifiers)
+    entries = [(ids[path], entry) for path, entry in found.entries.items()]
+    entries += [
+        (case_id, Entry(series.place, None, "", None, {}, series))
+        for case_id, (_, series) in zip(dicom_ids, dicom.cases, strict=True)
     ]
-    for case_id, (_, series) in zip(dicom_ids, dicom.cases, strict=True):
-        entry = Entry(series.place, None, "", None, {}, series)
-        references.append(_reference(case_id, entry, modality, find(case_id, series.place, entry, series)))
-    failures = [CaseFailure(ids[path], str(path), str(error)) for path, error in found.problems.items()]
-    return Collection(references, failures, dicom.left_out)
+    references = [
+        _reference(case_id, entry, modality, find(case_id, entry.image, entry, entry.series), naming)
+        for case_id, entry in entries
+    ]
+    failures = [
+        CaseFailure(ids[path], naming.path(path), naming.text(str(error), [path, Path(error.source)]))
+        for path, error in found.problems.items()
+    ]
+    left_out = [
+        replace(one, input=replace(naming, identity=identity).path(one.input))
+        for one, identity in dicom.left_out
+    ]
+    for left in left_out:
+        _LOGGER.info("left out: %s", left)
+    return Collection(references, failures, left_out)
 
 
 def _add_unreadable(found: _Found, dicom: Sorted) -> None:
@@ -150,13 +169,26 @@ class _PromptFinder:
     """Settles the prompt of a case: what the user gave, the datalist, a file beside the image, the study's report."""
 
     def __init__(
-        self, prompts: str | Mapping[str, str] | None, prompts_from: PromptSource, dicom: Sorted
+        self,
+        prompts: str | Mapping[str, str] | None,
+        prompts_from: PromptSource,
+        dicom: Sorted,
+        hide_identifiers: bool,
     ) -> None:
         self.prompts = prompts
         self.prompts_from = prompts_from
         self.reports = dicom.reports
+        self.hide_identifiers = hide_identifiers
 
     def __call__(
+        self, case_id: str, path: Path, entry: Entry, series: DicomSeries | None
+    ) -> tuple[str, PromptSource, list[str]]:
+        prompt, source, notes = self._found(case_id, path, entry, series)
+        if self.hide_identifiers and series is not None:
+            prompt = series.identity.hidden(prompt)
+        return prompt, source, notes
+
+    def _found(
         self, case_id: str, path: Path, entry: Entry, series: DicomSeries | None
     ) -> tuple[str, PromptSource, list[str]]:
         if isinstance(self.prompts, str):
@@ -168,13 +200,17 @@ class _PromptFinder:
         prompt, notes = sidecar_prompt(path, is_series=series is not None and os.path.isdir(path))
         if prompt or notes or series is None:
             return prompt, "sidecar", notes
-        prompt, notes = report_text(self.reports, series.study_uid)
+        prompt, notes = report_text(self.reports, series.study_uid, self.hide_identifiers)
         return prompt, "DICOM SR", notes
 
 
 @dataclass
 class _Found:
-    """What the sources have given so far; keys are absolute paths, so that one image counts once."""
+    """What the sources have given so far; keys are absolute paths, so that one image counts once.
+
+    Attributes:
+        roots: the folders that were named, or that hold a file that was named.
+    """
 
     split: str | None
     text_key: str
@@ -184,12 +220,14 @@ class _Found:
     missing: set[Path] = field(default_factory=set)
     dicom: list[Path] = field(default_factory=list)
     named: set[Path] = field(default_factory=set)
+    roots: set[Path] = field(default_factory=set)
     skipped: int = 0
 
     def add(self, source: Path) -> None:
         if "\0" in str(source):
             raise CaseError(source, "is not a valid path", "correct it")
         path = Path(os.path.abspath(source))
+        self.roots.add(path if path.is_dir() else path.parent)
         try:
             os.stat(path)
         except OSError as error:
@@ -279,7 +317,7 @@ def _is_dicom(path: Path) -> bool:
 
 def _nothing_found(sources: list[Path], found: _Found, dicom: Sorted) -> CaseError:
     if dicom.left_out and not found.missing:
-        return nothing_in(sources[0], dicom.left_out, ())
+        return nothing_in(sources[0], [one for one, _ in dicom.left_out], ())
     if found.problems:
         return next(iter(found.problems.values()))
     if not sources:
@@ -301,8 +339,14 @@ def _check_prompts(prompts: str | Mapping[str, str] | None, ids: set[str], sourc
 
 
 def _reference(
-    case_id: str, entry: Entry, modality: Modality | None, prompt: tuple[str, PromptSource, list[str]]
+    case_id: str,
+    entry: Entry,
+    modality: Modality | None,
+    prompt: tuple[str, PromptSource, list[str]],
+    naming: Naming,
 ) -> CaseReference:
+    if entry.series is not None:
+        naming = replace(naming, identity=entry.series.identity, salt=entry.series.study_uid)
     return CaseReference(
         id=case_id,
         image=entry.image,
@@ -314,4 +358,5 @@ def _reference(
         prompt_source=prompt[1],
         series=entry.series,
         notes=tuple(prompt[2]),
+        naming=naming,
     )

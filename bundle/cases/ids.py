@@ -17,7 +17,7 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 # Names that stand for devices on Windows, with or without a suffix.
 _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
 # What a run writes beside the folders of its cases.
-_RESERVED = frozenset(("run.json", "index.html", "viewer", "metrics.csv", "summary.json"))
+_RESERVED = frozenset(("run.json", "journal.jsonl", "index.html", "viewer", "metrics.csv", "summary.json"))
 _JOINT = "__"
 _HASH_LENGTHS = (8, 16, 32, 64)
 

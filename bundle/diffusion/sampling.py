@@ -24,7 +24,7 @@ class Sampling:
     Attributes:
         steps: evaluations of the denoiser a member.
         members: chains, each from noise of its own.
-        seed: of the noise, together with the case id.
+        seed: of the noise, together with what the image shows.
         sampler: 'ddim' or 'ancestral'.
         placement: steps at equal distances in 'time' or in 'log_snr'.
         consensus: 'mean', 'majority', 'staple' or 'last'.

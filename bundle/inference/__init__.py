@@ -1,9 +1,10 @@
 """Cases through the network: one (slices, tiles, members) and a run over many."""
 
 from bundle.inference.evaluator import CaseDataset, CaseEvaluator
+from bundle.inference.find import CaseList, find_cases
 from bundle.inference.inferer import SegmentationInferer
 from bundle.inference.postprocess import postprocessing
-from bundle.inference.run import CaseList, RunRecord, find_cases
+from bundle.inference.run import RunRecord
 
 __all__ = [
     "CaseDataset",

@@ -19,7 +19,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from bundle.cases import Case, CaseError, CaseReference
 from bundle.cases.structures import Structures
+from bundle.inference.find import fingerprint
 from bundle.inference.postprocess import joined
+from bundle.inference.workers import Workers
 from bundle.networks.protocol import Segmenter
 from bundle.transforms import reference_item
 
@@ -34,6 +36,7 @@ class LoadedCase:
     item: dict[str, Any] | None
     error: str | None
     seconds: float
+    fingerprint: str
 
 
 class CaseDataset(Dataset):
@@ -49,12 +52,13 @@ class CaseDataset(Dataset):
     def __getitem__(self, index: int) -> LoadedCase:
         reference = self.references[index]
         started = time.perf_counter()
+        state = fingerprint(reference)  # before it is read, so that a change after that shows
         item, error = None, None
         try:
             item = self.preprocessing(reference_item(reference))
         except Exception as problem:  # the rest of the batch goes on
             error = reason(problem, reference)
-        return LoadedCase(reference, item, error, time.perf_counter() - started)
+        return LoadedCase(reference, item, error, time.perf_counter() - started, state)
 
 
 def reason(error: BaseException, reference: CaseReference) -> str:
@@ -65,9 +69,12 @@ def reason(error: BaseException, reference: CaseReference) -> str:
     cause = error
     while not isinstance(cause, CaseError) and (cause.__cause__ or cause.__context__):
         cause = cause.__cause__ or cause.__context__  # type: ignore[assignment]
-    if isinstance(cause, CaseError):
-        return str(cause)
-    error = cause
+    return reference.told(_sentence(cause, reference))
+
+
+def _sentence(error: BaseException, reference: CaseReference) -> str:
+    if isinstance(error, CaseError):
+        return str(error)
     if isinstance(error, MemoryError) or "not enough memory" in str(error) or "out of memory" in str(error):
         return f"{reference.image}: does not fit the memory; crop it, or lower batch_size or tile_size."
     logger.debug("%s failed", reference.id, exc_info=error)
@@ -75,72 +82,36 @@ def reason(error: BaseException, reference: CaseReference) -> str:
     return f"{reference.image}: {type(error).__name__}: {first_line}; `python -m bundle segment --debug` shows where."
 
 
-class CaseEvaluator(SupervisedEvaluator):
-    """Runs each case through preprocessing, inferer and postprocessing.
+@dataclass(frozen=True)
+class CaseSegmenter:
+    """One case through network and postprocessing; one that cannot be used becomes an error, not an exception.
 
-    The output of an iteration has 'reference', 'seconds', and either the items of the postprocessed case
-    ('prediction' among them) or 'error'. With `prompts` 'predictions' holds name -> prediction, and the rest
-    is of the first of them.
-
-    Args:
-        dataset: see `CaseDataset`.
-        network, inferer, postprocessing, device: as for MONAI's SupervisedEvaluator.
-        prompts: name -> case id -> prompt: ways to prompt every case, which is read and preprocessed once;
-            None for each case's own prompt alone. Instead of one prompt a case may have several, structure ->
-            prompt: what each finds counts as that structure, see `joined`.
-        structures: of the network, for several prompts a case.
-        val_handlers: what watches the cases, see `bundle.inference.run` and `bundle.scoring.handler`.
-        num_workers: processes that read cases ahead.
+    Attributes: see `CaseEvaluator`.
     """
 
-    def __init__(
-        self,
-        dataset: CaseDataset,
-        network: nn.Module,
-        inferer: Inferer,
-        postprocessing: Callable[[dict[str, Any]], dict[str, Any]],
-        device: torch.device | str = "cpu",
-        prompts: Mapping[str, Mapping[str, str | Mapping[str, str]]] | None = None,
-        structures: Structures | None = None,
-        val_handlers: Sequence[Any] | None = None,
-        num_workers: int = 0,
-    ) -> None:
-        self.case_postprocessing = postprocessing
-        self.prompts = prompts
-        self.structures = structures
-        loader = DataLoader(dataset, batch_size=1, num_workers=num_workers, collate_fn=_only)
-        super().__init__(
-            device=torch.device(device),
-            val_data_loader=loader,
-            network=network,
-            inferer=inferer,
-            val_handlers=val_handlers,
-            decollate=False,
-        )
+    network: nn.Module
+    inferer: Inferer
+    postprocessing: Callable[[dict[str, Any]], dict[str, Any]]
+    device: torch.device
+    prompts: Mapping[str, Mapping[str, str | Mapping[str, str]]] | None = None
+    structures: Structures | None = None
 
-    def run(self, global_epoch: int = 1) -> None:
-        """As MONAI's; a run without a usable case starts and ends too, so that handlers say what there was."""
-        if len(self.data_loader) == 0:  # type: ignore[arg-type]
-            self.fire_event(Events.STARTED)
-            self.fire_event(Events.COMPLETED)
-            return
-        super().run(global_epoch)
-
-    def _iteration(self, engine: Engine, batchdata: LoadedCase) -> dict[str, Any]:  # type: ignore[override]
+    def __call__(self, loaded: LoadedCase) -> dict[str, Any]:
+        """The output of an iteration of `CaseEvaluator`."""
         started = time.perf_counter()
-        output: dict[str, Any] = {"reference": batchdata.reference}
-        if batchdata.item is None:
-            return {**output, "error": batchdata.error, "seconds": batchdata.seconds}
+        output: dict[str, Any] = {"reference": loaded.reference, "fingerprint": loaded.fingerprint}
+        if loaded.item is None:
+            return {**output, "error": loaded.error, "seconds": loaded.seconds}
         try:
-            output |= self._segment(batchdata.item)
+            output |= self._segment(loaded.item)
         except Exception as problem:  # the rest of the batch goes on
-            output["error"] = reason(problem, batchdata.reference)
-        output["seconds"] = batchdata.seconds + time.perf_counter() - started
+            output["error"] = reason(problem, loaded.reference)
+        output["seconds"] = loaded.seconds + time.perf_counter() - started
         return output
 
     def _segment(self, item: Mapping[str, Any]) -> dict[str, Any]:
         case: Case = item["case"]
-        image: Tensor = item[Keys.IMAGE][None].to(self.state.device)
+        image: Tensor = item[Keys.IMAGE][None].to(self.device)
         self.network.eval()
         if self.prompts is None:
             return self._prompted(item, image, case.reference.prompt)
@@ -171,7 +142,112 @@ class CaseEvaluator(SupervisedEvaluator):
         told = replace(case, reference=replace(case.reference, prompt=prompt))
         # by the network that segmented: postprocessing may know another one, whose weights are not averaged
         named = cast(Segmenter, self.network).named_channels(prompt)
-        return self.case_postprocessing({**item, "case": told, "named": named, Keys.PRED: pred[0]})
+        return self.postprocessing({**item, "case": told, "named": named, Keys.PRED: pred[0]})
+
+
+class CaseEvaluator(SupervisedEvaluator):
+    """Runs each case through preprocessing, inferer and postprocessing.
+
+    The output of an iteration has 'reference', 'fingerprint', 'seconds', and either the items of the postprocessed
+    case ('prediction' among them) or 'error'. With `prompts` 'predictions' holds name -> prediction, and the rest
+    is of the first of them. With several `jobs` the output is the case's 'entry', since its results are written by
+    the process that made them.
+
+    Args:
+        dataset: see `CaseDataset`.
+        network, inferer, postprocessing, device: as for MONAI's SupervisedEvaluator.
+        prompts: name -> case id -> prompt: ways to prompt every case, which is read and preprocessed once;
+            None for each case's own prompt alone. Instead of one prompt a case may have several, structure ->
+            prompt: what each finds counts as that structure, see `joined`.
+        structures: of the network, for several prompts a case.
+        val_handlers: what watches the cases, see `bundle.inference.run` and `bundle.scoring.handler`.
+        num_workers: processes that read cases ahead.
+        jobs: processes that each segment cases from the file to the results; 1 does so in this one.
+        results: output of an iteration -> entry: what writes the results, for several `jobs`.
+
+    Raises:
+        ValueError: `jobs` is no number of processes, or there is nothing to write their results.
+    """
+
+    def __init__(
+        self,
+        dataset: CaseDataset,
+        network: nn.Module,
+        inferer: Inferer,
+        postprocessing: Callable[[dict[str, Any]], dict[str, Any]],
+        device: torch.device | str = "cpu",
+        prompts: Mapping[str, Mapping[str, str | Mapping[str, str]]] | None = None,
+        structures: Structures | None = None,
+        val_handlers: Sequence[Any] | None = None,
+        num_workers: int = 0,
+        jobs: int = 1,
+        results: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None,
+    ) -> None:
+        if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
+            raise ValueError(f"jobs must be a whole number of at least 1, not {jobs!r}")
+        device = torch.device(device)
+        self.case_segmenter = CaseSegmenter(network, inferer, postprocessing, device, prompts, structures)
+        loader: Any
+        if jobs == 1:
+            loader = DataLoader(dataset, batch_size=1, num_workers=num_workers, collate_fn=_only)
+        elif results is None:
+            raise ValueError("jobs: several processes need something that writes their results")
+        else:
+            task = _WholeCase(dataset.preprocessing, self.case_segmenter, results)
+            loader = Workers(dataset.references, task, task.lost, jobs)
+        super().__init__(
+            device=device,
+            val_data_loader=loader,
+            network=network,
+            inferer=inferer,
+            val_handlers=val_handlers,
+            decollate=False,
+        )
+        self.add_event_handler(Events.GET_BATCH_STARTED, self._forget)
+
+    def _forget(self) -> None:
+        """Two volumes in memory, the last one and the next, would be one too many."""
+        self.state.batch = self.state.output = None
+
+    def run(self, global_epoch: int = 1) -> None:
+        """As MONAI's; a run without a usable case starts and ends too, so that handlers say what there was."""
+        if len(self.data_loader) == 0:  # type: ignore[arg-type]
+            self.fire_event(Events.STARTED)
+            self.fire_event(Events.COMPLETED)
+            return
+        try:
+            super().run(global_epoch)
+        finally:
+            if isinstance(self.data_loader, Workers):
+                self.data_loader.close()
+
+    def _iteration(self, engine: Engine, batchdata: LoadedCase | dict[str, Any]) -> dict[str, Any]:  # type: ignore[override]
+        return batchdata if isinstance(batchdata, dict) else self.case_segmenter(batchdata)
+
+
+@dataclass(frozen=True)
+class _WholeCase:
+    """A case from its file to its results, as another process does it."""
+
+    preprocessing: Compose
+    segmenter: CaseSegmenter
+    results: Callable[[Mapping[str, Any]], dict[str, Any]]
+
+    def __call__(self, reference: CaseReference) -> dict[str, Any]:
+        loaded = CaseDataset([reference], self.preprocessing)[0]
+        return {"entry": self.results(self.segmenter(loaded))}
+
+    def lost(self, reference: CaseReference, ended: str) -> dict[str, Any]:
+        """Of a case that took its process with it."""
+        remedy = "if memory ran out, crop it or use fewer jobs"
+        error = reference.told(f"{reference.image}: was not finished ({ended}); {remedy}.")
+        output = {
+            "reference": reference,
+            "fingerprint": fingerprint(reference),
+            "error": error,
+            "seconds": 0.0,
+        }
+        return {"entry": self.results(output)}
 
 
 def _only(batch: Sequence[LoadedCase]) -> LoadedCase:

@@ -19,6 +19,7 @@ from bundle.diffusion.sampling import Sampling
 from bundle.diffusion.uncertainty import tempered, uncertainty
 from bundle.networks.protocol import Prompts, Segmenter, for_each
 from bundle.transforms import neighbouring_slices
+from bundle.transforms.content_key import CONTENT_KEY
 from bundle.transforms.wording import exchange_sides
 
 Sides = Literal["image", "patient"]
@@ -27,9 +28,9 @@ Sides = Literal["image", "patient"]
 class SegmentationInferer(Inferer):
     """Sample masks for a volume or a picture.
 
-    The image is a MetaTensor whose meta says 'modality', 'case_id' and 'prompt', as `LoadCased` makes it; the
-    prompt goes with every slice and tile. Noise is seeded with (seed, case id, slice, tile, member), so the
-    result depends on neither batch size nor order.
+    The image is a MetaTensor whose meta says 'modality', 'content_key' and 'prompt', as preprocessing makes it; the
+    prompt goes with every slice and tile. Noise is seeded with (seed, content key, slice, tile, member), so the
+    result depends on neither batch size nor order, and on what the image shows, not on its name.
 
     Args:
         structures: of the network.
@@ -121,7 +122,7 @@ class SegmentationInferer(Inferer):
         )
         image = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
         if image.ndim == 4:
-            return _like(inputs, self._images(segmenter, image, [str(meta["case_id"])], asked))
+            return _like(inputs, self._images(segmenter, image, [meta[CONTENT_KEY]], asked))
         volume = image[0]
         result = torch.empty((1, len(asked.channels) + 1, *volume.shape[1:]), dtype=torch.float32)
         for start in range(0, volume.shape[-1], self.batch_size):
@@ -129,7 +130,7 @@ class SegmentationInferer(Inferer):
             slices = torch.stack(
                 [neighbouring_slices(volume, z, distance=self.slice_distance) for z in positions]
             )
-            keys = [f"{meta['case_id']}/slice {z}" for z in positions]
+            keys = [f"{meta[CONTENT_KEY]}/slice {z}" for z in positions]
             result[0, ..., positions.start : positions.stop] = self._images(
                 segmenter, slices, keys, asked
             ).movedim(0, -1)

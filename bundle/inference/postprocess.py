@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
+import torch
 from monai.transforms import Compose, Invertd, MapTransform
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -16,10 +17,21 @@ from bundle.cases.structures import Structures
 from bundle.diffusion.sampling import Sampling
 from bundle.networks.protocol import Segmenter
 from bundle.results.prediction import Prediction
+from bundle.transforms.source_grid import SourceGrid, SourceMaps
+
+
+class InvertPictured(Invertd):
+    """MONAI's Invertd for pictures; volumes are passed on as they are."""
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        case: Case = data["case"]
+        return dict(data) if case.is_volume else super().__call__(data)
 
 
 class ToPredictiond(MapTransform):
-    """Turn the inverted output of `SegmentationInferer` into a `Prediction` under 'prediction'.
+    """Turn the output of `SegmentationInferer` into a `Prediction` under 'prediction'.
+
+    Of a picture it has been inverted, of a volume it is on the grid of 'image'.
 
     The probabilities, not a mask, were brought to the input's grid, so the borders between labels lie where
     the interpolated probabilities are equal. Where the prompt names structures, only they are kept; what it does
@@ -57,16 +69,22 @@ class ToPredictiond(MapTransform):
             item.pop("named") if "named" in item else self.network.named_channels(prompt)
         )
         labels = known if named is None else {value: known[value] for value in known if value in named}
-        result = np.asarray(item.pop("pred"), dtype=np.float32).clip(0.0, 1.0)
-        probability, uncertainty = result[:-1], result[-1]
         values = np.array([0, *(value if value in labels else 0 for value in known)], dtype=np.uint8)
-        mask = values[probability.argmax(axis=0)]
+        kept = [channel for channel, value in enumerate(known, start=1) if value in labels]
+        probability: NDArray[np.float32] | SourceMaps
+        if case.is_volume:
+            maps = _on_source_grid(item.pop("pred"), item["image"], case)
+            mask, uncertainty = _labelled(maps, values)
+            probability = maps.chosen(kept)
+        else:
+            result = np.asarray(item.pop("pred"), dtype=np.float32).clip(0.0, 1.0)
+            mask, uncertainty, probability = values[result[:-1].argmax(axis=0)], result[-1], result[kept]
         if self.remove_fragments and case.is_volume:
             remove_fragments_of(mask, [value for value in labels if value in self.structures.in_one_piece()])
         item["prediction"] = Prediction(
             case=case,
             mask=mask,
-            probability=probability[1:][[value in labels for value in known]],
+            probability=probability,
             uncertainty=uncertainty,
             labels=labels,
             source_series=case.source_series,
@@ -106,6 +124,28 @@ class ToPredictiond(MapTransform):
         ]
 
 
+def _on_source_grid(pred: Any, image: Any, case: Case) -> SourceMaps:
+    assert case.affine is not None
+    affine = np.asarray(image.affine, dtype=np.float64)
+    grid = SourceGrid(affine, image.shape[1:], case.affine, case.array.shape[1:])
+    return SourceMaps(torch.as_tensor(np.asarray(pred)), grid)
+
+
+def _labelled(maps: SourceMaps, values: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Mask and uncertainty.
+
+    Args:
+        maps: probability of background and structures, and last the uncertainty.
+        values: in the mask, of background and structures.
+    """
+    mask = np.empty(maps.shape[1:], dtype=np.uint8)
+    uncertainty = np.empty(maps.shape[1:], dtype=np.float32)
+    for slices, slab in maps.slabs():
+        mask[..., slices] = values[slab[:-1].argmax(axis=0)]
+        uncertainty[..., slices] = slab[-1]
+    return mask, uncertainty
+
+
 def joined(found: Mapping[int, Prediction], names: Mapping[int, str]) -> Prediction:
     """The findings of several prompts of one case as one prediction.
 
@@ -123,7 +163,7 @@ def joined(found: Mapping[int, Prediction], names: Mapping[int, str]) -> Predict
     probability = np.zeros((len(found), *mask.shape), dtype=np.float32)
     for channel, (value, prediction) in zip(probability, found.items(), strict=True):
         if len(prediction.probability):
-            prediction.probability.sum(axis=0, out=channel)
+            np.asarray(prediction.probability).sum(axis=0, out=channel)
         has = (prediction.mask > 0) & (channel > best)
         mask[has], best[has] = value, channel[has]
     probability /= np.maximum(probability.sum(axis=0), 1.0)
@@ -149,12 +189,20 @@ def remove_fragments_of(mask: NDArray[np.uint8], values: Sequence[int]) -> None:
         mask: (X, Y, Z) of labels.
         values: each looked at on its own.
     """
+    boxes = ndimage.find_objects(mask)
     for value in values:
-        pieces, count = ndimage.label(mask == value)
+        box = boxes[value - 1] if value <= len(boxes) else None
+        if box is None:
+            continue
+        part = mask[box]
+        pieces, count = ndimage.label(part == value)
         if count > 1:
-            sizes = np.bincount(pieces.ravel())
+            # slice by slice: bincount makes 64-bit numbers of what it counts
+            sizes = np.zeros(count + 1, dtype=np.int64)
+            for one in pieces:
+                sizes += np.bincount(one.ravel(), minlength=count + 1)
             sizes[0] = sizes[1:].max()  # what is not of the value stays as it is
-            mask[(2 * sizes < sizes[0])[pieces]] = 0
+            part[(2 * sizes < sizes[0])[pieces]] = 0
 
 
 def postprocessing(
@@ -167,13 +215,17 @@ def postprocessing(
 ) -> Compose:
     """Undo the preprocessing and make a `Prediction`.
 
+    Pictures are brought back by MONAI's Invertd, volumes by `ToPredictiond` itself, slab by slab.
+
     Args:
         preprocessing: whose spatial transforms are undone, see `bundle.transforms.preprocessing`.
         structures, sampling, network, remove_fragments, settings: see `ToPredictiond`.
     """
     return Compose(
         [
-            Invertd("pred", transform=preprocessing, orig_keys="image", nearest_interp=False, to_tensor=True),
+            InvertPictured(
+                "pred", transform=preprocessing, orig_keys="image", nearest_interp=False, to_tensor=True
+            ),
             ToPredictiond(structures, sampling, network, remove_fragments, settings),
         ]
     )

@@ -1,15 +1,18 @@
-"""A run over many cases: what there is to do, and a record of what became of each."""
+"""A run over many cases and the record of it, which outlives the run however it ends."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
 import shlex
+import signal
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -23,145 +26,42 @@ from tqdm import tqdm
 
 import bundle
 from bundle.atomic import remove_leftovers, write_atomically
-from bundle.cases import CaseError, CaseFailure, CaseReference, collect, read_prompts
-from bundle.cases.case import MODALITIES, Modality
-from bundle.cases.dicom.selection import Orientation, SeriesSelection
-from bundle.cases.dicom.series import LeftOut
-from bundle.command_line import SOME_FAILED
-from bundle.inference.evaluator import reason
+from bundle.cases import CaseError
+from bundle.command_line import INTERRUPTED, SOME_FAILED, option, sentence_for
+from bundle.inference.entries import INTERNAL, CaseResults, entry_of
+from bundle.inference.evaluator import CaseEvaluator
+from bundle.inference.find import CaseList
+from bundle.inference.journal import Journal
 from bundle.networks.weights import file_sha256
-from bundle.results import write_prediction
 from bundle.results.page import write_index
 from bundle.results.writer import Companion
 
-
-@dataclass(frozen=True)
-class CaseList:
-    """Cases of a run, those that were named but cannot be used, and DICOM series that are no cases."""
-
-    references: list[CaseReference]
-    failures: list[CaseFailure]
-    left_out: list[LeftOut] = field(default_factory=list)
-
-
-def find_cases(
-    source: Any,
-    output_dir: Path | str | None = None,
-    prompt_file: Path | str | None = None,
-    prompt: str | None = None,
-    split: str | None = None,
-    modality: Modality | None = None,
-    resume: bool = False,
-    strict: bool = False,
-    text_key: str = "text",
-    series: str | Sequence[str] | None = None,
-    series_description: str | None = None,
-    series_modality: str | None = None,
-    min_slices: int = 1,
-    orientation: Orientation | None = None,
-    resample_slices: bool = False,
-) -> CaseList:
-    """What a run has to do.
-
-    Args:
-        source: a file, a folder, a datalist or several of these.
-        output_dir: of the run; what lies in it is no input.
-        prompt_file: see `bundle.cases.read_prompts`.
-        prompt: one for all cases, instead of a file.
-        split: list of a datalist.
-        modality: of all cases; None to take the datalist's or tell it from the file.
-        resume: leave out cases that the record in `output_dir` says are done.
-        strict: refuse all where one cannot be used, instead of listing it.
-        text_key: field of a datalist's entry that is its prompt, where none is given.
-        series, series_description, series_modality, min_slices, orientation: which DICOM series are taken, see
-            `bundle.cases.dicom.SeriesSelection`; None for any.
-        resample_slices: let DICOM slices that are missing or unevenly spaced be interpolated, with a warning.
-
-    Raises:
-        CaseError: nothing to segment, a prompt file that cannot be read, or `strict` and a case.
-    """
-    if source is None:
-        raise CaseError("--input", "was not given", "name a file, a folder or a datalist")
-    if modality is not None and modality not in MODALITIES:
-        raise CaseError("--modality", f"{modality!r} is not known", f"give one of {', '.join(MODALITIES)}")
-    prompts = read_prompts(Path(prompt_file)) if prompt_file is not None else prompt
-    output = None if output_dir is None else Path(output_dir)
-    found = collect(
-        source,
-        modality=modality,
-        prompts=prompts,
-        prompts_from="option" if prompt_file is None else "file",
-        split=split,
-        text_key=text_key,
-        exclude=output,
-        selection=SeriesSelection.of(series, series_description, series_modality, min_slices, orientation),
-        resample_slices=resample_slices,
-    )
-    references, failures = found.references, found.failures
-    if strict and failures:
-        raise CaseError(source, f"{failures[0].error} ({len(failures)} such cases)", "mend the datalist")
-    if resume and output is not None:
-        entries = _previous(output).get("cases", [])
-        done = {(entry["id"], entry.get("fingerprint")) for entry in entries if _is_whole(entry, output)}
-        references = [case for case in references if (case.id, fingerprint(case)) not in done]
-    return CaseList(references, failures, found.left_out)
-
-
-def fingerprint(reference: CaseReference) -> str:
-    """What a case is, so that `--resume` does not take another patient's file of the same name for it."""
-    series = reference.series
-    files = [reference.image] if series is None else series.files
-    state: Any = [_state(path) for path in files]
-    if series is None:
-        state = state[0]
-    elif series.resample:
-        state.append("resampled")
-    return hashlib.sha256(repr((state, reference.prompt, reference.modality)).encode()).hexdigest()[:16]
-
-
-def _state(path: Path) -> tuple[str, int, int]:
-    try:
-        status = path.stat()
-        return str(path.resolve()), status.st_size, status.st_mtime_ns
-    except OSError:
-        return str(path), 0, 0
-
-
-def _previous(output_dir: Path) -> dict[str, Any]:
-    """The record of an earlier run; empty where there is none that can be read."""
-    try:
-        record = json.loads((output_dir / "run.json").read_text(encoding="utf-8"))
-        cases = [entry for entry in record["cases"] if isinstance(entry, dict) and "id" in entry]
-        return {**record, "cases": cases}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-
-
-def _is_whole(entry: Mapping[str, Any], output_dir: Path) -> bool:
-    files = entry.get("files") or []
-    return (
-        entry.get("status") == "done" and bool(files) and all((output_dir / name).is_file() for name in files)
-    )
+# run.json and index.html are written anew after this many seconds, or so that they take a twentieth of the time.
+_INTERVAL, _SHARE = 30.0, 20.0
+_LONGEST_SETTING = 60  # characters that a message quotes
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class RunRecord:
-    """Writes each case's results as it is done, and run.json and index.html beside them.
+    """Writes each case's results as it is done, and journal, run.json and index.html beside them.
 
-    run.json is replaced after every case, so that a run that is killed leaves a true record.
+    The journal has every case as soon as it is done. run.json and index.html are made from the same entries at the
+    start, now and then, and at the end or where the run is interrupted.
 
     Args:
         output_dir: of the run.
-        cases: of the run, with those that cannot be used.
+        cases: of the run, with those that cannot be used and, of a run that is resumed, those that are done.
         settings: of the sampling, for the record.
         weights: file, for its sha256.
         device: for the record.
         progress: show a bar with the time left.
         write_results: write masks and the rest; without, the record alone.
-        resume: keep what an earlier record says is done of cases that this run leaves out.
         companions: further writers of each case's results, see `bundle.results.write_prediction`.
+        deciding: what else decides on results and files, so that `--resume` mixes nothing; None where nothing is
+            resumed.
 
     Raises:
-        CaseError: the folder cannot be written, or `resume` would mix results of different settings.
+        CaseError: the folder cannot be written, or resuming would mix results of different settings.
     """
 
     def __init__(
@@ -173,122 +73,187 @@ class RunRecord:
         device: torch.device | str = "cpu",
         progress: bool = True,
         write_results: bool = True,
-        resume: bool = False,
         companions: Sequence[Companion] = (),
+        deciding: Mapping[str, Any] | None = None,
     ) -> None:
-        self.companions = companions
         self.output_dir = Path(output_dir)
         self.cases = cases
-        self.write_results = write_results
         self.progress = progress
+        self.results = CaseResults(self.output_dir, companions, write_results)
         _check_writable(self.output_dir)
         for name in ("run.json", "index.html"):
             remove_leftovers(self.output_dir / name)
-        self.entries = [_entry(failure.id, failure.input, failure.error) for failure in cases.failures]
+        self.journal = Journal(self.output_dir)
+        self.entries = [entry_of(failure.id, failure.input, failure.error) for failure in cases.failures]
         for failure in cases.failures:
             tqdm.write(f"failed: {failure.error}", file=sys.stderr)
         for one in cases.left_out:
-            tqdm.write(f"left out: {one.input} {one.reason}.", file=sys.stderr)
+            tqdm.write(f"left out: {one}", file=sys.stderr)
         self.about: dict[str, Any] = {
             "versions": versions(),
             "weights": None if weights is None else Path(weights).name,
             "weights_sha256": None if weights is None else file_sha256(weights),
             "device": str(device),
-            "command": shlex.join(sys.argv),
+            "command": shlex.join(cases.shown_arguments(sys.argv)),
             "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             **({"left_out": [asdict(one) for one in cases.left_out]} if cases.left_out else {}),
             **(settings or {}),
         }
-        if resume:
-            self._take_over({"weights_sha256", *(settings or {})})
+        #: What must be the same for results to lie beside each other in one folder.
+        self.settings = _plain(
+            {
+                "weights_sha256": self.about["weights_sha256"],
+                **(settings or {}),
+                **(deciding or {}),
+                "bundle": bundle.__version__,
+            }
+        )
+        if cases.earlier is not None and cases.earlier.done:
+            _check_same(cases.earlier.settings, self.settings, self.output_dir)
+            ids = cases.ids
+            self.entries += [entry for entry in cases.earlier.done if entry["id"] not in ids]
+        self.resumable = deciding is not None
         self.bar: Any = None
-
-    def _take_over(self, settings: set[str]) -> None:
-        """Keep the earlier entries of cases that are done and not among those of this run."""
-        earlier = _previous(self.output_dir)
-        for name in sorted(settings):
-            if name in earlier and earlier[name] != self.about[name]:
-                problem = f"holds results made with {name} {earlier[name]}, not {self.about[name]}"
-                raise CaseError(self.output_dir, problem, "give another folder, or run without --resume")
-        this_run = {reference.id for reference in self.cases.references}
-        this_run |= {failure.id for failure in self.cases.failures}
-        done = [entry for entry in earlier.get("cases", []) if _is_whole(entry, self.output_dir)]
-        self.entries += [entry for entry in done if entry["id"] not in this_run]
+        self._due = 0.0
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, self.start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.keep)
 
+    def run(self, evaluator: CaseEvaluator) -> None:
+        """Segment all cases, say what became of them, and leave with the exit code where it is not 0.
+
+        An interruption (Ctrl-C, SIGTERM) leaves whole files, and says how to go on.
+
+        Raises:
+            SystemExit: 1 where cases failed or the folder cannot be written any more, 130 where it was interrupted.
+        """
+        try:
+            with _stopped_by_signals():
+                evaluator.run()
+        except KeyboardInterrupt:
+            with _deaf_to_signals():
+                self._leave("interrupted", INTERRUPTED)
+        except OSError as error:  # of journal, run.json or index.html; those of cases are theirs
+            print(f"error: {sentence_for(error)}", file=sys.stderr)
+            self._leave("stopped", SOME_FAILED, write=False)
+        self.finish()
+
     def start(self, engine: Engine) -> None:
-        self._write()
+        self.journal.start(self.settings, self.entries)
+        self._publish()
         self.bar = tqdm(total=len(self.cases.references), unit="case", disable=not self.progress)
 
     def keep(self, engine: Engine) -> None:
         output = engine.state.output
-        reference: CaseReference = output["reference"]
-        error, files = output.get("error"), []
-        if error is None and self.write_results:
-            try:
-                files = write_prediction(
-                    output["prediction"], self.output_dir, output["seconds"], self.companions
-                )["files"]
-            except OSError as problem:
-                remedy = "free space or give another folder"
-                error = f"{reference.image}: the result could not be written ({problem}); {remedy}."
-            except Exception as problem:  # the rest of the batch goes on
-                error = reason(problem, reference)
-        self.entries.append(
-            {
-                **_entry(reference.id, str(reference.image), error, files, float(output["seconds"])),
-                "fingerprint": fingerprint(reference),
-            }
-        )
-        if error is not None:
-            tqdm.write(f"failed: {error}", file=sys.stderr)
+        entry = output.get("entry") or self.results(output)
+        # in this order: what an interruption between the two leaves out of the journal is done again, no more
+        self.entries.append(entry)
+        self.journal.add(entry)
+        if entry["error"] is not None:
+            tqdm.write(f"failed: {entry['error']}", file=sys.stderr)
         self.bar.update()
-        self._write()
+        if time.monotonic() >= self._due:
+            self._publish()
 
     def finish(self) -> None:
-        """Write the page and leave with exit code 1 where cases failed.
+        """Write the record and leave with exit code 1 where cases failed.
 
         Raises:
             SystemExit: 1.
         """
+        self._close()
+        self._publish()
+        print(f"{self._counts()}: {self.output_dir / 'index.html'}")
+        if self.failed:
+            raise SystemExit(SOME_FAILED)
+
+    def _leave(self, how: str, code: int, write: bool = True) -> None:
+        self._close()
+        if write:
+            self._publish()
+        left = len(self.cases.ids - {entry["id"] for entry in self.entries})
+        remedy = f"; the same command with {option('resume')} goes on" if self.resumable else ""
+        print(f"{how}: {self._counts()}, {left} left{remedy}.", file=sys.stderr)
+        raise SystemExit(code)
+
+    def _close(self) -> None:
         if self.bar is not None:
             self.bar.close()
-        self._write()
-        write_index(self.output_dir, self.content())
-        failed = self.failed
-        done = len(self.entries) - failed
-        print(f"{done} done, {failed} failed: {self.output_dir / 'index.html'}")
-        if failed:
-            raise SystemExit(SOME_FAILED)
+        self.journal.close()
 
     @property
     def failed(self) -> int:
         return sum(entry["status"] == "failed" for entry in self.entries)
 
+    def _counts(self) -> str:
+        warned = sum(bool(entry.get("warnings")) for entry in self.entries)
+        note = f" ({warned} with warnings)" if warned else ""
+        return f"{len(self.entries) - self.failed} done{note}, {self.failed} failed"
+
     def content(self) -> dict[str, Any]:
         """What run.json holds."""
-        return {"cases": sorted(self.entries, key=lambda entry: str(entry["id"])), **self.about}
+        entries = sorted(self.entries, key=lambda entry: str(entry["id"]))
+        shown = [{key: value for key, value in one.items() if key not in INTERNAL} for one in entries]
+        return {"cases": shown, **self.about}
 
-    def _write(self) -> None:
+    def _publish(self) -> None:
+        started = time.monotonic()
+        content = self.content()
         with write_atomically(self.output_dir / "run.json") as path:
-            path.write_text(json.dumps(self.content(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_index(self.output_dir, content)
+        now = time.monotonic()
+        self._due = now + max(_INTERVAL, _SHARE * (now - started))
 
 
-def _entry(
-    case_id: str, source: str, error: str | None, files: Sequence[str] = (), seconds: float = 0.0
-) -> dict[str, Any]:
-    """A case as run.json has it."""
-    return {
-        "id": case_id,
-        "input": source,
-        "status": "done" if error is None else "failed",
-        "error": error,
-        "files": list(files),
-        "seconds": round(seconds, 3),
-    }
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Let SIGTERM do what Ctrl-C does, where this is the thread that signals reach."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _deaf_to_signals() -> Iterator[None]:
+    """A second Ctrl-C must not cut off the writing of what the first one left."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as they are after a way through JSON, so that both sides of a comparison have made it."""
+    plain: dict[str, Any] = json.loads(json.dumps(settings, default=str))
+    return plain
+
+
+def _check_same(earlier: Mapping[str, Any], now: Mapping[str, Any], output_dir: Path) -> None:
+    for name, value in now.items():
+        if name not in earlier or earlier[name] == value:
+            continue
+        quoted = str(earlier[name]), str(value)
+        if max(map(len, quoted)) > _LONGEST_SETTING:
+            problem = f"holds results made with other {name}"
+        else:
+            problem = f"holds results made with {name} {quoted[0]}, not {quoted[1]}"
+        raise CaseError(output_dir, problem, f"give another folder, or run without {option('resume')}")
 
 
 def versions() -> dict[str, str]:
@@ -311,5 +276,5 @@ def _check_writable(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise CaseError(
-            folder, f"cannot be written ({error.strerror})", "give another --output_dir"
+            folder, f"cannot be written ({error.strerror})", f"give another {option('output_dir')}"
         ) from error

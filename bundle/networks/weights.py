@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bundle.cases.case import CaseError
+
 
 class WeightsError(ValueError):
     """Weights that cannot be used, in one sentence."""
@@ -90,12 +92,31 @@ def read_state_dict(path: Path | str) -> dict[str, Tensor]:
     return content
 
 
+def usable_device(device: torch.device | str) -> torch.device:
+    """A device that is there.
+
+    Raises:
+        CaseError: it is not, or it is none that torch knows.
+    """
+    try:
+        known = torch.device(device)
+    except RuntimeError as error:
+        raise CaseError("--device", f"{device!r} is not known", "give cpu, cuda, cuda:1, ...") from error
+    if known.type == "cuda" and (known.index or 0) >= torch.cuda.device_count():
+        found = torch.cuda.device_count()
+        problem = f"{known} is not there, since torch {torch.__version__} finds {found or 'no'} CUDA devices"
+        raise CaseError("--device", problem, "give cpu or another, or leave the option out")
+    return known
+
+
 def load_weights(network: nn.Module, path: Path | str, device: torch.device | str = "cpu") -> nn.Module:
     """Fill a network from a file and return it on a device, ready for inference.
 
     Raises:
         WeightsError: see `read_state_dict` and `check_complete`.
+        CaseError: see `usable_device`.
     """
+    device = usable_device(device)
     state = read_state_dict(path)
     check_complete(network.state_dict(), state, str(path))
     for key, tensor in state.items():
@@ -134,4 +155,8 @@ def move_to(network: nn.Module, device: torch.device | str, channels_last: bool 
 
 def file_sha256(path: Path | str) -> str:
     """SHA-256 of a file as hexadecimal digits."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

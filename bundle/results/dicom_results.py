@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import secrets
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -10,7 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from pydicom.dataset import Dataset
+import pydicom
+from dicognito.anonymizer import Anonymizer
+from pydicom.dataset import Dataset, FileMetaDataset
 
 import bundle
 from bundle.cases.dicom import DicomSource
@@ -35,8 +39,8 @@ from bundle.results.writer import Supplement
 class DicomResults:
     """A companion of `write_prediction` that writes seg.dcm, sr.dcm and probability.dcm.
 
-    The same series, weights, settings and mask give the same bytes and the same SOP Instance UIDs, so that storing a
-    result a second time makes no second object; dates are the source's own. Where an object cannot be made, the
+    The same series, weights, settings and mask give the same SOP Instance UIDs and, but for the time of making, the
+    same bytes, so that storing a result a second time makes no second object. Where an object cannot be made, the
     report has a sentence about it and the other results stand.
 
     Args:
@@ -45,6 +49,9 @@ class DicomResults:
         sr: write the measurement report.
         probability: none, fractional or parametric_map.
         weights: file, for its sha256.
+        identifiers: 'replace' writes objects, and UIDs in the report, with other names, numbers, dates and UIDs, the
+            same for the same ones; anything else writes those of the source.
+        replacement_seed: secret that decides on what they are replaced by; None draws one.
 
     Raises:
         ValueError: an option that is not one of these.
@@ -57,6 +64,8 @@ class DicomResults:
         sr: bool = True,
         probability: ProbabilityForm = "none",
         weights: Path | str | None = None,
+        identifiers: Literal["hide", "keep", "replace"] = "hide",
+        replacement_seed: str | None = None,
     ) -> None:
         _check("dicom_seg", seg, ("auto", True, False))
         _check("seg_type", seg_type, SEGMENTATION_TYPES)
@@ -66,20 +75,29 @@ class DicomResults:
         self.sr = sr
         self.probability = probability
         self.weights_sha256 = "" if weights is None else file_sha256(weights)
+        self.replacement_seed: str | None = None
+        if identifiers == "replace":
+            self.replacement_seed = secrets.token_hex() if replacement_seed is None else str(replacement_seed)
 
-    def __call__(self, prediction: Prediction, folder: Path) -> Supplement | None:
-        """Write what was asked for to `folder`; returns what the report says of it under 'dicom'."""
-        if self.seg is False:
-            return None
-        if self.seg == "auto" and not isinstance(prediction.case.header, DicomSource):
-            return None
+    def __call__(self, prediction: Prediction, folder: Path, request: str = "") -> Supplement | None:
+        """Write what was asked for to `folder`; returns what the report says of it under 'dicom'.
+
+        Args:
+            request: see `Algorithm`; empty for UIDs that follow from the mask.
+        """
+        is_dicom = isinstance(prediction.case.header, DicomSource)
+        more: dict[str, Any] = {}
+        if is_dicom and self.replacement_seed is not None:
+            more = {"source_series": self._replaced_series(prediction.case.header)}
+        if self.seg is False or (self.seg == "auto" and not is_dicom):
+            return Supplement(more)
         entries: dict[str, Any] = {}
         noted: list[str] = []
         with _without_identifiers_in_logs(), _noting(noted, "DICOM objects"):
             source = source_images(prediction)
-            algorithm = Algorithm(bundle.__version__, self.weights_sha256, prediction.settings)
+            algorithm = Algorithm(bundle.__version__, self.weights_sha256, prediction.settings, request)
             self._write(prediction, source, algorithm, folder, entries, noted)
-        return Supplement({"dicom": entries} if entries else {}, noted)
+        return Supplement({**more, **({"dicom": entries} if entries else {})}, noted)
 
     def _write(
         self,
@@ -93,28 +111,50 @@ class DicomResults:
         with _noting(noted, "DICOM segmentation and report"):
             segmentation = make_segmentation(prediction, source, algorithm, self.seg_type)
             segments = segments_of(prediction, source, algorithm)
-            save(segmentation, folder / "seg.dcm")
-            entries["seg"] = {
-                **_entry("seg.dcm", segmentation),
-                "type": self.seg_type,
-                "segments": {segment.name: segment.number for segment in segments},
-            }
-            if self.sr:
-                report = make_report(prediction, source, algorithm, segmentation)
-                save(report, folder / "sr.dcm")
-                entries["sr"] = _entry("sr.dcm", report)
+            try:
+                # before the segmentation is saved, perhaps with other identifiers
+                report = make_report(prediction, source, algorithm, segmentation) if self.sr else None
+            finally:
+                entries["seg"] = {
+                    **self._saved(segmentation, folder / "seg.dcm"),
+                    "type": self.seg_type,
+                    "segments": {segment.name: segment.number for segment in segments},
+                }
+            if report is not None:
+                entries["sr"] = self._saved(report, folder / "sr.dcm")
         make: Callable[[Prediction, SourceImages, Algorithm], Dataset] | None = {
             "fractional": make_fractional,
             "parametric_map": make_parametric_map,
         }.get(self.probability)
         if make is not None:
             with _noting(noted, "DICOM object of probabilities"):
-                probability = make(prediction, source, algorithm)
-                save(probability, folder / "probability.dcm")
                 entries["probability"] = {
-                    **_entry("probability.dcm", probability),
+                    **self._saved(make(prediction, source, algorithm), folder / "probability.dcm"),
                     "type": self.probability,
                 }
+
+    def _saved(self, result: Dataset, path: Path) -> dict[str, Any]:
+        """Write an object; what the report says of it."""
+        if self.replacement_seed is not None:
+            result = _with_other_identifiers(result, self.replacement_seed)
+        save(result, path)
+        return {
+            "file": path.name,
+            "sop_instance_uid": str(result.SOPInstanceUID),
+            "series_instance_uid": str(result.SeriesInstanceUID),
+        }
+
+    def _replaced_series(self, source: DicomSource) -> dict[str, Any]:
+        """The report's entry on the source, with the UIDs that the objects have."""
+        uids = Dataset()
+        uids.file_meta = FileMetaDataset()
+        uids.StudyInstanceUID, uids.SeriesInstanceUID = source.study_uid, source.series_uid
+        Anonymizer(seed=self.replacement_seed).anonymize(uids)
+        return {
+            **source.summary(),
+            "study_instance_uid": str(uids.StudyInstanceUID),
+            "series_instance_uid": str(uids.SeriesInstanceUID),
+        }
 
 
 def _check(name: str, value: Any, known: tuple[Any, ...]) -> None:
@@ -124,12 +164,14 @@ def _check(name: str, value: Any, known: tuple[Any, ...]) -> None:
         raise ValueError(f"{name} must be one of {choices}, not {value!r}")
 
 
-def _entry(file: str, result: Dataset) -> dict[str, Any]:
-    return {
-        "file": file,
-        "sop_instance_uid": str(result.SOPInstanceUID),
-        "series_instance_uid": str(result.SeriesInstanceUID),
-    }
+def _with_other_identifiers(result: Dataset, seed: str) -> Dataset:
+    # as from a file: dicognito takes dates as text, and highdicom's are objects
+    buffer = io.BytesIO()
+    result.save_as(buffer, enforce_file_format=True)
+    buffer.seek(0)
+    plain = pydicom.dcmread(buffer)
+    Anonymizer(seed=seed).anonymize(plain)
+    return plain
 
 
 @contextmanager

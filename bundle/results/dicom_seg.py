@@ -205,8 +205,9 @@ def make_parametric_map(prediction: Prediction, source: SourceImages, algorithm:
         ]
         for name in prediction.labels.values()
     ]
-    array = source.stacked(np.moveaxis(prediction.probability, 0, -1))
-    digest = _bytes_digest([channel.view(np.uint8) for channel in prediction.probability])
+    probability = np.asarray(prediction.probability)
+    array = source.stacked(np.moveaxis(probability, 0, -1))
+    digest = _bytes_digest([channel.view(np.uint8) for channel in probability])
     result = ParametricMap(
         source_images=source.headers,
         pixel_array=np.ascontiguousarray(array),
@@ -296,6 +297,9 @@ def object_identity(
 ) -> dict[str, Any]:
     """What makes an object one of its own: UIDs from series, weights and content, and who made it.
 
+    With a request the UIDs follow from series, images, weights, settings and request, not from the content: a server
+    then knows an object for one that it has, even where another device computes some voxels otherwise.
+
     Args:
         kind: of object; two kinds made of the same content are two objects.
         content: digests of what goes into it beside the mask.
@@ -304,7 +308,12 @@ def object_identity(
         arguments that all of highdicom's objects take.
     """
     images = repr(source.references())
-    parts = (str(source.first.SeriesInstanceUID), content_digest(prediction, algorithm, images, *content))
+    if algorithm.request:
+        asked = repr((algorithm.version, sorted(algorithm.parameters().items()), algorithm.request, images))
+        digest = hashlib.sha256(asked.encode()).hexdigest()
+    else:
+        digest = content_digest(prediction, algorithm, images, *content)
+    parts = (str(source.first.SeriesInstanceUID), digest)
     return {
         "series_instance_uid": derived_uid(f"{kind} series", *parts),
         "series_number": series_number,
@@ -318,8 +327,13 @@ def object_identity(
 
 
 def object_dates(source: SourceImages) -> dict[str, Any]:
-    """When it was made, as the source says, and in what character set; arguments of highdicom's objects."""
-    return {"content_date": source.date, "content_time": source.time, "specific_character_set": "ISO_IR 192"}
+    """When it was made, and in what character set; arguments of highdicom's objects."""
+    made = source.made
+    return {
+        "content_date": made.date(),
+        "content_time": made.time(),
+        "specific_character_set": "ISO_IR 192",
+    }
 
 
 def save(result: Dataset, path: Path) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -36,8 +37,6 @@ _TYPE_2 = (
     "StudyID",
     "AccessionNumber",
 )
-_DATES = ("Content", "Acquisition", "Series", "Study")
-_UNKNOWN_DATE, _MIDNIGHT = "19000101", "000000"
 _FORMAL = ("AS", "CS", "DA", "DS", "DT", "IS", "TM")  # value representations that programs read
 _COPIED_GROUPS = (0x0008, 0x0010)  # where the attributes of patient and study are
 _SEXES = ("", "M", "F", "O")
@@ -58,11 +57,14 @@ class Algorithm:
         version: of the bundle.
         weights_sha256: of the weights' file, in hexadecimal; empty where it is not known.
         settings: of the sampling.
+        request: a digest of all that was asked for beside the images; where it is given, UIDs of results follow from
+            it and from the images alone, see `object_identity`.
     """
 
     version: str
     weights_sha256: str
     settings: Mapping[str, Any]
+    request: str = ""
 
     def parameters(self) -> dict[str, str]:
         """Name and value of what the algorithm ran with, weights first."""
@@ -78,14 +80,13 @@ class SourceImages:
         headers: without pixels, in the order of the slices; one for a picture or a multi-frame image.
         frames: of a multi-frame image, the number of each slice's frame, from 1; empty otherwise.
         volume: whether the case is one.
-        date, time: DA and TM of the newest of the series' own, so that a result does not depend on the clock.
+        made: when the results are made, in local time.
     """
 
     headers: tuple[Dataset, ...]
     frames: tuple[int, ...]
     volume: bool
-    date: str
-    time: str
+    made: datetime
 
     @property
     def first(self) -> Dataset:
@@ -139,8 +140,8 @@ def source_images(prediction: Prediction) -> SourceImages:
         _check_places(case, source, headers)
         _fill_thickness(case, headers)
     _share_orientation(headers)
-    date, time = _newest_date(headers)
-    return SourceImages(tuple(headers), tuple(source.frames), case.is_volume, date, time)
+    made = datetime.now().replace(microsecond=0)
+    return SourceImages(tuple(headers), tuple(source.frames), case.is_volume, made)
 
 
 def _make_complete(header: Dataset, source: DicomSource) -> None:
@@ -248,17 +249,7 @@ def _share_orientation(headers: Sequence[Dataset]) -> None:
             header.ImageOrientationPatient = first
 
 
-def _newest_date(headers: Sequence[Dataset]) -> tuple[str, str]:
-    found = []
-    for header in headers:
-        for kind in _DATES:
-            date, time = header.get(f"{kind}Date"), header.get(f"{kind}Time")
-            if date:
-                found.append((str(date), str(time or _MIDNIGHT)))
-    return max(found, default=(_UNKNOWN_DATE, _MIDNIGHT))
-
-
-# --- what makes a second run write the same objects ------------------------------------------------------
+# --- what makes a second run write the same objects, but for the time ------------------------------------
 
 
 def derived_uid(*parts: str) -> str:
@@ -278,14 +269,16 @@ def content_digest(prediction: Prediction, algorithm: Algorithm, *more: str) -> 
 
 
 def make_repeatable(result: Dataset, source: SourceImages) -> None:
-    """Replace what highdicom takes from the clock or draws at random, in place.
+    """Replace what highdicom takes from the clock itself or draws at random, in place.
 
-    Creation times become those of the source, UIDs of dimension organisations follow from the instance's own.
+    Creation times become those of `source.made`, UIDs of dimension organisations follow from the instance's own.
     """
-    result.InstanceCreationDate, result.InstanceCreationTime = source.date, source.time
+    date, time = source.made.strftime("%Y%m%d"), source.made.strftime("%H%M%S")
+    result.InstanceCreationDate, result.InstanceCreationTime = date, time
+    result.SeriesDate, result.SeriesTime = date, time
     organisation = derived_uid("dimensions", str(result.SOPInstanceUID))
     for item in (*result.get("DimensionOrganizationSequence", ()), *result.get("DimensionIndexSequence", ())):
         item.DimensionOrganizationUID = organisation
     for item in result.get("ContributingEquipmentSequence", ()):
         if "ContributionDateTime" in item:
-            item.ContributionDateTime = source.date + source.time
+            item.ContributionDateTime = date + time

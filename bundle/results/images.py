@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -53,11 +54,28 @@ def write_nifti(
     header: Any = None,
     slope: float = 1.0,
 ) -> None:
-    """Write `data` as gzipped single-file NIfTI; identical arguments give identical bytes.
+    """Write an array as gzipped single-file NIfTI, see `write_nifti_blocks`.
+
+    Args:
+        data: (X, Y, Z), or (X, Y, Z, K) with K channels along the last axis.
+    """
+    write_nifti_blocks(path, data.shape, np.moveaxis(data, -1, 0), affine, header, slope)
+
+
+def write_nifti_blocks(
+    path: Path,
+    shape: tuple[int, ...],
+    blocks: Iterable[NDArray[np.uint8]],
+    affine: NDArray[np.float64],
+    header: Any = None,
+    slope: float = 1.0,
+) -> None:
+    """Write gzipped single-file NIfTI; identical arguments give identical bytes.
 
     Args:
         path: the file, ending in .nii.gz.
-        data: (X, Y, Z), or (X, Y, Z, K) with K channels along the last axis.
+        shape: (X, Y, Z), or (X, Y, Z, K) with K channels along the last axis.
+        blocks: the data in the order of the file, X fastest, in arrays of any number of whole slices.
         affine: (4, 4) voxel index -> mm, RAS+; used when there is no header.
         header: the source's nibabel NIfTI-1 or NIfTI-2 header; sform, qform, their codes, voxel sizes
             and byte order are carried over as they are. Texts and extensions are not: they may name a
@@ -65,23 +83,25 @@ def write_nifti(
         slope: what a reader multiplies the stored values with.
     """
     with path.open("wb") as file:
-        stream_nifti(file, data, affine, header, slope)
+        stream_nifti(file, shape, blocks, affine, header, slope)
 
 
 def stream_nifti(
     file: BinaryIO,
-    data: NDArray[np.uint8],
+    shape: tuple[int, ...],
+    blocks: Iterable[NDArray[np.uint8]],
     affine: NDArray[np.float64],
     header: Any = None,
     slope: float = 1.0,
 ) -> None:
-    """As `write_nifti`, to a stream."""
-    out = _prepared_header(_header_from_affine(affine) if header is None else header)
-    out.set_data_shape(data.shape if header is None else _source_shape(data.shape, header.get_data_shape()))
+    """As `write_nifti_blocks`, to a stream."""
+    source = _header_from_affine(affine) if header is None else header
+    out = _prepared_header(source)
+    out.set_data_shape(shape if header is None else _source_shape(shape, header.get_data_shape()))
     out["scl_slope"], out["scl_inter"] = slope, 0.0
     with gzip.GzipFile("", "wb", _COMPRESSION, file, mtime=0) as stream:
         out.write_to(stream)
-        for block in np.moveaxis(data, -1, 0):
+        for block in blocks:
             stream.write(block.tobytes(order="F"))
 
 

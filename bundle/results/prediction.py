@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.cases.case import Case
+from bundle.transforms.source_grid import SourceMaps
 
 
 @dataclass
@@ -20,7 +22,7 @@ class Prediction:
         mask: uint8, (X, Y, Z) for volumes in the voxel order of the file, (H, W) for pictures; each value
             is 0 (background) or a key of `labels`.
         probability: float32 in [0, 1], (K, *spatial): one channel an entry of `labels`, in its order,
-            background left out.
+            background left out. Of volumes it may be worked out when it is asked for: see `probability_blocks`.
         uncertainty: float32 in [0, 1], (*spatial): predictive entropy over log(number of classes).
         labels: label value (1-255) -> name of the structure, those that were asked for.
         warnings: what the reader of the report should know, beyond the case's own warnings.
@@ -33,7 +35,7 @@ class Prediction:
 
     case: Case
     mask: NDArray[np.uint8]
-    probability: NDArray[np.float32]
+    probability: NDArray[np.float32] | SourceMaps
     uncertainty: NDArray[np.float32]
     labels: dict[int, str]
     warnings: list[str] = field(default_factory=list)
@@ -55,6 +57,14 @@ class Prediction:
             )
         if len(set(self.labels.values())) < len(self.labels):
             raise ValueError(f"{self.case.reference.id}: a structure has two label values: {self.labels}")
+
+    def probability_blocks(self, channel: int) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+        """One structure's probability piece by piece along the last axis, so that no whole map need be held."""
+        if isinstance(self.probability, SourceMaps):
+            for slices, slab in self.probability.chosen([channel]).slabs():
+                yield slices, slab[0]
+        else:
+            yield slice(None), self.probability[channel]
 
     @property
     def all_warnings(self) -> list[str]:

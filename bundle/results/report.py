@@ -51,7 +51,7 @@ def build_report(prediction: Prediction, elapsed_seconds: float | None = None) -
         raise ValueError(f"{reference.id}: the mask holds values without a label: {unknown}")
     report = {
         "case": reference.id,
-        "input": reference.image,
+        "input": reference.shown,
         "modality": case.modality,
         "modality_source": case.modality_source,
         "prompt": reference.prompt,
@@ -65,7 +65,7 @@ def build_report(prediction: Prediction, elapsed_seconds: float | None = None) -
         "probability_file": _probability_note(prediction),
         "mean_uncertainty": _mean(prediction.uncertainty),
         "mean_uncertainty_foreground": _mean(prediction.uncertainty[prediction.mask > 0]),
-        "warnings": prediction.all_warnings,
+        "warnings": [reference.told(warning) for warning in prediction.all_warnings],
         "spacing_mm": case.spacing,
         "shape": prediction.mask.shape,
         "settings": prediction.settings,
@@ -102,9 +102,18 @@ def label_entry(prediction: Prediction, channel: int, value: int, count: int) ->
         "value": value,
         "found": count > 0,
         **measured,
-        "mean_probability": _mean(prediction.probability[channel][inside]),
+        "mean_probability": _mean_probability(prediction, channel, inside, count),
         "mean_uncertainty": _mean(prediction.uncertainty[inside]),
     }
+
+
+def _mean_probability(
+    prediction: Prediction, channel: int, inside: NDArray[np.bool_], count: int
+) -> float | None:
+    if not count:
+        return None
+    blocks = prediction.probability_blocks(channel)
+    return sum(float(block[inside[..., part]].sum(dtype=np.float64)) for part, block in blocks) / count
 
 
 def _probability_note(prediction: Prediction) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from bundle.atomic import replace_folder
 from bundle.cases.case import CaseError
 from bundle.cases.dicom.source import DicomSource
-from bundle.results.images import BYTE_SLOPE, to_bytes, write_nifti, write_png
+from bundle.results.images import BYTE_SLOPE, to_bytes, write_nifti, write_nifti_blocks, write_png
 from bundle.results.page.case import write_case_page
 from bundle.results.prediction import Prediction
 from bundle.results.preview import write_preview
@@ -110,22 +110,32 @@ def _write_volume(prediction: Prediction, folder: Path) -> None:
     assert affine is not None
     if isinstance(header, DicomSource):
         header = None  # a DICOM series has no NIfTI header to carry over: the affine says all
-    probability = _channels_last(prediction)
-    uncertainty = to_bytes(prediction.uncertainty)
+    shape = prediction.mask.shape
+    channels = len(prediction.labels)
+    probability = _probability_bytes(prediction)
+    uncertainty = (to_bytes(one) for one in np.moveaxis(prediction.uncertainty, -1, 0))
     write_nifti(folder / "mask.nii.gz", prediction.mask, affine, header)
-    write_nifti(folder / "probability.nii.gz", probability, affine, header, BYTE_SLOPE)
-    write_nifti(folder / "uncertainty.nii.gz", uncertainty, affine, header, BYTE_SLOPE)
+    write_nifti_blocks(
+        folder / "probability.nii.gz",
+        shape if channels < 2 else (*shape, channels),
+        probability,
+        affine,
+        header,
+        BYTE_SLOPE,
+    )
+    write_nifti_blocks(folder / "uncertainty.nii.gz", shape, uncertainty, affine, header, BYTE_SLOPE)
 
 
-def _channels_last(prediction: Prediction) -> NDArray[np.uint8]:
-    """(X, Y, Z) for one structure, (X, Y, Z, K) for several; zeros when nothing could be asked for."""
-    channels = [to_bytes(channel) for channel in prediction.probability]
-    if len(channels) > 1:
-        return np.moveaxis(np.stack(channels), 0, -1)
-    return channels[0] if channels else np.zeros_like(prediction.mask)
+def _probability_bytes(prediction: Prediction) -> Iterator[NDArray[np.uint8]]:
+    """One structure after the other; zeros when nothing could be asked for."""
+    for channel in range(len(prediction.labels)):
+        for _, block in prediction.probability_blocks(channel):
+            yield to_bytes(block)
+    if not prediction.labels:
+        yield np.zeros_like(prediction.mask)
 
 
 def _write_picture(prediction: Prediction, folder: Path) -> None:
     write_png(folder / "mask.png", prediction.mask)
-    write_png(folder / "probability.png", to_bytes(prediction.probability.sum(axis=0)))
+    write_png(folder / "probability.png", to_bytes(np.asarray(prediction.probability).sum(axis=0)))
     write_png(folder / "uncertainty.png", to_bytes(prediction.uncertainty))

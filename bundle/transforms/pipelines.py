@@ -32,6 +32,7 @@ from monai.transforms import (
 from bundle.cases.case import Modality, Photometric
 from bundle.cases.structures import Structures
 from bundle.transforms.by_modality import ByModalityd, RandByModalityd
+from bundle.transforms.content_key import ContentKeyd
 from bundle.transforms.intensity import (
     MacenkoNormalized,
     Monochrome2d,
@@ -115,11 +116,13 @@ def preprocessing(
     branches: dict[str, list[Transform]] = {
         "CT": [
             Orientationd(_BOTH, axcodes=AXCODES, labels=None, allow_missing_keys=True),
+            ContentKeyd("image"),
             *ct_grid,
             ct_intensity,
         ],
         "X-ray": [
             Monochrome2d("image"),
+            ContentKeyd("image"),
             ScaleIntensityRangePercentilesd("image", *xray_percentiles, b_min=0.0, b_max=1.0, clip=True),
             SmoothForSized("image", xray_size),
             RepeatChanneld("image", 3),
@@ -133,6 +136,7 @@ def preprocessing(
             ),
         ],
         "H&E": [
+            ContentKeyd("image"),
             ScaleToUnitd("image"),
             *([MacenkoNormalized("image")] if macenko else []),
             Zoomd(

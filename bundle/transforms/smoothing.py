@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from monai.config import KeysCollection
+from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from scipy import ndimage
 
@@ -26,9 +27,14 @@ class _Smoothd(MapTransform):
         for key in self.key_iterator(item):
             sigmas = [max(0.0, (factor - 1.0) / 2.0) for factor in self.factors(item[key])]
             if max(sigmas) > 0.0:
-                smooth = ndimage.gaussian_filter(np.asarray(item[key]), sigma=(0.0, *sigmas), mode="nearest")
-                item[key] = item[key].clone()  # the case keeps what it was read as
-                item[key].set_array(torch.from_numpy(smooth))
+                image = np.asarray(item[key])
+                # the case keeps what it was read as; a copy of that is smoothed where it lies
+                case = item.get("case")
+                owned = case is not None and not np.may_share_memory(image, case.array)
+                smooth = ndimage.gaussian_filter(
+                    image, sigma=(0.0, *sigmas), mode="nearest", output=image if owned else None
+                )
+                item[key] = MetaTensor(torch.from_numpy(smooth)).copy_meta_from(item[key])
         return item
 
 

@@ -174,7 +174,7 @@ def test_what_can_be_named_but_not_used_fails_alone(tmp_path: Path) -> None:
     assert [one.id for one in references] == ["a"]
     assert [one.id for one in failures] == ["missing", "series"]
     assert "missing.nii: does not exist" in failures[0].error
-    assert "DICOM" in failures[1].error and failures[1].input == str(tmp_path / "series")
+    assert "DICOM" in failures[1].error and failures[1].input == "series"
 
 
 # --- datalists -------------------------------------------------------------------------------------------
@@ -203,7 +203,7 @@ def datalist(tmp_path: Path) -> Path:
 def test_datalist_entries(datalist: Path, tmp_path: Path) -> None:
     references, failures = collect_cases(datalist)
     assert [one.id for one in references] == ["a", "b", "c", "d"]
-    assert [(one.id, one.input) for one in failures] == [("gone", str(tmp_path / "i" / "gone.png"))]
+    assert [(one.id, one.input) for one in failures] == [("gone", "gone.png")]
     assert "does not exist" in failures[0].error
     assert references[0] == CaseReference(
         "a",

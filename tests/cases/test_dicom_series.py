@@ -61,7 +61,10 @@ def test_a_tree_of_all_kinds(tmp_path: Path) -> None:
     ids = [one.id for one in found.references]
     assert ids[0] == "picture" and {"thick", "lat", "pa"} < set(ids) and len(set(ids)) == 6
     assert sum(one.startswith("thin-") for one in ids) == 2
-    assert [one.reason for one in found.left_out] == ["is a segmentation (SEG), not an image"]
+    assert {str(one) for one in found.left_out} == {
+        "a/seg.dcm is a segmentation (SEG), not an image.",
+        "a/report.dcm is a structured report (SR), not an image.",
+    }
     shapes = {one.id.split("-")[0]: read_case(one).array.shape for one in found.references}
     assert shapes["thick"] == (1, *SHAPE[::-1], 5) and shapes["pa"] == (1, 40, 30)
 
@@ -146,6 +149,43 @@ def test_selection(tmp_path: Path, options: dict[str, Any], kept: set[str], reas
     assert {one.image.name if one.image.is_dir() else "film" for one in found.references} == kept
     assert len(found.left_out) == 4 - len(kept)
     assert any(reason in one.reason for one in found.left_out)
+
+
+def test_what_is_left_out_names_the_file_and_the_option_that_would_take_it(tmp_path: Path) -> None:
+    thorax, scout = Ct(count=8), Ct(count=1)
+    thorax.write(tmp_path / "thorax")
+    scout.slices[0].ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+    save(scout.slices[0], tmp_path / "thorax" / "scout.dcm")
+    Ct(count=2).write(tmp_path / "short" / "a")
+    save(report(thorax.study, ("Findings", "Liver.")), tmp_path / "reports" / "1")
+    found = collect(tmp_path, selection=SeriesSelection(min_slices=5))
+    short = next(one for one in found.left_out if one.input == "short/a")
+    assert {str(one) for one in found.left_out} == {
+        f"thorax/scout.dcm is a localizer; --series {scout.series} takes it.",
+        f"short/a (2 files, series {short.series}) has 2 slices, fewer than 5; --min-slices 2 takes it.",
+        "reports/1 is a structured report (SR), not an image.",
+    }
+    taken = collect(tmp_path, selection=SeriesSelection(series=(scout.series,)))
+    assert [one.id for one in taken.references] == ["thorax"] and "scout" in str(taken.references[0].image)
+
+
+@pytest.mark.parametrize("tag", [b"\x20\x00\x0e\x00", b"\x28\x00\x10\x00"])
+@pytest.mark.parametrize("further", [0, 3, 6, 9])
+def test_a_file_cut_within_its_header_is_called_so(tmp_path: Path, tag: bytes, further: int) -> None:
+    """Within SeriesInstanceUID, or at Rows."""
+    if tag[0] == 0x28 and further == 9:
+        pytest.skip("all of Rows but its last byte is there")
+    folder = Ct(count=1).write(tmp_path / "one")
+    (path,) = folder.iterdir()
+    content = path.read_bytes()
+    path.write_bytes(content[: content.index(tag) + further])
+    (failure,) = collect(folder).failures
+    assert failure.error == "IM0000.dcm: is cut short within its header; copy or export it again."
+    Ct(count=4).write(tmp_path / "one", "whole{}.dcm".format)
+    (case,) = collect(folder).references
+    assert any(
+        "1 file that cannot be read as DICOM or end too early" in one for one in read_case(case).warnings
+    )
 
 
 def test_selection_by_uid(tmp_path: Path) -> None:

@@ -58,12 +58,12 @@ class PixelByPixel(torch.nn.Module):
 
 def picture(height: int, width: int, modality: str = "H&E") -> MetaTensor:
     array = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
-    return MetaTensor(array, meta={"modality": modality, "case_id": "tile_1"})
+    return MetaTensor(array, meta={"modality": modality, "content_key": "tile_1"})
 
 
 def volume(depth: int = 11) -> MetaTensor:
     array = torch.rand(1, 1, 40, 50, depth, generator=torch.Generator().manual_seed(0))
-    return MetaTensor(array, meta={"modality": "CT", "case_id": "study_1"})
+    return MetaTensor(array, meta={"modality": "CT", "content_key": "study_1"})
 
 
 def infer(image: MetaTensor, **options: Any) -> tuple[Tensor, PixelByPixel]:

@@ -54,9 +54,9 @@ def test_resume_does_not_take_another_patients_file_of_the_same_name_for_done(
 ) -> None:
     first, second = tile(tmp_path / "p1" / "scan.png", 0), tile(tmp_path / "p2" / "scan.png", 7)
     output = tmp_path / "out"
-    assert segment(first, "--output", output) == 0
+    assert segment(first, "--output", output, "--identifiers", "keep") == 0
     before = np.asarray(Image.open(output / "scan" / "probability.png")).copy()
-    assert segment(second, "--output", output, "--resume") == 0
+    assert segment(second, "--output", output, "--resume", "--identifiers", "keep") == 0
     assert entries(output)["scan"]["input"] == str(second)
     assert not np.array_equal(np.asarray(Image.open(output / "scan" / "probability.png")), before)
 

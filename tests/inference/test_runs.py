@@ -111,16 +111,14 @@ def test_every_case_has_its_files_and_its_geometry(reference: Path, inputs: list
             f"{entry['id']}/{name}" for name in (VOLUME_FILES if volume else PICTURE_FILES)
         }
         assert all((reference / name).is_file() for name in entry["files"])
+        (path,) = (one for one in inputs if one.name == entry["input"])
         source, mask = (
-            read(Path(entry["input"])),
+            read(path),
             read(reference / entry["id"] / f"mask.{'nii.gz' if volume else 'png'}"),
         )
         assert mask.dtype == np.uint8 and mask.shape == source.shape[: mask.ndim]
         if volume:
-            affines = [
-                nibabel.load(path).affine
-                for path in (entry["input"], reference / entry["id"] / "mask.nii.gz")
-            ]  # type: ignore[attr-defined]
+            affines = [nibabel.load(path).affine for path in (path, reference / entry["id"] / "mask.nii.gz")]  # type: ignore[attr-defined]
             assert np.array_equal(*affines)
     assert len(np.unique(np.concatenate([mask.ravel() for mask in masks(reference).values()]))) > 3
 
@@ -161,6 +159,26 @@ def test_one_by_one_is_as_all_together(
     for path in inputs:
         assert segment(path, "--output", tmp_path, *small_tiles) == 0
     assert bytes_of(tmp_path) == bytes_of(reference)
+
+
+def test_an_image_gives_one_result_under_any_name_and_beside_any_other(
+    inputs: list[Path], segment: Callable[..., int], tmp_path: Path
+) -> None:
+    """Names that collide get folders or hashes added; the result must not depend on it."""
+    for place in ("alone", "a", "b", "c"):
+        (tmp_path / place).mkdir()
+    film, other = inputs[2], inputs[3]
+    shutil.copy(film, tmp_path / "alone" / "first.png")
+    shutil.copy(film, tmp_path / "a" / "film.png")
+    shutil.copy(other, tmp_path / "b" / "film.png")
+    shutil.copy(film, tmp_path / "c" / "film.png")
+    assert segment(tmp_path / "alone", "--output", tmp_path / "one") == 0
+    assert segment(*(tmp_path / place for place in "abc"), "--output", tmp_path / "all") == 0
+    # the masks of random weights may be empty; probabilities show every change of the noise
+    found = bytes_of(tmp_path / "all", ["probability.png"])
+    assert set(found) == {f"{place}__film/probability.png" for place in "abc"}
+    (expected,) = bytes_of(tmp_path / "one", ["probability.png"]).values()
+    assert [content == expected for _, content in sorted(found.items())] == [True, False, True]
 
 
 def test_worker_processes_change_nothing(

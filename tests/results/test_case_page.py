@@ -176,7 +176,7 @@ def test_histograms_count_every_voxel_once() -> None:
     probability = rng.random((30, 20, 7), np.float32)
     probability[0, 0, 0], probability[0, 0, 1] = 1.0, 0.0
     inside = rng.random(probability.shape) < 0.3
-    histogram = probability_histogram(probability, inside)
+    histogram = probability_histogram([(probability, inside)])
     for counts, where in ((histogram.inside, inside), (histogram.outside, ~inside)):
         naive, _ = np.histogram(probability[where], bins=BINS, range=(0, 1))
         assert counts == naive[1:].tolist()

@@ -224,3 +224,29 @@ def test_a_film_has_no_parametric_map(tmp_path: Path) -> None:
 def test_an_option_that_is_none_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must be one of"):
         DicomResults(**options)
+
+
+def test_uids_follow_from_a_request_where_there_is_one(tmp_path: Path, prediction: Prediction) -> None:
+    def uids(prediction: Prediction, request: str, **options: Any) -> dict[str, str]:
+        folder = tmp_path / f"{request}-{len(list(tmp_path.iterdir()))}"
+        folder.mkdir()
+        supplement = DicomResults(probability="fractional", **options)(prediction, folder, request=request)
+        assert supplement is not None
+        return {kind: entry["sop_instance_uid"] for kind, entry in supplement.entries["dicom"].items()}
+
+    # as another device may compute a voxel otherwise
+    mask, probability = prediction.mask.copy(), prediction.probability.copy()
+    mask[tuple(np.argwhere(mask)[0])] = 0
+    probability[0, 0, 0, 0] = 1.0 - probability[0, 0, 0, 0]
+    other = replace(prediction, mask=mask, probability=probability)
+    asked = uids(prediction, "a")
+    assert len(set(asked.values())) == 3
+    assert uids(other, "a") == asked
+    for others in (
+        uids(prediction, "b"),
+        uids(replace(prediction, settings={"seed": 99}), "a"),
+        uids(prediction, "a", weights=Path(__file__)),
+        uids(prediction, ""),
+    ):
+        assert not set(others.values()) & set(asked.values())
+    assert not set(uids(other, "").values()) & set(uids(prediction, "").values())

@@ -6,6 +6,7 @@ import hashlib
 import shutil
 import subprocess
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -281,6 +282,7 @@ def test_it_refers_to_its_source_and_belongs_to_its_patient(
 ) -> None:
     case = make(tmp_path / "series")
     prediction = made.predicted(case, LABELS)
+    before = datetime.now().replace(microsecond=0)
     written(prediction, tmp_path / "out")
     seg = pydicom.dcmread(tmp_path / "out" / "seg.dcm")
     uids = {header.SOPInstanceUID for header in case.header.datasets()}
@@ -295,20 +297,35 @@ def test_it_refers_to_its_source_and_belongs_to_its_patient(
     assert (seg.StudyInstanceUID, seg.SeriesInstanceUID != made.SERIES) == (made.STUDY, True)
     assert (str(seg.PatientName), seg.PatientID) == ("M\u00fcller^Jos\u00e9", "P-4711")
     assert (seg.PatientBirthDate, seg.PatientSex, seg.AccessionNumber) == ("19500203", "F", "A-1")
-    assert (seg.ContentDate, seg.ContentTime) == ("20240506", "071600")
+    assert (seg.StudyDate, seg.StudyTime) == ("20240506", "070809")
+    for kind in ("Content", "Series", "InstanceCreation"):
+        when = datetime.strptime(seg[f"{kind}Date"].value + seg[f"{kind}Time"].value, "%Y%m%d%H%M%S")
+        assert before <= when <= datetime.now()
 
 
 # --- again -----------------------------------------------------------------------------------------------
 
 
+def without_times(path: Path) -> Any:
+    """An object without when it was made, which is all that may differ."""
+    dataset = pydicom.dcmread(path)
+    for kind in ("Content", "Series", "InstanceCreation"):
+        del dataset[f"{kind}Date"], dataset[f"{kind}Time"]
+    for item in dataset.ContributingEquipmentSequence:
+        item.pop("ContributionDateTime", None)
+    for item in dataset.get("ContentSequence", ()):
+        item.pop("ObservationDateTime", None)
+    return dataset
+
+
 def test_a_second_run_makes_no_second_object(tmp_path: Path) -> None:
     case = axial(tmp_path / "series")
     options: dict[str, Any] = {"probability": "fractional"}
-    first = written(made.predicted(case, LABELS), tmp_path / "a", **options)
-    second = written(made.predicted(case, LABELS), tmp_path / "b", **options)
+    first, second = (written(made.predicted(case, LABELS), tmp_path / name, **options) for name in ("a", "b"))
     assert first == second
     for name in ("seg.dcm", "sr.dcm", "probability.dcm"):
-        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+        ours, theirs = (without_times(tmp_path / run / name) for run in ("a", "b"))
+        assert ours == theirs
     uids = [entry[key] for entry in first.values() for key in ("sop_instance_uid", "series_instance_uid")]
     assert len(set(uids)) == 6
     assert all(uid.startswith("2.25.") and pydicom.uid.UID(uid).is_valid for uid in uids)

@@ -7,13 +7,14 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pydicom
 
 from bundle.cases.files import DICOM_SUFFIXES
+from bundle.cases.privacy import Identity
 
 #: PS3.4 B.5: what the storage classes named here hold.
 MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
@@ -41,6 +42,8 @@ MODALITY_OF_CLASS = {
 _STRUCTURED_REPORTS = "1.2.840.10008.5.1.4.1.1.88."
 _FOR_PROCESSING = "1.2.840.10008.5.1.4.1.1.1.1.1"
 
+_NAMES = ("PatientName", "OtherPatientNames", "PatientBirthName")
+_NUMBERS = ("PatientID", "OtherPatientIDs", "AccessionNumber")
 _TAGS = (
     "SOPClassUID",
     "SOPInstanceUID",
@@ -55,17 +58,17 @@ _TAGS = (
     "NumberOfFrames",
     "Rows",
     "ImageOrientationPatient",
-    "PatientName",
-    "PatientID",
+    *_NAMES,
+    *_NUMBERS,
     "PatientBirthDate",
     "StudyDate",
-    "AccessionNumber",
 )
 _UID = re.compile(r"[0-9.]{1,64}")
 # The first element of a data set: its group, and in explicit encodings its value representation.
 _GROUPS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
 _REPRESENTATION = re.compile(rb"[A-Z]{2}")
-_SHORTEST_SIGN = 3
+_ROWS = 0x00280010
+_TAG_AND_LENGTH = 8  # bytes that begin a data element
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,8 @@ class Instance:
         modality: as stated, or told from the storage class.
         image_type: upper case.
         orientation: ImageOrientationPatient where the data set has one of its own.
-        identifiers: what names the patient or the visit, lower case, to keep it out of names.
+        identity: what names the patient or the visit, to keep it out of names and texts.
+        is_cut: whether the file ends within its header.
     """
 
     path: Path
@@ -94,7 +98,8 @@ class Instance:
     frames: int
     has_pixels: bool
     orientation: tuple[float, ...] = ()
-    identifiers: tuple[str, ...] = field(default=(), repr=False)
+    identity: Identity = field(default=Identity(), repr=False)
+    is_cut: bool = False
 
     @property
     def sop_class(self) -> str:
@@ -141,7 +146,10 @@ def read_instance(path: Path) -> Instance | None:
     try:
         with quiet():
             header = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=list(_TAGS))
-            return _instance(path, header)
+            instance = _instance(path, header)
+            if instance is None or instance.has_pixels or instance.sop_class not in MODALITY_OF_CLASS:
+                return instance
+            return replace(instance, is_cut=_ends_in_header(path))
     except Exception:  # pydicom raises every kind for what is not DICOM
         return None
 
@@ -175,7 +183,7 @@ def _instance(path: Path, header: Any) -> Instance | None:
         frames=_count(header, "NumberOfFrames"),
         has_pixels=bool(text(header, "Rows")),
         orientation=tuple(numbers(header, "ImageOrientationPatient", 6) or ()),
-        identifiers=_identifiers(header),
+        identity=_identity(header),
     )
 
 
@@ -216,10 +224,21 @@ def _count(header: Any, keyword: str) -> int:
     return max(1, int(values[0])) if values else 1
 
 
-def _identifiers(header: Any) -> tuple[str, ...]:
-    found = {
-        part.lower()
-        for keyword in ("PatientName", "PatientID", "PatientBirthDate", "StudyDate", "AccessionNumber")
-        for part in re.split(r"[\^=\s,]+", text(header, keyword))
-    }
-    return tuple(sorted(part for part in found if len(part) >= _SHORTEST_SIGN))
+def _identity(header: Any) -> Identity:
+    names, numbers, births, visits = (
+        [value for keyword in keywords for value in texts(header, keyword)]
+        for keywords in (_NAMES, _NUMBERS, ("PatientBirthDate",), ("StudyDate",))
+    )
+    return Identity.of(names, numbers, births, visits)
+
+
+def _ends_in_header(path: Path) -> bool:
+    """Whether a file of an image's storage class ends before its image is described."""
+    try:
+        header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
+        last = max(header.keys())
+        element = header.get_item(last)
+        end = element.value_tell + element.length  # of the raw element, as it says itself
+    except Exception:  # pydicom raises several kinds where a sequence ends too early
+        return True
+    return last < _ROWS and end + _TAG_AND_LENGTH > path.stat().st_size

@@ -12,6 +12,10 @@ from bundle.cases.dicom.series import DicomSeries, LeftOut, sort_series
 from bundle.cases.files import read_head
 
 
+class LeftOutError(CaseError):
+    """All that is there is nothing to segment (localizers, reports, segmentations), which is no fault of it."""
+
+
 def series_at(path: Path, stated: Modality | None = None) -> DicomSeries:
     """The series of a file, or of the files in a folder and the folders below it.
 
@@ -22,7 +26,7 @@ def series_at(path: Path, stated: Modality | None = None) -> DicomSeries:
     files = _files_below(path) if os.path.isdir(path) else [path]
     found = sort_series(files, stated=stated, named=frozenset([path]))
     if not found.cases:
-        raise nothing_in(path, found.left_out, found.unreadable)
+        raise nothing_in(path, [one for one, _ in found.left_out], found.unreadable)
     if len(found.cases) > 1:
         raise CaseError(path, f"holds {len(found.cases)} DICOM series or images", "name one of them")
     return found.cases[0][1]
@@ -50,7 +54,7 @@ def nothing_in(path: Path, left_out: Sequence[LeftOut], unreadable: Sequence[Pat
     if left_out:
         reasons = ", ".join(dict.fromkeys(one.reason.removeprefix("is ") for one in left_out))
         problem = f"holds DICOM of which nothing is segmented ({reasons})"
-        return CaseError(path, problem, "send the original images, or name the series with --series")
+        return LeftOutError(path, problem, "send the original images, or name the series with --series")
     if unreadable:
         return unreadable_file(unreadable[0])
     return CaseError(path, "is a folder without DICOM images", "name an image file or a folder with a series")
@@ -64,6 +68,9 @@ def unreadable_file(path: Path) -> CaseError:
         return error
     if not is_dicom_content(head):
         return CaseError(path, "is not DICOM in spite of its name", "export it again")
-    if read_instance(path) is None:
+    instance = read_instance(path)
+    if instance is None:
         return CaseError(path, "is corrupt or truncated DICOM", "copy or export it again")
+    if instance.is_cut:
+        return CaseError(path, "is cut short within its header", "copy or export it again")
     return CaseError(path, "holds no DICOM image", "send the original images")

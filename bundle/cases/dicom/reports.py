@@ -21,18 +21,18 @@ _MEASUREMENT_REPORT = "126000"
 _CONCLUSIONS = re.compile(r"finding|impression|conclusion|opinion|befund|beurteilung", re.IGNORECASE)
 _DEEPEST = 20
 _MAX_CHARACTERS = 1_000_000
-_SHORTEST_NUMBER = 4
 
 
-def report_text(reports: Sequence[Instance], study_uid: str) -> tuple[str, list[str]]:
+def report_text(reports: Sequence[Instance], study_uid: str, hide: bool = True) -> tuple[str, list[str]]:
     """The text of a study's report.
 
     Findings and conclusions where the report has sections of such names, else all its text. Names of persons are
-    not taken, and where the text repeats the patient's name or number, it is replaced.
+    not taken.
 
     Args:
         reports: of any study.
         study_uid: the study.
+        hide: replace what the report's header gives as name, number or date of birth of the patient.
 
     Returns:
         The text, empty where the study has no report in prose; and what a reader should know.
@@ -43,7 +43,8 @@ def report_text(reports: Sequence[Instance], study_uid: str) -> tuple[str, list[
             continue
         read = _read(report.path)
         if read is not None:
-            found.append(read)
+            when, words = read
+            found.append((when, report.identity.hidden(words) if hide else words))
     if not found:
         return "", []
     found.sort()
@@ -66,7 +67,7 @@ def _read(path: Path) -> tuple[str, str] | None:
             items = list(_texts(report, False, 0))
             when = text(report, "ContentDate") + text(report, "ContentTime")
             chosen = [words for words, concluding in items if concluding] or [words for words, _ in items]
-            words = _without_patient("\n".join(chosen), report).strip()
+            words = "\n".join(chosen).strip()
     except Exception:  # pydicom raises every kind for files that are broken
         return None
     return (when, words[:_MAX_CHARACTERS]) if words else None
@@ -82,15 +83,3 @@ def _texts(item: Any, concluding: bool, depth: int) -> Iterator[tuple[str, bool]
         if text(child, "ValueType") == "TEXT" and (words := text(child, "TextValue")):
             yield words, within
         yield from _texts(child, within, depth + 1)
-
-
-def _without_patient(words: str, report: Any) -> str:
-    parts = [part for part in re.split(r"[\^=\s]+", text(report, "PatientName")) if part]
-    if len(parts) > 1:
-        name = r"[\s,^]+"
-        both = (name.join(map(re.escape, order)) for order in (parts, parts[::-1], parts[:2], parts[1::-1]))
-        words = re.sub("|".join(both), "[name]", words, flags=re.IGNORECASE)
-    number = text(report, "PatientID")
-    if len(number) >= _SHORTEST_NUMBER:
-        words = re.sub(rf"(?<!\w){re.escape(number)}(?!\w)", "[number]", words)
-    return words

@@ -10,12 +10,14 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from pydicom.uid import generate_uid
 
 from bundle.cases.case import Modality
 from bundle.cases.dicom.headers import MEDIA_DIRECTORY, SECONDARY_CAPTURES, Instance, read_instance
 from bundle.cases.dicom.selection import SeriesSelection, nearest_plane
+from bundle.cases.privacy import Identity
 
 #: DICOM modalities (PS3.3 C.7.3.1.1.1) whose images are films, and those that are microscopy.
 XRAY_MODALITIES = frozenset(("CR", "DX", "RG", "DR", "XR"))
@@ -59,6 +61,7 @@ class DicomSeries:
         repaired: file -> keyword -> value of what was empty or absent and was filled in.
         notes: what a reader of the report should know of the sorting.
         resample: let unevenly spaced or missing slices be interpolated.
+        identity: what the headers give as names and numbers of patient and visit.
     """
 
     files: tuple[Path, ...]
@@ -72,6 +75,7 @@ class DicomSeries:
     repaired: Mapping[Path, Mapping[str, str]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     resample: bool = False
+    identity: Identity = field(default=Identity(), repr=False)
 
     @property
     def place(self) -> Path:
@@ -86,14 +90,24 @@ class LeftOut:
     """A series, or a part of one, that is not segmented, which is no failure.
 
     Attributes:
-        input: its folder or file.
+        input: its file, or the folder that holds nothing else of DICOM, or the first of its files; as a path, or as
+            results name it.
         reason: a clause such as 'is a localizer'.
         files: how many.
+        series: SeriesInstanceUID; empty where the files have none.
+        remedy: the option that would take it, as a clause; empty where there is none.
     """
 
     input: str
     reason: str
     files: int
+    series: str = ""
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        """One sentence."""
+        more = "" if self.files == 1 else f" ({self.files} files, series {self.series or 'without a UID'})"
+        return f"{self.input}{more} {self.reason}{f'; {self.remedy}' if self.remedy else ''}."
 
 
 @dataclass
@@ -102,13 +116,17 @@ class Sorted:
 
     Attributes:
         cases: name wanted for the case id, and its series.
-        unreadable: files that have a DICOM name or preamble and are too broken to tell what they are.
+        left_out: what is no case, and whose it is.
+        unreadable: files that have a DICOM name or preamble and are too broken to tell what they are, or cut short.
+        reports: structured reports, of any study; they are among what is left out too.
+        identity: of all studies.
     """
 
     cases: list[tuple[str, DicomSeries]] = field(default_factory=list)
-    left_out: list[LeftOut] = field(default_factory=list)
+    left_out: list[tuple[LeftOut, Identity]] = field(default_factory=list)
     unreadable: list[Path] = field(default_factory=list)
     reports: list[Instance] = field(default_factory=list)
+    identity: Identity = field(default=Identity(), repr=False)
 
 
 def sort_series(
@@ -117,6 +135,7 @@ def sort_series(
     stated: Modality | None = None,
     resample: bool = False,
     named: frozenset[Path] = frozenset(),
+    hide: bool = True,
 ) -> Sorted:
     """Sort files into cases: a volume a series, a film an instance.
 
@@ -126,6 +145,7 @@ def sort_series(
         stated: modality that the user states, which lets images through whose own modality is another.
         resample: see `DicomSeries`.
         named: files that the user named, whose cases are called after the file.
+        hide: call no case after a folder or file that is named after a patient.
 
     Returns:
         The cases in the order of their paths.
@@ -133,16 +153,21 @@ def sort_series(
     selection = selection or SeriesSelection()
     result = Sorted()
     groups: defaultdict[tuple[str, ...], list[Instance]] = defaultdict(list)
+    identities: set[Identity] = set()
     for path in sorted(set(files)):
         instance = read_instance(path)
-        if instance is None:
+        if instance is None or instance.is_cut:
             result.unreadable.append(path)
-        elif instance.is_report:
-            result.reports.append(instance)
         elif instance.sop_class != MEDIA_DIRECTORY:
             groups[_key(instance)].append(instance)
+            if instance.is_report:
+                result.reports.append(instance)
+        if instance is not None:
+            identities.add(instance.identity)
+    result.identity = Identity.union(identities)
+    folders = Counter(one.path.parent for instances in groups.values() for one in instances)
     for instances in groups.values():
-        _sort_one(instances, selection, stated, resample, named, result)
+        _sort_one(instances, selection, stated, resample, named, hide, folders, result)
     result.cases = _noted(result)
     return result
 
@@ -168,26 +193,31 @@ def _sort_one(
     stated: Modality | None,
     resample: bool,
     named: frozenset[Path],
+    hide: bool,
+    folders: Mapping[Path, int],
     result: Sorted,
 ) -> None:
-    wanted = instances[0].uids["SeriesInstanceUID"] in selection.series
+    uid = instances[0].uids["SeriesInstanceUID"]
+    identity = Identity.union({one.identity for one in instances})
+    wanted = uid in selection.series
     reasons = {one.path: _no_patient_image(one, stated, wanted) for one in instances}
     kept = [one for one in instances if reasons[one.path] is None]
-    dropped = Counter(reason for reason in reasons.values() if reason is not None)
-    if kept:
-        reason = _not_selected(kept, selection, stated)
-        if reason is not None:
-            dropped, kept = Counter({reason: len(kept)}), []
-    for reason, count in dropped.items():
-        of_reason = (
-            [one.path for one in instances if reasons[one.path] == reason] if kept or len(dropped) > 1 else []
-        )
-        place = _place(of_reason or [one.path for one in instances])
-        result.left_out.append(LeftOut(str(place), reason, count))
+    if kept and (not_selected := _not_selected(kept, selection, stated)) is not None:
+        reasons.update({one.path: not_selected for one in kept})
+        kept = []
+    dropped: defaultdict[_Reason, list[Path]] = defaultdict(list)
+    for path, why in reasons.items():
+        if why is not None:
+            dropped[why].append(path)
+    for reason, files in dropped.items():
+        remedy = reason.remedy.format(uid=uid) if uid else ""
+        left_out = LeftOut(_place(files, folders), reason.clause, len(files), uid, remedy)
+        result.left_out.append((left_out, identity))
     if not kept:
         return
     notes = [
-        f"Left out of the series: {_files(count)}, since each {reason}." for reason, count in dropped.items()
+        f"Left out of the series: {_files(len(files))}, since each {reason.clause}."
+        for reason, files in dropped.items()
     ]
     repaired, study, series = _repaired(kept)
     if repaired:
@@ -209,55 +239,85 @@ def _sort_one(
             repaired={path: repaired[path] for path in paths if path in repaired},
             notes=tuple(notes),
             resample=resample,
+            identity=identity,
         )
-        result.cases.append((_name(dicom, part, named), dicom))
+        result.cases.append((_name(dicom, named, hide), dicom))
 
 
 # --- what is no image of the patient, and what is not wanted -------------------------------------------------
 
 
-def _no_patient_image(instance: Instance, stated: Modality | None, wanted: bool) -> str | None:
-    """Why an instance is left out, as a clause; None where it is not."""
-    if instance.modality in _NO_IMAGES:
-        return f"is {_NO_IMAGES[instance.modality]} ({instance.modality}), not an image"
+class _Reason(NamedTuple):
+    """Why files are left out.
+
+    Attributes:
+        clause: such as 'is a localizer'.
+        remedy: the option that would take them, as a clause with a place for the series' {uid}.
+    """
+
+    clause: str
+    remedy: str = ""
+
+
+_BY_SERIES = "--series {uid} takes it"
+
+
+def _no_patient_image(instance: Instance, stated: Modality | None, wanted: bool) -> _Reason | None:
+    """Why an instance is left out; None where it is not."""
+    kind = "SR" if instance.is_report and instance.modality not in _NO_IMAGES else instance.modality
+    if kind in _NO_IMAGES:
+        return _Reason(f"is {_NO_IMAGES[kind]} ({kind}), not an image")
     if not instance.has_pixels:
-        return f"is an object without an image ({instance.modality or 'no modality'})"
+        return _Reason(f"is an object without an image ({instance.modality or 'no modality'})")
     if wanted:
         return None
     if _LOCALIZERS.intersection(instance.image_type):
-        return "is a localizer"
+        return _Reason("is a localizer", _BY_SERIES)
     if instance.image_type[:1] == ("DERIVED",) and (what := _REFORMATS.intersection(instance.image_type)):
-        return f"is derived from other images ({min(what)})"
+        return _Reason(f"is derived from other images ({min(what)})", _BY_SERIES)
     if (
         instance.sop_class in SECONDARY_CAPTURES
         and stated is None
         and instance.modality not in XRAY_MODALITIES
     ):
-        return "is a secondary capture, such as a screenshot"
+        return _Reason("is a secondary capture, such as a screenshot", _BY_SERIES)
     if instance.for_processing and stated is None:
-        return "is a film for processing, not for presentation"
+        return _Reason("is a film for processing, not for presentation", _BY_SERIES)
     return None
 
 
-def _not_selected(kept: list[Instance], selection: SeriesSelection, stated: Modality | None) -> str | None:
+def _not_selected(
+    kept: list[Instance], selection: SeriesSelection, stated: Modality | None
+) -> _Reason | None:
     first = kept[0]
     if selection.series and first.uids["SeriesInstanceUID"] not in selection.series:
-        return "is not a series that was asked for"
+        return _Reason("is not a series that was asked for", _BY_SERIES)
     if selection.modality is not None and first.modality != selection.modality:
-        return f"has modality {first.modality}, not {selection.modality}"
+        return _Reason(
+            f"has modality {first.modality}, not {selection.modality}",
+            f"series_modality {first.modality} takes it",
+        )
     if selection.description is not None and not fnmatch.fnmatchcase(
         first.description.lower(), selection.description.lower()
     ):
-        return f"has a description that does not match '{selection.description}'"
+        return _Reason(
+            f"has a description that does not match '{selection.description}'",
+            "another --series-description, or none, takes it",
+        )
     if not _is_volume(first, stated):
         return None
     slices = sum(one.frames for one in kept)
     if slices < selection.min_slices:
-        return f"has {slices} slices, fewer than {selection.min_slices}"
+        return _Reason(
+            f"has {slices} slices, fewer than {selection.min_slices}", f"--min-slices {slices} takes it"
+        )
     if selection.orientation is not None:
         plane = nearest_plane(next((one.orientation for one in kept if one.orientation), ()))
         if plane != selection.orientation:
-            return f"is {plane or 'of unknown orientation'}, not {selection.orientation}"
+            return _Reason(
+                f"is {plane or 'of unknown orientation'}, not {selection.orientation}",
+                f"--orientation {plane} takes it" if plane else "",
+            )
     return None
 
 
@@ -320,17 +380,13 @@ def _parts(kept: list[Instance], stated: Modality | None) -> list[list[Instance]
     return ([whole] if whole else []) + list(single.values())
 
 
-def _name(series: DicomSeries, instances: list[Instance], named: frozenset[Path]) -> str:
-    """What the case is to be called; nothing that its headers give as name, number or date of a patient."""
+def _name(series: DicomSeries, named: frozenset[Path], hide: bool) -> str:
+    """What the case is to be called; with `hide` nothing that its headers give as name, number or date of a patient."""
     first = series.files[0]
     folder = series.place if len(series.files) > 1 else first.parent
     by_file = len(series.files) == 1 and (not series.is_volume or first in named)
     name = re.sub(r"\.(dcm|dicom|ima)$", "", first.name, flags=re.IGNORECASE) if by_file else folder.name
-    spelled = re.sub(r"[\s_^,.-]+", " ", name.lower())
-    identifiers = {sign for one in instances for sign in one.identifiers}
-    if any(sign in name.lower() or re.sub(r"[\s_^,.-]+", " ", sign) in spelled for sign in identifiers):
-        return ""
-    return name
+    return "" if hide and series.identity.is_in(name) else name
 
 
 def unique_hash(series: DicomSeries) -> str:
@@ -349,7 +405,10 @@ def _noted(result: Sorted) -> list[tuple[str, DicomSeries]]:
         folders = {path.parent for path in series.files}
         broken = sum(path.parent in folders for path in result.unreadable)
         if broken:
-            note = f"Left out of the folder: {_files(broken)} that cannot be read as DICOM; slices may be missing."
+            note = (
+                f"Left out of the folder: {_files(broken)} that cannot be read as DICOM or end too early; "
+                "slices may be missing."
+            )
             series = replace(series, notes=(*series.notes, note))
         cases.append((name, series))
     return cases
@@ -359,5 +418,8 @@ def _files(count: int) -> str:
     return "1 file" if count == 1 else f"{count} files"
 
 
-def _place(paths: Sequence[Path]) -> Path:
-    return paths[0] if len(paths) == 1 else Path(os.path.commonpath([path.parent for path in paths]))
+def _place(paths: Sequence[Path], folders: Mapping[Path, int]) -> str:
+    """The file, or the folder where it holds nothing else of DICOM, or the first of several files."""
+    parents = {path.parent for path in paths}
+    alone = len(parents) == 1 and folders[paths[0].parent] == len(paths) > 1
+    return str(paths[0].parent if alone else min(paths))

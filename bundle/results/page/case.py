@@ -128,8 +128,11 @@ def _facts(report: Mapping[str, Any]) -> dict[str, dict[str, str]]:
 def _histograms(prediction: Prediction) -> dict[str, Histogram]:
     """Of each structure that was asked for and is anywhere at least thinkable."""
     histograms = {}
-    for channel, (value, name) in zip(prediction.probability, prediction.labels.items(), strict=True):
-        histogram = probability_histogram(channel, prediction.mask == value)
+    for channel, (value, name) in enumerate(prediction.labels.items()):
+        blocks = prediction.probability_blocks(channel)
+        histogram = probability_histogram(
+            (block, prediction.mask[..., part] == value) for part, block in blocks
+        )
         if any(histogram.inside) or any(histogram.outside):
             histograms[name] = histogram
     return histograms

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,13 +30,17 @@ class Histogram:
         return max(1, *(one + other for one, other in zip(self.inside, self.outside, strict=True)))
 
 
-def probability_histogram(probability: NDArray[np.float32], inside: NDArray[np.bool_]) -> Histogram:
-    """Count probabilities in [0, 1]; both arrays have the same shape."""
-    counted = probability >= LEAST
-    return Histogram(_counts(probability[counted & inside]), _counts(probability[counted & ~inside]))
+def probability_histogram(
+    blocks: Iterable[tuple[NDArray[np.float32], NDArray[np.bool_]]],
+) -> Histogram:
+    """Count probabilities in [0, 1], piece by piece, each with where the mask has the structure."""
+    counts = np.zeros((2, BINS - 1), dtype=np.int64)
+    for probability, inside in blocks:
+        counted = probability >= LEAST
+        counts += np.stack([_counts(probability[counted & inside]), _counts(probability[counted & ~inside])])
+    return Histogram(*counts.tolist())
 
 
-def _counts(values: NDArray[np.float32]) -> list[int]:
+def _counts(values: NDArray[np.float32]) -> NDArray[np.int64]:
     bins = np.minimum((values * BINS).astype(np.int64), BINS - 1)
-    counts: list[int] = np.bincount(bins, minlength=BINS)[1:].tolist()
-    return counts
+    return np.bincount(bins, minlength=BINS)[1:]

@@ -86,5 +86,5 @@ def _merged(values: NDArray[np.float32], axis: int, factor: int) -> NDArray[np.f
 
 def _nifti(data: NDArray[np.uint8], affine: NDArray[np.float64]) -> bytes:
     buffer = io.BytesIO()
-    stream_nifti(buffer, data, affine)
+    stream_nifti(buffer, data.shape, np.moveaxis(data, -1, 0), affine)
     return buffer.getvalue()

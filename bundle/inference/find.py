@@ -1,0 +1,168 @@
+"""What a run has to do: the cases that a user names, less those that an earlier run in the same folder finished."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from bundle.cases import CaseError, CaseFailure, CaseReference, collect, read_prompts
+from bundle.cases.case import MODALITIES, Modality
+from bundle.cases.dicom.selection import Orientation, SeriesSelection
+from bundle.cases.dicom.series import LeftOut
+from bundle.inference.journal import is_whole, read_journal
+
+#: Whether results and messages hide or keep what names a patient; 'replace' hides it and has other identifiers in
+#: DICOM objects, which have those of the source otherwise.
+Identifiers = Literal["hide", "keep", "replace"]
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What an earlier run in the output folder has left.
+
+    Attributes:
+        settings: it was made with.
+        done: entries of its journal whose files are all there as they were written.
+    """
+
+    settings: dict[str, Any]
+    done: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class CaseList:
+    """Cases of a run, those that were named but cannot be used, and DICOM series that are no cases.
+
+    Attributes:
+        earlier: of a run that is resumed; None of one that begins anew.
+        hidden: arguments of the command that are not to be written down, and what stands for each.
+    """
+
+    references: list[CaseReference]
+    failures: list[CaseFailure]
+    left_out: list[LeftOut] = field(default_factory=list)
+    earlier: Earlier | None = None
+    hidden: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def ids(self) -> set[str]:
+        """Of cases and failures."""
+        return {case.id for case in self.references} | {failure.id for failure in self.failures}
+
+    def shown_arguments(self, arguments: Sequence[str]) -> list[str]:
+        """The arguments of the command as they may be written down."""
+        shown = []
+        for argument in arguments:
+            name, equals, value = argument.partition("=")
+            if argument.startswith("--") and equals:
+                shown.append(f"{name}={self.hidden.get(value, value)}")
+            else:
+                shown.append(self.hidden.get(argument, argument))
+        return shown
+
+
+def find_cases(
+    source: Any,
+    output_dir: Path | str | None = None,
+    prompt_file: Path | str | None = None,
+    prompt: str | None = None,
+    split: str | None = None,
+    modality: Modality | None = None,
+    resume: bool = False,
+    strict: bool = False,
+    text_key: str = "text",
+    series: str | Sequence[str] | None = None,
+    series_description: str | None = None,
+    series_modality: str | None = None,
+    min_slices: int = 1,
+    orientation: Orientation | None = None,
+    resample_slices: bool = False,
+    identifiers: Identifiers = "hide",
+) -> CaseList:
+    """What a run has to do.
+
+    Args:
+        source: a file, a folder, a datalist or several of these.
+        output_dir: of the run; what lies in it is no input.
+        prompt_file: see `bundle.cases.read_prompts`.
+        prompt: one for all cases, instead of a file.
+        split: list of a datalist.
+        modality: of all cases; None to take the datalist's or tell it from the file.
+        resume: leave out cases that the journal in `output_dir` says are done and whose files are whole.
+        strict: refuse all where one cannot be used, instead of listing it.
+        text_key: field of a datalist's entry that is its prompt, where none is given.
+        series, series_description, series_modality, min_slices, orientation: which DICOM series are taken, see
+            `bundle.cases.dicom.SeriesSelection`; None for any.
+        resample_slices: let DICOM slices that are missing or unevenly spaced be interpolated, with a warning.
+        identifiers: see `Identifiers`.
+
+    Raises:
+        CaseError: nothing to segment, a prompt file that cannot be read, or `strict` and a case.
+    """
+    if source is None:
+        raise CaseError("--input", "was not given", "name a file, a folder or a datalist")
+    for option, value, known in (
+        ("--modality", modality, (None, *MODALITIES)),
+        ("--identifiers", identifiers, get_args(Identifiers)),
+    ):
+        if value not in known:
+            choices = ", ".join(str(choice) for choice in known if choice is not None)
+            raise CaseError(option, f"{value!r} is not known", f"give one of {choices}")
+    prompts = read_prompts(Path(prompt_file)) if prompt_file is not None else prompt
+    output = None if output_dir is None else Path(output_dir)
+    found = collect(
+        source,
+        modality=modality,
+        prompts=prompts,
+        prompts_from="option" if prompt_file is None else "file",
+        split=split,
+        text_key=text_key,
+        exclude=output,
+        selection=SeriesSelection.of(series, series_description, series_modality, min_slices, orientation),
+        resample_slices=resample_slices,
+        hide_identifiers=identifiers != "keep",
+    )
+    references, failures = found.references, found.failures
+    if strict and failures:
+        raise CaseError(source, f"{failures[0].error} ({len(failures)} such cases)", "mend the datalist")
+    earlier = None
+    if resume and output is not None:
+        settings, entries = read_journal(output)
+        earlier = Earlier(settings, [entry for entry in entries if is_whole(entry, output)])
+        done = {(entry["id"], entry.get("fingerprint")) for entry in earlier.done}
+        references = [case for case in references if (case.id, fingerprint(case)) not in done]
+    left_out = found.left_out
+    if identifiers == "replace":
+        left_out = [replace(one, series="", remedy="") for one in left_out]
+    hidden = {} if identifiers == "keep" else _hidden(source, prompt)
+    return CaseList(references, failures, left_out, earlier, hidden)
+
+
+def _hidden(source: Any, prompt: str | None) -> dict[str, str]:
+    """Paths and prompts are named after patients as soon as somebody types them."""
+    sources = [source] if isinstance(source, (str, Path)) else list(source)
+    hidden = {str(one): "PATH" for one in (source, *sources)}
+    return {**hidden, **({prompt: "TEXT"} if prompt else {})}
+
+
+def fingerprint(reference: CaseReference) -> str:
+    """What a case is, so that `--resume` does not take another patient's file of the same name for it."""
+    series = reference.series
+    files = [reference.image] if series is None else series.files
+    state: Any = [_state(path) for path in files]
+    if series is None:
+        state = state[0]
+    elif series.resample:
+        state.append("resampled")
+    return hashlib.sha256(repr((state, reference.prompt, reference.modality)).encode()).hexdigest()[:16]
+
+
+def _state(path: Path) -> tuple[str, int, int]:
+    try:
+        status = path.stat()
+        return str(path.resolve()), status.st_size, status.st_mtime_ns
+    except OSError:
+        return str(path), 0, 0

@@ -1,0 +1,41 @@
+"""Series to send, ports to send them to, and patience."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "cases"))
+from dicom_files import Ct, set_pixels  # noqa: E402
+
+from bundle.cases.phantoms import ct_phantom  # noqa: E402
+
+NAMES = ("Sorrow", "HX-48151", "19550312", "20200229")  # of the patient, who must never come up
+
+
+def phantom_series(seed: int = 0) -> Ct:
+    """A CT phantom of 32 x 32 x 8 voxels as DICOM, in memory."""
+    volume = ct_phantom(seed, shape=(32, 32, 8), spacing=(12.0, 12.0, 24.0)).image
+    ct = Ct(count=8, step=24.0)
+    for index, dataset in enumerate(ct.slices):
+        dataset.PixelSpacing = [12.0, 12.0]
+        set_pixels(dataset, volume[:, :, index].T.astype("int16") + 1024, intercept=-1024)
+    return ct
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def wait_for(condition: Callable[[], Any], seconds: float) -> None:
+    """Wait until something holds, or fail."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
