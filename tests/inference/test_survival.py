@@ -135,6 +135,8 @@ def run_killed_again_and_again(
         killed = commands("bundle", "segment", *arguments, *network, "--resume", watch=watch)
         assert killed.code == -signal.SIGKILL, killed
         for folder in (path for path in output.iterdir() if path.is_dir() and path.name[0] != "."):
+            if folder.name == "viewer":  # of all cases' pages
+                continue
             assert json.loads((folder / "report.json").read_text())["case"] == folder.name
     finished = commands("bundle", "segment", *arguments, *network, "--resume")
     assert finished.code == 1, finished
@@ -149,11 +151,11 @@ def check_survived(source: Path, output: Path, undisturbed: Path, whole: int, br
         if entry["error"] is not None:
             assert entry["error"].startswith(f"{entry['id']}") and entry["files"] == []
     ours, theirs = contents(output), contents(undisturbed)
-    assert len({name.split("/")[0] for name in ours}) == whole
+    assert len({name.split("/")[0] for name in ours} - {"viewer"}) == whole
     assert ours == theirs
     assert sorted(path.name for path in output.iterdir() if path.name.startswith(".")) == []
     page = (output / "index.html").read_text()
-    assert f"{whole + broken:,} cases: {whole} done" in page
+    assert f"<b>{whole + broken:,}</b> cases" in page and f"<b>{whole:,}</b> done" in page
 
 
 def test_a_run_killed_again_and_again_ends_as_if_nothing_had_happened(
@@ -211,7 +213,7 @@ def test_an_interruption_leaves_whole_files_and_says_how_to_go_on(
     done = [entry["id"] for entry in record["cases"]]
     assert 2 <= len(done) < 8 and f"interrupted: {len(done)} done, 0 failed, {8 - len(done)} left" in sentence
     assert all(entry["status"] == "done" for entry in record["cases"])
-    assert all(f"'./{name}/preview.png'" in (output / "index.html").read_text() for name in done)
+    assert all(name in (output / "index.html").read_text() for name in done)
     assert not list(output.glob(".*"))
     assert segment(*arguments, "--resume") == 0
     assert len(json.loads((output / "run.json").read_text())["cases"]) == 8

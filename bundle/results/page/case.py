@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 
 from bundle.results.page.histogram import BINS, Histogram, probability_histogram
-from bundle.results.page.rendering import fact_name, fact_text, render, seconds_text, structure_bytes, times
+from bundle.results.page.rendering import fact_name, fact_text, render, structure_bytes, times
 from bundle.results.page.slices import picture_stacks
 from bundle.results.page.volume import ViewerVolume, viewer_volume
 from bundle.results.prediction import Prediction
@@ -113,7 +113,6 @@ def _facts(report: Mapping[str, Any]) -> dict[str, dict[str, str]]:
         "modality from": report.get("modality_source"),
         "size": times(shape) + (" voxels" if spacing else " pixels"),
         "voxel": times(spacing) + " mm" if spacing else None,
-        "time": seconds_text(report.get("seconds")) or None,
     }
     groups = {"Image": image, "Source series": report.get("source_series") or {}}
     groups["DICOM objects"] = report.get("dicom") or {}
