@@ -8,7 +8,7 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +190,12 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def attempts(folder: Path) -> Iterator[Path]:
+    """Output folders: on a busy machine a run may be done before the signal reaches it, and is tried anew."""
+    for attempt in range(3):
+        yield folder / f"out_{attempt}"
+
+
 @pytest.mark.parametrize(("number", "options"), [(signal.SIGINT, []), (signal.SIGTERM, ["--jobs", 2])])
 def test_an_interruption_leaves_whole_files_and_says_how_to_go_on(
     number: signal.Signals,
@@ -200,11 +206,13 @@ def test_an_interruption_leaves_whole_files_and_says_how_to_go_on(
     segment: Any,
     tmp_path: Path,
 ) -> None:
-    output = tmp_path / "out"
     network = ["--config", tiny.config, "--weights", tiny.random]
-    arguments = [films, "--output", output, "--steps", 8]
-    watch = when_done(output, 2, lambda process: os.kill(process, number))
-    stopped = commands("bundle", "segment", *arguments, *network, *options, watch=watch)
+    for output in attempts(tmp_path):
+        arguments = [films, "--output", output, "--steps", 8]
+        watch = when_done(output, 2, lambda process: os.kill(process, number))
+        stopped = commands("bundle", "segment", *arguments, *network, *options, watch=watch)
+        if stopped.code != 0:
+            break
     assert stopped.code == 130, stopped
     assert "Traceback" not in stopped.stderr
     (sentence,) = (line for line in stopped.stderr.splitlines() if line.startswith("interrupted"))
@@ -222,11 +230,13 @@ def test_an_interruption_leaves_whole_files_and_says_how_to_go_on(
 def test_the_bundle_command_is_interrupted_alike(
     commands: Any, tiny: Any, films: Path, tmp_path: Path
 ) -> None:
-    output = tmp_path / "out"
-    arguments = ["run", "--config_file", f"['configs/inference.yaml','{tiny.config}']"]
-    arguments += ["--weights", tiny.random, "--input", films, "--output_dir", output, "--steps", 8]
-    watch = when_done(output, 1, lambda process: os.kill(process, signal.SIGINT))
-    stopped = commands("monai.bundle", *arguments, watch=watch)
+    for output in attempts(tmp_path):
+        arguments = ["run", "--config_file", f"['configs/inference.yaml','{tiny.config}']"]
+        arguments += ["--weights", tiny.random, "--input", films, "--output_dir", output, "--steps", 8]
+        watch = when_done(output, 1, lambda process: os.kill(process, signal.SIGINT))
+        stopped = commands("monai.bundle", *arguments, watch=watch)
+        if stopped.code != 0:
+            break
     assert stopped.code == 130, stopped
     assert "Traceback" not in stopped.stderr
     assert "left; the same command with --resume True goes on." in stopped.stderr
