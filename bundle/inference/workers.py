@@ -37,9 +37,9 @@ class _Worker:
 class Workers:
     """The results of cases in the order in which they are done.
 
-    Processes are not forked from this one, which would take along locks of OpenMP and contexts of CUDA that do not work
-    in them, but from a server that has loaded the libraries and used none of them; where there is none, as on Windows,
-    they are spawned.
+    Processes are spawned. Forked from this one they would take along locks of OpenMP and contexts of CUDA that do not
+    work in them; a server to fork them from unpickles what comes through a socket, which Python before 3.10.9 and
+    3.11.0 leave open to other users of the machine.
 
     Args:
         references: the cases.
@@ -125,7 +125,7 @@ class Workers:
         return worker.process.exitcode
 
     def _started(self) -> _Worker:
-        context = _context()
+        context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         threads = max(1, torch.get_num_threads() // self.jobs)
         arguments = (theirs, self._task, threads, logging.root.manager.disable)
@@ -147,14 +147,6 @@ class Workers:
             worker.connection.close()
 
 
-def _context() -> Any:
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["bundle.inference"])
-    return context
-
-
 def _work(connection: Connection, task: bytes, threads: int, disabled_logging: int) -> None:
     """The life of a process: says None when it is ready, then the result of each case it is given."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent decides
@@ -162,7 +154,8 @@ def _work(connection: Connection, task: bytes, threads: int, disabled_logging: i
     threading.Thread(target=_end_with_parent, daemon=True).start()
     logging.disable(disabled_logging)
     torch.set_num_threads(threads)
-    work: Task = pickle.loads(task)  # from the parent, through a pipe that nobody else has
+    # the parent's own object, through the pipe it spawned this process with: no bytes of a file or a request
+    work: Task = pickle.loads(task)
     connection.send(None)
     try:
         while True:
