@@ -1,41 +1,44 @@
 #!/usr/bin/env bash
 # Rebuild models/model.pt from the data.
-# Usage: scripts/train_shipped_model.sh DATA_FOLDER WORK_FOLDER   (DATA_FOLDER holds ct_abdomen, ct_lung, ...)
-# Started again with the same WORK_FOLDER it goes on where it stopped. About an hour on 2 cores.
+# Usage: scripts/train_shipped_model.sh DATA_FOLDER WORK_FOLDER [PROCESSES]
+# DATA_FOLDER holds ct_abdomen, ct_lung, ...; PROCESSES is the number of GPUs, or of CPU cores (2), one thread each.
+# Started again with the same WORK_FOLDER it goes on where it stopped.
 set -euo pipefail
-data=$1; work=$2
+data=$1; work=$2; processes=${3:-2}
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+lists() { local joined; printf -v joined "'%s'," "$@"; echo "[${joined%,}]"; }
+
 if [ ! -f "$work/phantoms/histology/datalist.json" ]; then
   python scripts/make_phantoms.py --output "$work/phantoms" --modality CT --count 40 --seed 1000
   python scripts/make_phantoms.py --output "$work/phantoms" --modality X-ray --count 80 --seed 1000
   python scripts/make_phantoms.py --output "$work/phantoms" --modality "H&E" --count 24 --seed 1000
+  # No training volume shows an enlarged spleen.
+  python scripts/make_phantoms.py --output "$work/spleen16" --modality CT --count 12 --seed 2000 --spleen 1.6
+  python scripts/make_phantoms.py --output "$work/spleen23" --modality CT --count 12 --seed 2100 --spleen 2.3
+  # The abdominal volumes are cropped around their organs. Without slices from below, organs are found in the pelvis.
+  python scripts/organ_free_slices.py --image "$data/ct_abdomen_lowres/example_ct.nii.gz" --slices 0:58 \
+    --like "$data/ct_abdomen/datalist.json" --output "$work/pelvis"
 fi
-# No training volume shows an enlarged spleen.
-python scripts/make_phantoms.py --output "$work/spleen16" --modality CT --count 12 --seed 2000 --spleen 1.6
-python scripts/make_phantoms.py --output "$work/spleen23" --modality CT --count 12 --seed 2100 --spleen 2.3
-# The abdominal volumes are cropped around their organs. Without slices from below, organs are found in the pelvis.
-python scripts/organ_free_slices.py --image "$data/ct_abdomen_lowres/example_ct.nii.gz" --slices 0:58 \
-  --like "$data/ct_abdomen/datalist.json" --output "$work/pelvis"
-lists="'$data/ct_abdomen/datalist.json','$data/ct_lung/datalist.json','$data/xray_covid/datalist.json',\
-'$data/histology_nuclei/datalist.json','$work/phantoms/ct/datalist.json','$work/phantoms/xray/datalist.json',\
-'$work/phantoms/histology/datalist.json'"
-train() {  # FOLDER, then overrides
-  python -m monai.bundle run --config_file configs/train.yaml --output_dir "$work/$1" \
-    --validation_datalist "$data/ct_abdomen/datalist.json" "${@:2}"
-}
-shares="[0.42,0.04,0.15,0.12,0.17,0.05,0.05]"
-# Class weights find the rare organs early but overdraw all of them; what follows puts that right.
-train first --datalist "[$lists]" --datalist_shares "$shares" --images_per_epoch 3200 --seed 0 \
-  --schedule_epochs 12 --epochs 6 --use_class_weights True --rare_class_share 1.0
-train first --datalist "[$lists]" --datalist_shares "$shares" --images_per_epoch 3200 --seed 0 \
-  --schedule_epochs 12 --epochs 10
-train second --datalist "[$lists,'$work/pelvis/datalist.json']" --images_per_epoch 2400 --seed 1 \
-  --datalist_shares "[0.38,0.04,0.14,0.10,0.12,0.03,0.03,0.16]" --initial_weights "$work/first/latest.pt" \
-  --learning_rate 0.0003 --warmup_steps 20 --schedule_epochs 5 --epochs 2
-train third --datalist "[$lists,'$work/pelvis/datalist.json']" --images_per_epoch 2400 --seed 2 \
-  --datalist_shares "[0.56,0.04,0.07,0.06,0.12,0.02,0.02,0.11]" --initial_weights "$work/second/latest.pt" \
-  --learning_rate 0.0005 --warmup_steps 20 --schedule_epochs 6 --epochs 3 --ct_augmentation 1.4
-train fourth --images_per_epoch 2400 --seed 3 --initial_weights "$work/third/latest.pt" \
-  --datalist "[$lists,'$work/pelvis/datalist.json','$work/spleen16/ct/datalist.json','$work/spleen23/ct/datalist.json']" \
-  --datalist_shares "[0.54,0.03,0.06,0.05,0.06,0.01,0.01,0.10,0.06,0.08]" \
-  --learning_rate 0.0005 --warmup_steps 20 --schedule_epochs 5 --epochs 3 --ct_augmentation 1.4
-python scripts/export_weights.py "$work/fourth/model.pt" models/model.pt
+
+# 1. Words, without images: minutes.
+if [ ! -f "$work/naming/model.pt" ]; then
+  python -m monai.bundle run --config_file "['configs/train.yaml','configs/train_naming.yaml']" \
+    --datalist "$(lists "$data/xray_covid/datalist.json" "$data/histology_nuclei/datalist.json")" \
+    --output_dir "$work/naming" --naming_steps 1500
+fi
+
+# 2. Images of all modalities with their prompts; nothing is validated or chosen, the last averaged weights are taken.
+python -m torch.distributed.run --nproc_per_node="$processes" -m monai.bundle run \
+  --config_file "['configs/train.yaml','configs/multi_gpu_train.yaml']" \
+  --initial_weights "$work/naming/model.pt" --frozen_parts "['text_prior','naming']" \
+  --datalist "$(lists "$data/ct_abdomen/datalist.json" "$data/ct_lung/datalist.json" "$data/xray_covid/datalist.json" \
+    "$data/histology_nuclei/datalist.json" "$work/phantoms/ct/datalist.json" "$work/phantoms/xray/datalist.json" \
+    "$work/phantoms/histology/datalist.json" "$work/pelvis/datalist.json" "$work/spleen16/ct/datalist.json" \
+    "$work/spleen23/ct/datalist.json")" \
+  --datalist_shares "[0.24,0.04,0.48,0.11,0.04,0.01,0.01,0.03,0.02,0.02]" \
+  --prompt_shares "{'silent':0.3,'own':0.65,'reworded':0.2,'foreign':0.05}" --mirrored_xrays 0.5 \
+  --pure_noise_share 0.4 --ct_augmentation 1.2 --drop_path 0.05 \
+  --batch_size 16 --images_per_epoch 6400 --epochs 46 --schedule_epochs 46 --learning_rate 0.001 --warmup_steps 200 \
+  --validation_datalist "$data/ct_abdomen/datalist.json" --val_interval 1000 --num_workers 0 \
+  --output_dir "$work/images" --seed 0
+python scripts/export_weights.py "$work/images/latest.pt" models/model.pt

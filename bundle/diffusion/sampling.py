@@ -58,6 +58,11 @@ class Sampling:
                     f"{name} must be one of {', '.join(get_args(allowed))}, not {getattr(self, name)!r}"
                 )
 
+    def log_snrs(self, schedule: LogSnrSchedule) -> Tensor:
+        """(steps,) rising: where on a schedule the steps of a member are."""
+        place = steps_by_time if self.placement == "time" else steps_by_log_snr
+        return place(schedule, self.steps)
+
 
 def sample_members(
     denoiser: Denoiser, noises: Sequence[NoiseSource], schedule: LogSnrSchedule, sampling: Sampling
@@ -71,8 +76,7 @@ def sample_members(
     Returns:
         (members * steps, B, K, H, W) in [-1, 1].
     """
-    place = steps_by_time if sampling.placement == "time" else steps_by_log_snr
-    log_snrs = place(schedule, sampling.steps)
+    log_snrs = sampling.log_snrs(schedule)
     return torch.stack(
         [x_0 for noise in noises for x_0 in sample(denoiser, noise, log_snrs, sampling.sampler)]
     )

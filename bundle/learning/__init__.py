@@ -25,6 +25,7 @@ from bundle.learning.masked_images import (
     MaskedImageModel,
     prepare_masked_batch,
 )
+from bundle.learning.naming_training import NamingTraining
 from bundle.learning.prompting import Prompt, PromptDrawer, prompt_drawer
 from bundle.learning.step import LogitsInferer, NoisedMaskInferer
 from bundle.learning.vision_pretraining import ViewContrast, ViewEncoder, prepare_views
@@ -40,6 +41,7 @@ __all__ = [
     "MaskedImageInferer",
     "MaskedImageLoss",
     "MaskedImageModel",
+    "NamingTraining",
     "NoisedImageInferer",
     "NoisedMaskInferer",
     "Prompt",

@@ -8,14 +8,13 @@ from random import Random
 from typing import Any
 
 import torch
-from monai.data import MetaTensor
 from monai.transforms import Compose
 from torch import Tensor
 
 from bundle.cases import CaseError, CaseReference
 from bundle.cases.case import Modality
 from bundle.cases.structures import Structures
-from bundle.learning.drawing import DrawnImages, case_references, once_if_grey
+from bundle.learning.drawing import DrawnImages, case_references, once_if_grey, vary
 from bundle.learning.losses import MaskTarget, log_inverse_frequency
 from bundle.learning.prompting import PromptDrawer
 from bundle.transforms import RandByModalityd, reference_item
@@ -66,6 +65,7 @@ class TrainingImages(DrawnImages):
         mirrored: share of the X-rays that are mirrored, their texts with them.
         slice_distance: from a slice of a volume to its neighbours, in slices.
         noise: draw the noise that denoising networks learn from.
+        noise_stride: of the noisy mask.
         seed: of draws and augmentation.
         workers: threads that read the cases.
         progress: show a bar while reading.
@@ -88,6 +88,7 @@ class TrainingImages(DrawnImages):
         mirrored: float = 0.0,
         slice_distance: int = 1,
         noise: bool = True,
+        noise_stride: int = 1,
         seed: int = 0,
         workers: int = 2,
         progress: bool = True,
@@ -106,6 +107,7 @@ class TrainingImages(DrawnImages):
         self.prompts = prompts
         self.mirrored = mirrored
         self.noise = noise
+        self.noise_stride = noise_stride
         super().__init__(
             groups,
             lambda reference: _read(reference, preprocessing),
@@ -137,7 +139,8 @@ class TrainingImages(DrawnImages):
         Returns:
             image (3, H, W) float32 in [0, 1]; label (H, W) int64; labelled and possible (K,) bool; prompt, the
             case's text as written or '', or what was drawn for it; with `prompts`, text, and named (2, K - 1) bool,
-            what prompt and text name; with `noise`, noise (K, H, W) float32.
+            what prompt and text name; picture, whether it is a case by itself; with `noise`, noise (K, H /
+            noise_stride, W / noise_stride) float32.
         """
         item, place, image, seed = self.drawn(position)
         label = item["label"] if place is None else item["label"][..., place]
@@ -145,18 +148,13 @@ class TrainingImages(DrawnImages):
         own = item["prompt"]
         if item["modality"] == "X-ray" and random.random() < self.mirrored:
             image, label, own = image.flip(-1), label.flip(-1), exchange_sides(own)
-        meta = {"modality": item["modality"]}
-        drawn: dict[str, Any] = {
-            "image": MetaTensor(image, meta=dict(meta)),
-            "label": MetaTensor(label, meta=dict(meta)),
-        }
-        self.augmentation.set_random_state(seed=seed % 2**32)
-        drawn = self.augmentation(drawn)  # type: ignore[arg-type]
+        drawn = vary(self.augmentation, {"image": image, "label": label}, item["modality"], seed)
         generator = torch.Generator().manual_seed(seed)
-        label = drawn["label"].as_tensor()[0].round().long()
+        label = drawn["label"][0].round().long()
         shown = {
-            "image": drawn["image"].as_tensor().float().clamp(0.0, 1.0).contiguous(),
+            "image": drawn["image"].float().clamp(0.0, 1.0).contiguous(),
             "label": label,
+            "picture": place is None,
             "labelled": item["labelled"],
             "possible": possible_channels(self.structures, item["modality"]),
             "prompt": own,
@@ -170,7 +168,8 @@ class TrainingImages(DrawnImages):
             shown |= {"prompt": prompt.text, "text": text.text, "named": named[:, 1:]}
         if self.noise:
             # drawn here because drawing takes one thread as long as the network takes two
-            shown["noise"] = torch.randn((self.structures.channels, *label.shape), generator=generator)
+            sides = (side // self.noise_stride for side in label.shape)
+            shown["noise"] = torch.randn((self.structures.channels, *sides), generator=generator)
         if self.prompts is None and float(torch.rand(1, generator=generator)) < self.text_dropout:
             shown["prompt"] = ""
         return shown
@@ -223,7 +222,7 @@ def prepare_batch(
     image = moved["image"].contiguous(memory_format=torch.channels_last)
     # as the texts of a step: the prompts of all images first
     named = moved["named"].transpose(0, 1).flatten(0, 1) if "named" in moved else None
-    target = MaskTarget(moved["label"], moved["labelled"], moved["possible"], named)
+    target = MaskTarget(moved["label"], moved["labelled"], moved["possible"], named, moved["picture"])
     needed: dict[str, Any] = {"target": target, "prompts": list(batch["prompt"])}
     if "text" in batch:
         needed["texts"] = list(batch["text"])

@@ -7,19 +7,21 @@ what makes a resumed training equal an uninterrupted one bit for bit.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from monai.data import get_track_meta, set_track_meta
 from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from bundle.cases import CaseError, CaseReference, collect_cases
 from bundle.cases.case import Modality
-from bundle.transforms import neighbouring_slices
+from bundle.transforms import RandByModalityd, neighbouring_slices
 
 #: A whole picture, or a slice of a volume: (number of the case, slice).
 Unit = tuple[int, int | None]
@@ -135,6 +137,29 @@ class DrawnImages(Dataset):
         elif image.shape[0] == 1:
             image = image.expand(3, -1, -1)
         return item, place, image, stable_seed(self.seed, self.epoch, position)
+
+
+def vary(
+    augmentation: RandByModalityd, images: dict[str, Tensor], modality: Modality, seed: int
+) -> dict[str, Tensor]:
+    """Images and labels (C, H, W) of one case, varied together; the same seed varies them the same way.
+
+    Nothing of it is ever undone, so MONAI keeps no record of it, which would take longer than the work itself.
+    """
+    augmentation.set_random_state(seed=seed % 2**32)
+    with _untracked():
+        varied: dict[str, Tensor] = augmentation({**images, "modality": modality})  # type: ignore[assignment]
+    return {key: varied[key] for key in images}
+
+
+@contextmanager
+def _untracked() -> Iterator[None]:
+    before = get_track_meta()
+    set_track_meta(False)
+    try:
+        yield
+    finally:
+        set_track_meta(before)
 
 
 def once_if_grey(image: Tensor) -> Tensor:

@@ -10,14 +10,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from monai.data import MetaTensor
 from monai.inferers import Inferer
 from monai.transforms import Compose
 from torch import Tensor, nn
 
 from bundle.cases import CaseReference
 from bundle.diffusion.schedule import DDPM_STEPS, linear_beta_log_snr, noised
-from bundle.learning.drawing import DrawnImages, once_if_grey
+from bundle.learning.drawing import DrawnImages, once_if_grey, vary
 from bundle.transforms import RandByModalityd, reference_item
 
 
@@ -69,12 +68,11 @@ class UnlabelledImages(DrawnImages):
     def __getitem__(self, position: int) -> dict[str, Tensor]:
         """image, and with two views other: (3, H, W) float32 in [0, 1]."""
         item, _, kept, seed = self.drawn(position)
-        image, meta = kept.float() / 255.0, {"modality": item["modality"]}
-        self.augmentation.set_random_state(seed=seed % 2**32)
+        images = {"image": kept.float() / 255.0}
         views = {}
-        for name in self.names:
-            drawn: Any = self.augmentation({"image": MetaTensor(image, meta=dict(meta))})  # type: ignore[arg-type]
-            views[name] = drawn["image"].as_tensor().float().clamp(0.0, 1.0).contiguous()
+        for number, name in enumerate(self.names):
+            drawn = vary(self.augmentation, images, item["modality"], seed + number)
+            views[name] = drawn["image"].float().clamp(0.0, 1.0).contiguous()
         return views
 
 

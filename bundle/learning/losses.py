@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,18 +20,58 @@ class MaskTarget:
         labelled: (B, K) bool, classes whose truth is known; background always.
         possible: (B, K) bool, classes that the modality can show; holds all that are labelled.
         named: (texts, K - 1) bool, structures that each text of the step names; None where none is learned.
+        picture: (B,) bool, images that are a case by themselves; the rest are slices of volumes. None where that
+            makes no difference.
     """
 
     label: Tensor
     labelled: Tensor
     possible: Tensor
     named: Tensor | None = None
+    picture: Tensor | None = None
 
-    def scaled_one_hot(self) -> Tensor:
-        """The mask as the diffusion sees it: (B, K, H, W) float32, 1 at the label and -1 elsewhere."""
+    def scaled_one_hot(self, stride: int = 1) -> Tensor:
+        """The mask as the diffusion sees it, 1 at the label and -1 elsewhere.
+
+        Args:
+            stride: side of the squares over which the mask is averaged.
+
+        Returns:
+            (B, K, H / stride, W / stride) float32 in [-1, 1].
+        """
         batch, height, width = self.label.shape
-        masks = torch.full((batch, self.labelled.shape[1], height, width), -1.0, device=self.label.device)
-        return masks.scatter_(1, self.label[:, None], 1.0)
+        rows, columns = height // stride, width // stride
+        down = torch.arange(height, device=self.label.device)[:, None] // stride
+        across = torch.arange(width, device=self.label.device)[None] // stride
+        place = (self.label * (rows * columns) + down * columns + across).flatten(1)
+        masks = torch.full((batch, self.labelled.shape[1] * rows * columns), -1.0, device=self.label.device)
+        share = torch.full_like(place, 2.0 / stride**2, dtype=torch.float32)
+        return masks.scatter_add_(1, place, share).unflatten(1, (-1, rows, columns))
+
+    def alike(self) -> Iterator[tuple[Tensor, Tensor, MaskTarget]]:
+        """The batch in parts that can show the same classes, and no other channel in them.
+
+        Yields:
+            rows of the batch, channels, and their truth, in which a label counts within these channels.
+        """
+        rows_of: dict[tuple[bool, ...], list[int]] = {}
+        for row, possible in enumerate(self.possible.tolist()):
+            rows_of.setdefault(tuple(possible), []).append(row)
+        for possible, members in rows_of.items():
+            rows = torch.tensor(members, device=self.label.device)
+            channels = torch.tensor(possible, device=self.label.device).nonzero()[:, 0]
+            within = torch.zeros(len(possible), dtype=torch.long, device=self.label.device)
+            within[channels] = torch.arange(len(channels), device=self.label.device)
+            yield (
+                rows,
+                channels,
+                MaskTarget(
+                    within[self.label[rows]],
+                    self.labelled[rows][:, channels],
+                    self.possible[rows][:, channels],
+                    picture=None if self.picture is None else self.picture[rows],
+                ),
+            )
 
     def background(self) -> Tensor:
         """(B, K) float32, 1 for background and for what is possible but not labelled in this data."""
@@ -65,12 +105,13 @@ class HybridLoss(nn.Module):
     """``dice_weight * Dice + ce_weight * cross-entropy`` (MedCondDiff's training loss).
 
     Dice is taken over the batch, class by class, for the foreground classes that the batch shows; classes
-    that it does not show are judged by the cross-entropy.
+    that it does not show are judged by the cross-entropy. Only classes that an image can show are in its softmax.
 
     Args:
         dice_weight, ce_weight: MedCondDiff takes 0.3 and 0.7.
         class_weights: K weights of the cross-entropy, see `log_inverse_frequency`; None for equal ones.
         naming_weight: of the binary cross-entropy of what texts name, for networks that name structures.
+        picture_dice: take Dice of pictures one by one, as they are judged, and of slices over the batch.
     """
 
     class_weights: Tensor | None
@@ -81,8 +122,10 @@ class HybridLoss(nn.Module):
         ce_weight: float = 0.7,
         class_weights: Sequence[float] | Tensor | None = None,
         naming_weight: float = 1.0,
+        picture_dice: bool = False,
     ) -> None:
         super().__init__()
+        self.picture_dice = picture_dice
         self.dice_weight = dice_weight
         self.ce_weight = ce_weight
         self.naming_weight = naming_weight
@@ -102,22 +145,58 @@ class HybridLoss(nn.Module):
         return loss + self.naming_weight * naming
 
     def _of_mask(self, logits: Tensor, target: MaskTarget) -> Tensor:
-        log_probability = logits.log_softmax(dim=1)
-        true = true_log_probability(log_probability, target)
-        if self.class_weights is None:
-            cross_entropy = -true.mean()
-        else:
-            weights = self.class_weights[target.label]
-            cross_entropy = -(weights * true).sum() / weights.sum()
-        scores = batch_dice(log_probability.exp(), target)
-        dice = 1.0 - scores.mean() if len(scores) else logits.sum() * 0.0
-        return self.dice_weight * dice + self.ce_weight * cross_entropy
+        """Part by part, so that what a modality cannot show costs nothing: most channels, in most images."""
+        cross_entropy = weight = logits.new_zeros((), dtype=torch.float32)
+        slices = torch.zeros((3, logits.shape[1]), device=logits.device)  # overlap, truth, predicted
+        scores = []
+        for rows, channels, part in target.alike():
+            log_probability = logits[rows].index_select(1, channels).float().log_softmax(dim=1)
+            true = true_log_probability(log_probability, part)
+            if self.class_weights is None:
+                cross_entropy, weight = cross_entropy - true.sum(), weight + true.numel()
+            else:
+                weights = self.class_weights[channels][part.label]
+                cross_entropy, weight = cross_entropy - (weights * true).sum(), weight + weights.sum()
+            sums = dice_sums(log_probability.exp(), part)  # (3, rows, channels)
+            alone = part.picture if self.picture_dice else None
+            if alone is not None and bool(alone.any()):
+                scores.append(dice_of_sums(sums[:, alone]))
+                sums = sums[:, ~alone]
+            slices = slices.index_add(1, channels, sums.sum(dim=1))
+        scores.append(dice_of_sums(slices))
+        shown = torch.cat(scores)
+        dice = 1.0 - shown.mean() if len(shown) else logits.sum() * 0.0
+        return self.dice_weight * dice + self.ce_weight * cross_entropy / weight
+
+
+def dice_sums(probability: Tensor, target: MaskTarget) -> Tensor:
+    """What Dice is made of, image by image.
+
+    Images in which a class is not labelled say nothing of it: their sums are 0.
+
+    Args:
+        probability: (B, K, H, W).
+
+    Returns:
+        (3, B, K): overlap, truth, predicted.
+    """
+    labels = target.label.flatten(1)  # (B, pixels)
+    at_truth = probability.flatten(2).gather(1, labels[:, None])[:, 0]
+    zeros = torch.zeros_like(probability[:, :, 0, 0])  # (B, K)
+    overlap = zeros.scatter_add(1, labels, at_truth)
+    truth = zeros.scatter_add(1, labels, torch.ones_like(at_truth))
+    return torch.stack([overlap, truth, probability.sum((2, 3))]) * target.labelled.to(probability)
+
+
+def dice_of_sums(sums: Tensor) -> Tensor:
+    """(3, ..., K) of `dice_sums` -> soft Dice of each foreground class that is shown, empty where there is none."""
+    overlap, truth, predicted = sums[..., 1:]
+    shown = truth > 0
+    return 2.0 * overlap[shown] / (truth + predicted)[shown].clamp_min(1e-6)
 
 
 def batch_dice(probability: Tensor, target: MaskTarget) -> Tensor:
     """Soft Dice over the batch for each foreground class that it shows.
-
-    Images in which a class is not labelled say nothing of it and are left out of its sums.
 
     Args:
         probability: (B, K, H, W).
@@ -125,17 +204,7 @@ def batch_dice(probability: Tensor, target: MaskTarget) -> Tensor:
     Returns:
         (classes shown,), empty where there are none.
     """
-    labels = target.label.flatten(1)  # (B, pixels)
-    at_truth = probability.flatten(2).gather(1, labels[:, None])[:, 0]
-    zeros = torch.zeros_like(probability[:, :, 0, 0])  # (B, K)
-    overlap = zeros.scatter_add(1, labels, at_truth)
-    truth = zeros.scatter_add(1, labels, torch.ones_like(at_truth))
-    known = target.labelled.to(probability)
-    overlap, truth, predicted = (
-        (sums * known).sum(dim=0)[1:] for sums in (overlap, truth, probability.sum((2, 3)))
-    )
-    shown = truth > 0
-    return 2.0 * overlap[shown] / (truth + predicted)[shown].clamp_min(1e-6)
+    return dice_of_sums(dice_sums(probability, target).sum(dim=1))
 
 
 def log_inverse_frequency(pixels: Tensor) -> Tensor:

@@ -48,7 +48,7 @@ class NoisedMaskInferer(Inferer):
             inputs: (B, 3, H, W) images.
             network: see `bundle.networks.protocol.Segmenter`; it has a `schedule` besides.
             target: the truth.
-            noise: (B, K, H, W) standard normal.
+            noise: (B, K, H / mask_stride, W / mask_stride) standard normal.
             prompts: a text an image.
             texts: further texts that the network shall tell the names in.
 
@@ -66,11 +66,13 @@ class NoisedMaskInferer(Inferer):
         batch = len(inputs)
         offset = torch.rand(1, device=inputs.device)
         times = (offset + torch.arange(batch, device=inputs.device) / batch) % 1.0
-        times = (times / (1.0 - self.pure_noise_share)).clamp_max(1.0)
-        log_snr = segmenter.schedule(times)
-        x_0 = target.scaled_one_hot()
+        times = times / (1.0 - self.pure_noise_share)
+        # where sampling starts, and not the end of the schedule, which no sampler may reach
+        start = segmenter.sampling.log_snrs(segmenter.schedule)[0].to(times)
+        log_snr = torch.where(times > 1.0, start, segmenter.schedule(times.clamp_max(1.0)))
+        x_0 = target.scaled_one_hot(segmenter.mask_stride)
         x_t = noised(x_0, noise, log_snr)
-        further = {"texts": texts} if texts else {}
+        further = {"texts": texts} if texts and segmenter.learns_names else {}
         with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
             return network(inputs, prompts=prompts, noisy=(x_t, log_snr), possible=target.possible, **further)
 

@@ -49,10 +49,15 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         """(B, width, H, W), (B, embedding) -> (B, width, H, W)."""
-        h = self.conv1(nn.functional.silu(self.norm1(x)))
+        h = self.conv1(nn.functional.silu(_normalised(self.norm1, x)))
         scale, shift = self.modulation(embedding)[:, :, None, None].chunk(2, dim=1)
-        h = self.norm2(h) * (1 + scale) + shift
+        h = _normalised(self.norm2, h) * (1 + scale) + shift
         return x + self.conv2(nn.functional.silu(h))
+
+
+def _normalised(norm: nn.GroupNorm, x: Tensor) -> Tensor:
+    """In float32, which on a CPU takes half the time of group normalisation in bfloat16."""
+    return norm(x.float()).to(x.dtype)
 
 
 class PixelShuffleUpsample(nn.Sequential):
@@ -83,3 +88,16 @@ class PyramidNeck(nn.Module):
             )
             joined = join(torch.cat([finer, coarse], dim=1))
         return joined
+
+
+class ImageDetail(nn.Module):
+    """The edges that a pyramid at stride 4 and more has lost: the image at stride 2, joined with maps of that size."""
+
+    def __init__(self, image_channels: int, width: int) -> None:
+        super().__init__()
+        self.read = nn.Conv2d(image_channels, width, 3, stride=2, padding=1)
+        self.join = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, features: Tensor, edges: Tensor) -> Tensor:
+        """(B, width, H / 2, W / 2) features and what `read` made of the image -> the same shape."""
+        return nn.functional.silu(self.join(features + edges))

@@ -19,6 +19,7 @@ from bundle.networks.text_prior import TextFeatures
 
 FusionName = Literal["additive", "concatenation", "none"]
 TextFusionName = Literal["ltfr", "cross_attention"]
+_FEW_KEYS = 256
 _PLACE_WAVES = 4  # an axis, from half a wave over the picture to four waves
 
 
@@ -96,8 +97,20 @@ class CrossAttention(nn.Module):
             layer(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for layer, x in ((self.query, pixels), (self.key, text.tokens), (self.value, text.tokens))
         )
-        attended = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=text.mask[:, None, None])
+        attended = attend(q, k, v, text.mask[:, None, None])
         return self.out(attended.transpose(1, 2).flatten(2))
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    """Scaled-dot-product attention of (B, heads, M, dim) queries to (B, heads, N, dim) keys under a bool mask.
+
+    On a CPU, PyTorch's fused kernel is made for many keys: to the few words of a sentence its backward pass takes
+    several times as long as the products written out.
+    """
+    if q.device.type != "cpu" or k.shape[2] > _FEW_KEYS:
+        return nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)  # (B, heads, M, N)
+    return scores.masked_fill(~mask, float("-inf")).softmax(dim=-1).to(v.dtype) @ v
 
 
 class CrossModalBlock(nn.Module):

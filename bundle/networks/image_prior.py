@@ -24,8 +24,15 @@ _B2_ON: dict[str, list[int]] = {
     "num_attention_heads": [1, 2, 5, 8],
     "sr_ratios": [8, 4, 2, 1],
 }
-#: Table 1 of the paper.
+#: Table 1 of the paper, and before it B0 with half the width in the feed-forward layers of its two finest stages,
+#: which cost most and for which there are no published weights to fit.
 PVT_V2_VARIANTS: dict[str, dict[str, list[int]]] = {
+    "b0_slim": {
+        **_B2_ON,
+        "hidden_sizes": [32, 64, 160, 256],
+        "depths": [2, 2, 2, 2],
+        "mlp_ratios": [4, 4, 4, 4],
+    },
     "b0": {**_B2_ON, "hidden_sizes": [32, 64, 160, 256], "depths": [2, 2, 2, 2], "mlp_ratios": [8, 8, 4, 4]},
     "b1": {**_B2_ON, "depths": [2, 2, 2, 2], "mlp_ratios": [8, 8, 4, 4]},
     "b2": {**_B2_ON, "depths": [3, 4, 6, 3], "mlp_ratios": [8, 8, 4, 4]},
@@ -43,7 +50,7 @@ class PvtV2Prior(nn.Module):
     """Pyramid features at strides 4, 8, 16 and 32.
 
     Args:
-        variant: 'b0' to 'b5'.
+        variant: 'b0' to 'b5', or 'b0_slim'.
         in_channels: 3 for published weights.
         pretrained: folder or hub name of published weights, e.g. 'OpenGVLab/pvt_v2_b1'; None starts from
             random weights.

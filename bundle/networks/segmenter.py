@@ -96,8 +96,18 @@ class DiffusionSegmenter(WholeNetwork):
         return 32
 
     @property
+    def mask_stride(self) -> int:
+        """Of the noisy mask that the denoiser takes."""
+        return self.denoiser.mask_stride
+
+    @property
     def reads_text(self) -> bool:
         return self.text_prior is not None
+
+    @property
+    def learns_names(self) -> bool:
+        """Whether a training step has to tell the names in texts, see `freeze`."""
+        return self.naming is not None and any(p.requires_grad for p in self.naming.parameters())
 
     @property
     def names_structures(self) -> bool:
@@ -149,7 +159,7 @@ class DiffusionSegmenter(WholeNetwork):
         """Logits of the clean mask.
 
         Args:
-            x_t: (B, classes, H, W) noisy mask.
+            x_t: (B, classes, H / mask_stride, W / mask_stride) noisy mask.
             log_snr: (B,).
             condition: of `encode`.
             possible: (B, classes) bool, the classes an image can show at all; None for every one.
@@ -183,16 +193,19 @@ class DiffusionSegmenter(WholeNetwork):
             (members * steps, B, classes, H, W) probabilities.
         """
         condition = self.encode(image, self._text(prompts, len(image)))
+        predictions: list[Tensor] = []
 
         def denoiser(x_t: Tensor, log_snr: Tensor) -> Tensor:
-            return self.denoise(x_t, log_snr, condition, possible).softmax(dim=1) * 2.0 - 1.0
+            predictions.append(self.denoise(x_t, log_snr, condition, possible).softmax(dim=1))
+            return nn.functional.avg_pool2d(predictions[-1], self.mask_stride) * 2.0 - 1.0
 
-        shape = (self.classes, *image.shape[-2:])
+        shape = (self.classes, *(side // self.mask_stride for side in image.shape[-2:]))
         noises = [
             seeded_noise(sampling.seed, [f"{key}/member {member}" for key in keys], shape, image.device)
             for member in range(sampling.members)
         ]
-        return (sample_members(denoiser, noises, self.schedule, sampling) + 1.0) / 2.0
+        sample_members(denoiser, noises, self.schedule, sampling)
+        return torch.stack(predictions)
 
     def forward(
         self,
@@ -209,7 +222,7 @@ class DiffusionSegmenter(WholeNetwork):
             prompts: one an image; None for none.
             noisy: (x_t, log-SNR) for the training step, which goes through `forward` so that distributed
                 wrappers see it; None samples with the settings the network was made with.
-            possible: as for `denoise`.
+            possible: as for `denoise`; not in a training step, whose loss leaves out what an image cannot show.
             texts: of a training step, further prompts to name structures of, with no image.
 
         Returns:
@@ -222,8 +235,8 @@ class DiffusionSegmenter(WholeNetwork):
             return consensus(predictions, self.sampling.steps, self.sampling.consensus)
         text = self._text(prompts, len(image), texts)
         own = None if text is None else text.first(len(image))
-        logits = self.denoise(*noisy, self.encode(image, own), possible)
-        if self.naming is None or text is None:
+        logits = self.denoiser(*noisy, self.encode(image, own))
+        if self.naming is None or text is None or not self.learns_names:
             return logits
         return MaskAndNaming(logits, self.naming(text))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -133,14 +133,24 @@ def start_from(
     path: Path | str | None = None,
     device: torch.device | str = "cpu",
     channels_last: bool = True,
+    frozen: Sequence[str] = (),
 ) -> nn.Module:
     """The network on a device, as training starts with it: from a file, or as it was made.
 
+    Args:
+        frozen: names of parts that stay as they are.
+
     Raises:
         WeightsError: see `load_weights`.
+        ValueError: there is no such part.
     """
     if path is not None:
         load_weights(network, path)
+    parts = dict(network.named_children())
+    for name in frozen:
+        if name not in parts:
+            raise ValueError(f"frozen_parts: {name!r} is none of {', '.join(parts)}")
+        parts[name].requires_grad_(False)
     return move_to(network, device, channels_last).train()
 
 

@@ -15,7 +15,7 @@ class ByModalityd(InvertibleTransform):
     Args:
         branches: modality -> transforms. They get whatever keys the item has, so those that name keys
             which may be missing must allow it.
-        key: the item whose meta holds 'modality'.
+        key: the item whose meta holds 'modality', where the data do not say it themselves.
     """
 
     def __init__(self, branches: Mapping[str, Sequence[Transform]], key: str = "image") -> None:
@@ -23,8 +23,11 @@ class ByModalityd(InvertibleTransform):
         self.branches = {modality: Compose(transforms) for modality, transforms in branches.items()}
         self.key = key
 
+    def _modality(self, data: Mapping[Hashable, Any]) -> str:
+        return data["modality"] if "modality" in data else data[self.key].meta["modality"]
+
     def _branch(self, data: Mapping[Hashable, Any]) -> Compose:
-        modality = data[self.key].meta["modality"]
+        modality = self._modality(data)
         if modality not in self.branches:
             raise ValueError(f"no transforms for modality {modality!r}, only for {', '.join(self.branches)}")
         return self.branches[modality]
@@ -56,7 +59,7 @@ class RandByModalityd(ByModalityd, Randomizable):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> Any:
         branch = self._branch(data)
-        modality = data[self.key].meta["modality"]
+        modality = self._modality(data)
         if modality in self._fresh:
             self._fresh.remove(modality)
             for transform in branch.transforms:
