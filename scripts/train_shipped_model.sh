@@ -38,7 +38,7 @@ python -m torch.distributed.run --nproc_per_node="$processes" -m monai.bundle ru
   --datalist_shares "[0.24,0.04,0.48,0.11,0.04,0.01,0.01,0.03,0.02,0.02]" \
   --prompt_shares "{'silent':0.3,'own':0.65,'reworded':0.2,'foreign':0.05}" --mirrored_xrays 0.5 \
   --pure_noise_share 0.4 --ct_augmentation 1.2 --drop_path 0.05 \
-  --batch_size 16 --images_per_epoch 6400 --epochs 46 --schedule_epochs 46 --learning_rate 0.001 --warmup_steps 200 \
+  --batch_size 16 --images_per_epoch 6400 --epochs 32 --schedule_epochs 32 --learning_rate 0.001 --warmup_steps 200 \
   --validation_datalist "$data/ct_abdomen/datalist.json" --val_interval 1000 --num_workers 0 \
   --output_dir "$work/images" --seed 0
 python scripts/export_weights.py "$work/images/latest.pt" models/model.pt

@@ -27,7 +27,8 @@ CONFIGS = ROOT / "configs"
 #: Of the network and of the grids it works on; everything else is as in configs/.
 TINY: dict[str, Any] = {
     "denoiser_width": 16,
-    "upsample_widths": [8, 8],
+    "upsample_widths": [8],
+    "read_text": False,
     "ct_spacing": [8.0, 8.0, 20.0],
     "xray_size": 64,
     "progress": False,

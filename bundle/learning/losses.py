@@ -146,11 +146,12 @@ class HybridLoss(nn.Module):
 
     def _of_mask(self, logits: Tensor, target: MaskTarget) -> Tensor:
         """Part by part, so that what a modality cannot show costs nothing: most channels, in most images."""
-        cross_entropy = weight = logits.new_zeros((), dtype=torch.float32)
-        slices = torch.zeros((3, logits.shape[1]), device=logits.device)  # overlap, truth, predicted
+        exact = torch.promote_types(logits.dtype, torch.float32)
+        cross_entropy = weight = logits.new_zeros((), dtype=exact)
+        slices = logits.new_zeros((3, logits.shape[1]), dtype=exact)  # overlap, truth, predicted
         scores = []
         for rows, channels, part in target.alike():
-            log_probability = logits[rows].index_select(1, channels).float().log_softmax(dim=1)
+            log_probability = logits[rows].index_select(1, channels).to(exact).log_softmax(dim=1)
             true = true_log_probability(log_probability, part)
             if self.class_weights is None:
                 cross_entropy, weight = cross_entropy - true.sum(), weight + true.numel()

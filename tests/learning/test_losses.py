@@ -68,7 +68,9 @@ def test_the_loss_equals_a_naive_loop(classes: int, fully: bool, weighted: bool)
     for seed in range(3):
         logits, target = draw(classes, fully, seed)
         loss = HybridLoss(0.3, 0.7, weights)(logits, target)
-        assert float(loss.detach()) == pytest.approx(naive_loss(logits, target, 0.3, 0.7, weights), rel=1e-5)
+        among_possible = logits.masked_fill(~target.possible[:, :, None, None], -1e4)
+        expected = naive_loss(among_possible, target, 0.3, 0.7, weights)
+        assert float(loss.detach()) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("classes", CLASSES)
@@ -178,6 +180,34 @@ def test_impossible_classes_do_not_spoil_the_loss() -> None:
     torch.testing.assert_close(loss, HybridLoss(0.3, 0.7, [1.0, 2.0])(logits.float()[:, :2], alone))
 
 
+def test_parts_hold_every_image_once_with_the_channels_it_can_show() -> None:
+    _, target = draw(4, fully=False, batch=6)
+    seen = []
+    for rows, channels, part in target.alike():
+        seen += rows.tolist()
+        for place, row in enumerate(rows.tolist()):
+            assert channels.tolist() == target.possible[row].nonzero()[:, 0].tolist()
+            assert torch.equal(channels[part.label[place]], target.label[row])
+            assert torch.equal(part.labelled[place], target.labelled[row, channels])
+    assert sorted(seen) == list(range(6))
+
+
+def test_pictures_are_judged_one_by_one_and_slices_over_the_batch() -> None:
+    logits, target = draw(3, fully=True, batch=5)
+    picture = torch.tensor([True, False, True, False, False])
+    probability = logits.softmax(1)
+
+    def of(rows: list[int]) -> Tensor:
+        part = MaskTarget(target.label[rows], target.labelled[rows], target.possible[rows])
+        return batch_dice(probability[rows], part)
+
+    mixed = MaskTarget(target.label, target.labelled, target.possible, picture=picture)
+    expected = 1.0 - torch.cat([of([0]), of([2]), of([1, 3, 4])]).mean()
+    torch.testing.assert_close(HybridLoss(1.0, 0.0, picture_dice=True)(logits, mixed), expected)
+    over_the_batch = 1.0 - batch_dice(probability, target).mean()
+    torch.testing.assert_close(HybridLoss(1.0, 0.0)(logits, mixed), over_the_batch)
+
+
 def test_class_weights_are_the_log_of_the_inverse_frequency_with_a_mean_of_one() -> None:
     weights = log_inverse_frequency(torch.tensor([900.0, 90.0, 10.0, 0.0]))
     raw = [math.log(1 + 1 / share) for share in (0.9, 0.09, 0.01)]
@@ -193,3 +223,12 @@ def test_the_scaled_one_hot_mask_is_one_at_the_label_and_minus_one_elsewhere() -
     _, target = draw(4, fully=True)
     one_hot = torch.nn.functional.one_hot(target.label, 4).movedim(-1, 1)
     assert torch.equal(target.scaled_one_hot(), 2.0 * one_hot - 1.0)
+
+
+@pytest.mark.parametrize("stride", [2, 4])
+def test_a_coarser_mask_is_the_average_of_the_fine_one(stride: int) -> None:
+    label = torch.randint(0, 5, (3, 16, 8), generator=torch.Generator().manual_seed(0))
+    known = torch.ones(3, 5, dtype=torch.bool)
+    target = MaskTarget(label, known, known)
+    expected = torch.nn.functional.avg_pool2d(target.scaled_one_hot(), stride)
+    torch.testing.assert_close(target.scaled_one_hot(stride), expected)

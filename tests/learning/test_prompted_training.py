@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -95,7 +96,8 @@ def test_prompts_depend_on_epoch_and_position_and_change_no_other_draw(
     assert texts == repeated and texts != others
     for item, bare in zip(first, shown(images(*phantoms.values())), strict=True):
         assert bare.keys() == item.keys() - {"text", "named"}
-        assert all(torch.equal(item[key], bare[key]) for key in bare if key != "prompt")
+        assert item["picture"] == bare["picture"]
+        assert all(torch.equal(item[key], bare[key]) for key in bare if key not in ("prompt", "picture"))
 
 
 def test_the_step_names_the_prompts_of_all_images_first_and_then_the_texts(prompted: TrainingImages) -> None:
@@ -189,10 +191,14 @@ def test_where_no_names_are_known_the_loss_is_that_of_the_mask_and_every_output_
 
 
 class Times(nn.Module):
-    """Keeps the times it is shown and what it is told besides."""
+    """Keeps the times it is shown and what it is told besides; it samples from -7 on."""
 
-    def __init__(self) -> None:
+    mask_stride = 1
+    sampling = SimpleNamespace(log_snrs=lambda _: torch.tensor([-7.0, 0.0]))
+
+    def __init__(self, learns_names: bool = True) -> None:
         super().__init__()
+        self.learns_names = learns_names
         self.times = torch.empty(0)
         self.asked: dict[str, Any] = {}
 
@@ -214,10 +220,10 @@ def times(seed: int, batch: int = 8, **options: Any) -> Tensor:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_share_of_the_times_is_pure_noise_and_the_rest_are_spread_as_ever(seed: int) -> None:
+def test_a_share_of_the_times_is_where_sampling_starts_and_the_rest_are_spread_as_ever(seed: int) -> None:
     halved = times(seed, pure_noise_share=0.5)
-    assert int((halved == 1.0).sum()) == 4
-    rest = halved[halved < 1.0].sort().values
+    assert int((halved == -7.0).sum()) == 4
+    rest = halved[halved >= 0.0].sort().values
     torch.testing.assert_close(rest.diff(), torch.full((3,), 0.25))
     assert 0.0 <= float(rest[0]) < 0.25
 
@@ -240,8 +246,9 @@ def test_further_texts_reach_networks_that_are_given_some_and_no_other() -> None
     known = torch.ones(2, 2, dtype=torch.bool)
     target = MaskTarget(torch.zeros(2, 4, 4, dtype=torch.long), known, known)
     image, noise = torch.rand(2, 3, 4, 4), torch.zeros(2, 2, 4, 4)
-    for texts in (["liver", "nothing"], None):
-        network = Times()
+    for texts, learns in ((["liver", "nothing"], True), (["liver", "nothing"], False), (None, True)):
+        network = Times(learns)
         NoisedMaskInferer()(image, network, target=target, noise=noise, prompts=["a", ""], texts=texts)
-        assert network.asked["prompts"] == ["a", ""] and network.asked.get("texts") == texts
-        assert ("texts" in network.asked) == (texts is not None)
+        assert network.asked["prompts"] == ["a", ""]
+        assert network.asked.get("texts") == (texts if learns else None)
+        assert ("texts" in network.asked) == (texts is not None and learns)

@@ -14,6 +14,7 @@ from monai.bundle import ConfigWorkflow
 from torch import Tensor, nn
 
 from bundle.diffusion import cosine_log_snr
+from bundle.diffusion.sampling import Sampling
 from bundle.learning import LogitsInferer, MaskTarget, NoisedMaskInferer
 from bundle.networks.segmenter import IMPOSSIBLE
 from tests.text_reader import READER, TEXTS, TextReader
@@ -21,6 +22,10 @@ from tests.text_reader import READER, TEXTS, TextReader
 
 class Recorder(nn.Module):
     """Keeps what it is called with."""
+
+    mask_stride = 1
+    learns_names = False
+    sampling = Sampling()
 
     def __init__(self) -> None:
         super().__init__()

@@ -126,6 +126,31 @@ def test_unknown_names_are_refused_in_one_sentence() -> None:
         MaskDenoiser(3, [8, 8], width=16, time_conditioning=unknown)
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"mask_stride": 2}, "mask_stride must be 1 or 4"),
+        ({"mask_stride": 4, "fusion": "none"}, "takes the image beside the noisy mask"),
+        ({"detail": True, "fusion": "none"}, "takes the image beside the noisy mask"),
+        ({"upsample_widths": (8, 8, 8)}, "upsample_widths must be one or two numbers"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        MaskDenoiser(3, [8, 8], **{"width": 16, "upsample_widths": (8, 8), **settings})
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("widths", [(8,), (8, 8)])
+def test_one_or_two_upsamplings_end_at_the_resolution_of_the_image(widths: tuple[int, ...]) -> None:
+    denoiser = MaskDenoiser(
+        3, [8, 8], width=16, upsample_widths=widths, mask_stride=4, time_conditioning="mask"
+    )
+    pyramid = [torch.rand(2, 8, 16, 8), torch.rand(2, 8, 8, 4)]
+    condition = denoiser.prepare(torch.rand(2, 3, 64, 32), pyramid)
+    assert denoiser(torch.rand(2, 3, 16, 8), torch.zeros(2), condition).shape == (2, 3, 64, 32)
+
+
 # --- blocks ----------------------------------------------------------------------------------------------
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bundle.networks import PyramidGuidance
-from bundle.networks.fusion import TextFusionName, places
+from bundle.networks.fusion import TextFusionName, attend, places
 from bundle.networks.text_prior import TextFeatures
 
 CHANNELS = (6, 8, 10, 12)
@@ -39,6 +39,25 @@ def make(fusion: TextFusionName, scales: Sequence[int] = (1, 2, 3), trained: boo
         for parameter in guidance.leave.parameters():
             nn.init.normal_(parameter)
     return guidance.eval()
+
+
+@pytest.mark.parametrize("keys", [1, 7, 300])
+def test_attention_written_out_is_that_of_pytorch(keys: int) -> None:
+    generator = torch.Generator().manual_seed(keys)
+    q, k, v = (
+        torch.randn(2, 4, count, 8, generator=generator, dtype=torch.float64, requires_grad=True)
+        for count in (16, keys, keys)
+    )
+    mask = torch.arange(keys)[None] < torch.tensor([[keys], [max(1, keys - 2)]])
+    ours = attend(q, k, v, mask[:, None, None])
+    theirs = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None])
+    torch.testing.assert_close(ours, theirs)
+    for mine, other in zip(
+        torch.autograd.grad(ours.square().sum(), (q, k, v)),
+        torch.autograd.grad(theirs.square().sum(), (q, k, v)),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, other)
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)

@@ -48,7 +48,9 @@ def test_maps_of_an_image_with_unequal_sides_and_one_channel() -> None:
 
 
 def test_unknown_variant_is_refused_in_one_sentence() -> None:
-    with pytest.raises(ValueError, match="^PVT v2 variant must be one of b0, b1, b2, b3, b4, b5, not 'b9'$"):
+    with pytest.raises(
+        ValueError, match="^PVT v2 variant must be one of b0_slim, b0, b1, b2, b3, b4, b5, not 'b9'$"
+    ):
         PvtV2Prior("b9")
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bundle.diffusion import ancestral_step, consensus, ddim_step, sample, seeded_noise
 from bundle.diffusion import steps_by_log_snr as place
@@ -122,10 +123,34 @@ def test_probabilities_of_impossible_classes_are_exactly_zero(make_segmenter: Ma
     assert (predictions[~chosen] == 0).all()
     assert (predictions[chosen] > 0).all()
     assert torch.allclose(predictions.sum(dim=2), torch.ones(3, 4, 64, 64), atol=1e-5)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        logits = network(images, noisy=(torch.randn(4, 4, 64, 64), torch.zeros(4)), possible=possible)
-    assert logits.dtype == torch.float32
-    assert (logits.softmax(dim=1)[~chosen[0]] == 0).all()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("detail", [False, True])
+def test_a_mask_noised_at_stride_four_is_predicted_at_full_resolution(
+    make_segmenter: Make, images: Tensor, detail: bool
+) -> None:
+    network = make_segmenter(mask_stride=4, detail=detail)
+    asked: list[Tensor] = []
+    network.denoiser.register_forward_pre_hook(lambda _, inputs: asked.append(inputs[0]))
+    predictions = network.predict(images, KEYS, Sampling(steps=2))
+    assert [tuple(x_t.shape) for x_t in asked] == [(4, 4, 16, 16)] * 2
+    assert predictions.shape == (2, 4, 4, 64, 64)
+    # the second step carries on what the first predicted, averaged over squares of 4 x 4
+    log_snrs = Sampling(steps=2).log_snrs(network.schedule)
+    x_0 = nn.functional.avg_pool2d(predictions[0], 4) * 2.0 - 1.0
+    expected = ddim_step(asked[0], x_0, log_snrs[0], log_snrs[1])
+    torch.testing.assert_close(asked[1], expected)
+
+
+@torch.no_grad()
+def test_the_image_changes_the_mask_within_a_pixel_of_the_prior(make_segmenter: Make, images: Tensor) -> None:
+    network = make_segmenter(mask_stride=4, detail=True)
+    blind = copy.deepcopy(network)
+    assert blind.denoiser.detail is not None
+    nn.init.zeros_(blind.denoiser.detail.read.weight)
+    seen, unseen = (each.predict(images, KEYS, Sampling(steps=1)) for each in (network, blind))
+    assert not torch.allclose(seen, unseen, atol=1e-4)
 
 
 @torch.no_grad()
