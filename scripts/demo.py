@@ -1,4 +1,4 @@
-"""Segment built-in samples with the shipped weights and compare the masks with their truth.
+"""Segment built-in samples, each with a prompt, with the shipped weights and compare the masks with their truth.
 
 ``python scripts/demo.py [--output DIR]``. The samples are synthetic, a CT, a chest X-ray and an H&E tile, made
 from seeds that no training uses: patient data may not be in the repository, and their truth is known exactly.
@@ -7,6 +7,7 @@ from seeds that no training uses: patient data may not be in the repository, and
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -27,6 +28,13 @@ from bundle.scoring import score_masks, summarise  # noqa: E402
 
 #: Seeds for training begin at 1000.
 SEEDS = {"CT": 3, "X-ray": 4, "H&E": 0}
+#: What is asked for; the X-ray brings a report of its own.
+PROMPTS = {"CT": "the liver, the spleen and both kidneys", "H&E": "outline every nucleus"}
+ASKED = {
+    "CT": ("liver", "spleen", "left kidney", "right kidney"),
+    "X-ray": ("COVID-19 infection",),
+    "H&E": ("nucleus",),
+}
 
 
 def written_mask(folder: Path) -> NDArray[np.uint8]:
@@ -38,8 +46,11 @@ def written_mask(folder: Path) -> NDArray[np.uint8]:
 
 
 def dice(reference: CaseReference, folder: Path, structures: Structures) -> float:
-    """Mean Dice in per cent over the structures that the truth shows."""
-    labels = {value: (structures.value(name), name) for value, name in reference.labels.items()}
+    """Mean Dice in per cent over the structures that were asked for."""
+    asked = ASKED[str(reference.modality)]
+    labels = {
+        value: (structures.value(name), name) for value, name in reference.labels.items() if name in asked
+    }
     figures = summarise(score_masks(reference.id, written_mask(folder), read_label(reference), labels))
     return float(figures["dice"])
 
@@ -59,17 +70,23 @@ def main() -> int:
         )
         for modality in MODALITIES
     ]
+    references, _ = collect_cases([*lists])
+    prompts = {
+        reference.id: PROMPTS.get(str(reference.modality), reference.prompt) for reference in references
+    }
+    prompt_file = output / "prompts.json"
+    prompt_file.write_text(json.dumps(prompts, indent=2) + "\n", encoding="utf-8")
     print("segmenting them ...", flush=True)
     results = output / "results"
-    code = bundle_command(["segment", *map(str, lists), "--output", str(results)])
+    code = bundle_command(
+        ["segment", *map(str, lists), "--output", str(results), "--prompt-file", str(prompt_file)]
+    )
     if code:
         return code
-    references, _ = collect_cases([*lists])
     for reference in references:
         figure = dice(reference, results / reference.id, structures)
-        print(
-            f"{reference.modality:6} Dice against the truth {figure:5.1f} %   {results / reference.id / 'preview.png'}"
-        )
+        print(f"{reference.modality}, {prompts[reference.id]!r}")
+        print(f"  Dice against the truth {figure:5.1f} %   {results / reference.id / 'preview.png'}")
     print(f"all of it on one page: {results / 'index.html'}")
     return 0
 

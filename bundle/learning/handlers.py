@@ -235,6 +235,7 @@ def step_figures(output: dict[str, Any], images: int = 4) -> dict[str, float]:
     target = type(target)(target.label[:images], target.labelled[:images], target.possible[:images])
     predicted = output[Keys.PRED]
     mask = predicted.mask if isinstance(predicted, MaskAndNaming) else predicted
-    dice = batch_dice(mask[:images].softmax(dim=1), target)
+    possible = mask[:images].float().masked_fill(~target.possible[..., None, None], float("-inf"))
+    dice = batch_dice(possible.softmax(dim=1), target)
     figures = loss_figure(output)
     return figures | {"Dice": 100.0 * float(dice.mean())} if len(dice) else figures

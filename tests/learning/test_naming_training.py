@@ -1,4 +1,4 @@
-"""Naming is learnt on texts alone: other parts stay, a stopped training goes on exactly, words come to name structures."""
+"""Naming is learnt on texts alone: other parts stay, a stopped training goes on exactly, and words name structures."""
 
 from __future__ import annotations
 
