@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 CORE := $(VENV)/.core-installed
 DEV := $(VENV)/.dev-installed
 
-.PHONY: demo setup test check lock clean orthanc chromium
+.PHONY: demo setup test check lock clean orthanc chromium dicom3tools
 
 demo: $(CORE)
 	$(BIN)/python scripts/demo.py --output out/demo
@@ -26,15 +26,18 @@ $(CORE): requirements/core.txt $(VENV)/bin/python
 $(DEV): requirements/dev.txt $(CORE)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements/dev.txt
 	@# In a container of one's own; elsewhere they are for who asks, since they are for the whole machine.
-	@[ "$$(id -u)" != 0 ] || [ -d /run/systemd/system ] || $(MAKE) --silent orthanc chromium
+	@[ "$$(id -u)" != 0 ] || [ -d /run/systemd/system ] || $(MAKE) --silent orthanc chromium dicom3tools
 	@touch $@
 
-# What the tests of the PACS node and of the pages use, and are skipped without.
+# What the tests of the PACS node, of the pages and of DICOM objects use, and are skipped without.
 orthanc:
 	@scripts/apt_install.sh Orthanc orthanc orthanc-dicomweb
 
 chromium:
 	@scripts/apt_install.sh chromium chromium
+
+dicom3tools:
+	@scripts/apt_install.sh dciodvfy dicom3tools
 
 test: $(DEV)
 	$(BIN)/python -m pytest -q -m "not slow"

@@ -57,6 +57,11 @@ def parser() -> argparse.ArgumentParser:
         help="ask for DICOM SEG and SR, which DICOM input gets anyway, and be told where they cannot be made",
     )
     segment.add_argument(
+        "--rtstruct",
+        action="store_true",
+        help="DICOM volumes: contours too, as an RT structure set beside SEG and SR",
+    )
+    segment.add_argument(
         "--identifiers",
         choices=("hide", "keep", "replace"),
         help="what headers give as names, numbers and dates of patients: hide it in paths, prompts, reports and "
@@ -103,6 +108,7 @@ def segment(arguments: argparse.Namespace) -> int:
             resume=arguments.resume,
             cases=cases,
             **({"dicom_seg": True} if arguments.dicom_seg else {}),
+            **({"dicom_rtstruct": True} if arguments.rtstruct else {}),
         )
         evaluator = workflow.evaluator
         record = workflow.parser.get_parsed_content("record")

@@ -1,4 +1,4 @@
-"""SEG, SR and probabilities of a case that came as DICOM, written beside its other results."""
+"""SEG, SR, contours and probabilities of a case that came as DICOM, written beside its other results."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 import bundle
 from bundle.cases.dicom import DicomSource
 from bundle.networks.weights import file_sha256
+from bundle.results.dicom_rtstruct import make_structure_set
 from bundle.results.dicom_seg import (
     PROBABILITY_FORMS,
     SEGMENTATION_TYPES,
@@ -37,7 +38,7 @@ from bundle.results.writer import Supplement
 
 
 class DicomResults:
-    """A companion of `write_prediction` that writes seg.dcm, sr.dcm and probability.dcm.
+    """A companion of `write_prediction` that writes seg.dcm, sr.dcm, rtstruct.dcm and probability.dcm.
 
     The same series, weights, settings and mask give the same SOP Instance UIDs and, but for the time of making, the
     same bytes, so that storing a result a second time makes no second object. Where an object cannot be made, the
@@ -47,6 +48,7 @@ class DicomResults:
         seg: 'auto' to write them for DICOM input, True to say so where the input is not DICOM, False for none.
         seg_type: BINARY or LABELMAP.
         sr: write the measurement report.
+        rtstruct: write the structures' contours as an RT structure set.
         probability: none, fractional or parametric_map.
         weights: file, for its sha256.
         identifiers: 'replace' writes objects, and UIDs in the report, with other names, numbers, dates and UIDs, the
@@ -62,6 +64,7 @@ class DicomResults:
         seg: Literal["auto"] | bool = "auto",
         seg_type: SegmentationType = "BINARY",
         sr: bool = True,
+        rtstruct: bool = False,
         probability: ProbabilityForm = "none",
         weights: Path | str | None = None,
         identifiers: Literal["hide", "keep", "replace"] = "hide",
@@ -73,6 +76,7 @@ class DicomResults:
         self.seg = seg
         self.seg_type = seg_type
         self.sr = sr
+        self.rtstruct = rtstruct
         self.probability = probability
         self.weights_sha256 = "" if weights is None else file_sha256(weights)
         self.replacement_seed: str | None = None
@@ -122,6 +126,10 @@ class DicomResults:
                 }
             if report is not None:
                 entries["sr"] = self._saved(report, folder / "sr.dcm")
+        if self.rtstruct:
+            with _noting(noted, "RT structure set"):
+                contours = make_structure_set(prediction, source, algorithm)
+                entries["rtstruct"] = self._saved(contours, folder / "rtstruct.dcm")
         make: Callable[[Prediction, SourceImages, Algorithm], Dataset] | None = {
             "fractional": make_fractional,
             "parametric_map": make_parametric_map,
