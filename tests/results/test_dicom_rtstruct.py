@@ -1,4 +1,4 @@
-"""Contours drawn again give the very mask, at the place in the patient where it was; the object refers to its images."""
+"""Contours drawn again give the very mask, where it was in the patient; the object refers to its images."""
 
 from __future__ import annotations
 
