@@ -132,7 +132,7 @@ def _contours(segment: Segment, prediction: Prediction, source: SourceImages) ->
     item = Dataset()
     item.ROIDisplayColor = [round(255 * part) for part in structure_colour(segment.name)]
     item.ReferencedROINumber = segment.number
-    contours = []
+    contours: list[Dataset] = []
     inside = prediction.mask == segment.value
     for place in np.flatnonzero(inside.any(axis=(0, 1))).tolist():
         # (X, Y) of the grid; outlines therefore come as column and row of the image
