@@ -7,7 +7,7 @@ what makes a resumed training equal an uninterrupted one bit for bit.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -147,7 +147,7 @@ def vary(
     Nothing of it is ever undone, so MONAI keeps no record of it, which would take longer than the work itself.
     """
     augmentation.set_random_state(seed=seed % 2**32)
-    item: dict[Hashable, Any] = {**images, "modality": modality}
+    item: dict[Any, Any] = {**images, "modality": modality}
     with _untracked():
         varied = augmentation(item)
     return {key: varied[key] for key in images}
