@@ -89,7 +89,7 @@ def prior_table(arguments: argparse.Namespace) -> None:
     print("|---|---|---|---|---|---|---|")
     for name, files, pixels in (
         ("MedCondDiff, B1", ["inference.yaml", "medconddiff.yaml"], 352),
-        ("shipped, B0", ["inference.yaml"], 160),
+        ("shipped", ["inference.yaml"], 128),
     ):
         parser = ConfigParser()
         parser.read_config([str(ROOT / "configs" / file) for file in files])

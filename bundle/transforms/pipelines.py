@@ -54,10 +54,10 @@ def preprocessing(
     modality: Modality | None = None,
     photometric: Photometric | None = None,
     ct_window: tuple[float, float] = (-125.0, 275.0),
-    ct_spacing: tuple[float, float, float] = (2.4, 2.4, 3.0),
+    ct_spacing: tuple[float, float, float] = (3.0, 3.0, 3.0),
     ct_percentiles: tuple[float, float] | None = None,
     ct_in_plane_size: int | None = None,
-    xray_size: int = 160,
+    xray_size: int = 128,
     xray_percentiles: tuple[float, float] = (0.5, 99.5),
     histology_zoom: float = 0.5,
     macenko: bool = False,
@@ -196,7 +196,7 @@ def cropping(image_size: int = 128, vary_intensity: bool = False) -> RandByModal
 
 
 def augmentation(
-    image_size: int = 160, ct_strength: float = 1.0, histology_flips: bool = True, vary: bool = True
+    image_size: int = 128, ct_strength: float = 1.0, histology_flips: bool = True, vary: bool = True
 ) -> RandByModalityd:
     """Random variation of 2-D training images, ending in squares of `image_size`.
 
