@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# Label-efficient protocol: LCPDN, its ablation, TextDiff and FastTextDiff on 150 X-rays and on 5 slides.
+# Label-efficient protocol: our network, LCPDN, its ablation, TextDiff and FastTextDiff on 150 X-rays and on 5 slides.
 # Usage: scripts/low_data.sh XRAY_FOLDER HISTOLOGY_FOLDER OUTPUT_FOLDER [SEEDS] [NETWORKS]
 # The folders hold datalist.json. The weights of the last epoch are evaluated: nothing is chosen on any list.
 # Finished parts are left as they are, unfinished ones go on: it can be stopped and started at will.
 set -euo pipefail
 xray=$1; histology=$2; output=$3; seeds=${4:-"0 1 2"}
-networks=${5:-"lcpdn textdiff fasttextdiff lcpdn-no-prompt lcpdn-cross-attention lcpdn-neither"}
+networks=${5:-"ours lcpdn textdiff fasttextdiff lcpdn-no-prompt lcpdn-cross-attention lcpdn-neither"}
 
 options() {  # of a network: its configuration and what is set apart from it
   case $1 in
+    ours) config=; set_apart=() ;;
     lcpdn) config=lcpdn; set_apart=() ;;
     lcpdn-no-prompt) config=lcpdn; set_apart=(--prompt_block False) ;;
     lcpdn-cross-attention) config=lcpdn; set_apart=(--text_fusion cross_attention) ;;
@@ -19,16 +20,40 @@ options() {  # of a network: its configuration and what is set apart from it
   esac
 }
 
+files() {  # WORKFLOW SET
+  echo "['configs/$1.yaml','configs/data_$2.yaml'${config:+,'configs/$config.yaml'}]"
+}
+
+# Our image prior has seen the images of the training list, without labels or texts; words come from the few texts.
+prepare_ours() {  # SET FOLDER RUN SEED
+  if ! [ -d "$3/pretraining/image_prior" ]; then
+    python -m monai.bundle run --datalist "$2/datalist.json" --output_dir "$3/pretraining" --seed "$4" \
+      --config_file "['configs/pretrain_image_ddpm.yaml','configs/pretrain_image_prior.yaml']"
+  fi
+  if ! [ -f "$3/naming/model.pt" ]; then
+    python -m monai.bundle run --config_file "['configs/train.yaml','configs/data_$1.yaml','configs/train_naming.yaml']" \
+      --datalist "$2/datalist.json" --split few_shot_training --output_dir "$3/naming" --seed "$4" \
+      --naming_steps 1000 --pretrained_image_prior "$3/pretraining/image_prior"
+  fi
+}
+
 train() {  # SET FOLDER RUN SEED, and more options
   local set=$1 folder=$2 run=$3 seed=$4; shift 4
-  python -m monai.bundle run --config_file "['configs/train.yaml','configs/data_$set.yaml','configs/$config.yaml']" \
+  if [ -z "$config" ]; then
+    prepare_ours "$set" "$folder" "$run" "$seed"
+    set -- --initial_weights "$run/naming/model.pt" --frozen_parts "['text_prior','naming']" \
+      --prompt_shares "{'silent':0.2,'own':0.8,'reworded':0.1,'foreign':0.0}" --mirrored_xrays 0.5 \
+      --pure_noise_share 0.4 --drop_path 0.1 --learning_rate 0.001 --images_per_epoch 1600 --epochs 25 \
+      --schedule_epochs 25
+  fi
+  python -m monai.bundle run --config_file "$(files train "$set")" \
     --datalist "$folder/datalist.json" --split few_shot_training --output_dir "$run" --seed "$seed" \
     --val_interval 1000 "${set_apart[@]}" "$@"
 }
 
 evaluate() {  # SET FOLDER RUN LIST
   [ -f "$3/$4/summary.json" ] && return
-  python -m monai.bundle run --config_file "['configs/evaluate.yaml','configs/data_$1.yaml','configs/$config.yaml']" \
+  python -m monai.bundle run --config_file "$(files evaluate "$1")" \
     --datalist "$2/datalist.json" --split "$4" --output_dir "$3/$4" --weights "$3/latest.pt" "${set_apart[@]}"
 }
 
