@@ -169,8 +169,8 @@ class CaseEvaluator(SupervisedEvaluator):
 
     The output of an iteration has 'reference', 'fingerprint', 'seconds', and either the items of the postprocessed
     case ('prediction' among them), 'slide' of a whole-slide image, or 'error'. With `prompts` 'predictions' holds
-    name -> prediction, and the rest is of the first of them. With several `jobs` the output is the case's 'entry', since its results are written by
-    the process that made them.
+    name -> prediction, and the rest is of the first of them. With several `jobs` the output is the case's 'entry',
+    since its results are written by the process that made them.
 
     Args:
         dataset: see `CaseDataset`.

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.filters import threshold_otsu
-from skimage.morphology import remove_small_objects
 
 from bundle.cases.slides.slide import Slide, SlideGrid
 
@@ -69,7 +68,8 @@ def tissue_mask(overview: Overview) -> NDArray[np.bool_]:
     otsu = float(threshold_otsu(saturation)) if saturation.min() < saturation.max() else 0.0
     tissue = saturation > min(max(otsu, _LEAST_SATURATION), _MOST_SATURATION)
     tissue = ndimage.binary_fill_holes(tissue)
-    least = int(_LEAST_PIECE_UM2 / (overview.grid.mpp[0] * overview.grid.mpp[1]))
-    # the largest size that goes
-    kept: NDArray[np.bool_] = remove_small_objects(tissue, max_size=least) if least > 0 else tissue
+    pieces, _ = ndimage.label(tissue)
+    large = np.bincount(pieces.ravel()) * (overview.grid.mpp[0] * overview.grid.mpp[1]) >= _LEAST_PIECE_UM2
+    large[0] = False
+    kept: NDArray[np.bool_] = large[pieces]
     return kept
