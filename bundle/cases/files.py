@@ -13,7 +13,9 @@ from bundle.cases.case import CaseError
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 ITK_SUFFIXES = (".mha", ".mhd", ".nrrd", ".nhdr")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")
-IMAGE_SUFFIXES = NIFTI_SUFFIXES + ITK_SUFFIXES + PICTURE_SUFFIXES
+#: Of whole-slide images; they come as TIFF too.
+SLIDE_SUFFIXES = (".svs", ".ndpi", ".scn", ".bif", ".mrxs", ".svslide")
+IMAGE_SUFFIXES = NIFTI_SUFFIXES + ITK_SUFFIXES + PICTURE_SUFFIXES + SLIDE_SUFFIXES
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 
 _HEAD_BYTES = 1024
@@ -26,7 +28,7 @@ def image_suffix(path: Path) -> str:
     return path.name[-len(known) :] if known else ""
 
 
-def file_kind(path: Path) -> Literal["nifti", "itk", "picture"]:
+def file_kind(path: Path) -> Literal["nifti", "itk", "picture", "slide"]:
     """Which reader takes the file, by its suffix.
 
     Raises:
@@ -39,6 +41,8 @@ def file_kind(path: Path) -> Literal["nifti", "itk", "picture"]:
         return "itk"
     if suffix in PICTURE_SUFFIXES:
         return "picture"
+    if suffix in SLIDE_SUFFIXES:
+        return "slide"
     raise CaseError(path, "is of a type that is not known", f"use one of {' '.join(IMAGE_SUFFIXES)}")
 
 

@@ -49,8 +49,12 @@ def _case(reference: CaseReference) -> Case:
     if reference.series is None:
         head = b"" if os.path.isdir(path) else read_head(path)
         if head and not looks_like_dicom(path, head):
-            if file_kind(path) == "picture":
+            kind = file_kind(path)
+            if kind == "picture":
                 return _picture_case(reference, read_picture(path))
+            if kind == "slide":
+                problem = "is a whole-slide image, which is not read as a whole"
+                raise CaseError(path, problem, "segment it with `python -m bundle segment`")
             return _volume_case(reference, read_volume(path, head), "CT")
         reference = replace(reference, series=series_at(path, reference.modality))
     assert reference.series is not None

@@ -5,6 +5,7 @@ from bundle.inference.find import CaseList, find_cases
 from bundle.inference.inferer import SegmentationInferer
 from bundle.inference.postprocess import postprocessing
 from bundle.inference.run import RunRecord
+from bundle.inference.slides import SlideSegmenter
 
 __all__ = [
     "CaseDataset",
@@ -12,6 +13,7 @@ __all__ = [
     "CaseList",
     "RunRecord",
     "SegmentationInferer",
+    "SlideSegmenter",
     "find_cases",
     "postprocessing",
 ]

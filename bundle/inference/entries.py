@@ -11,6 +11,7 @@ from bundle.cases import CaseReference
 from bundle.inference.evaluator import reason
 from bundle.inference.journal import checks_of
 from bundle.results import write_prediction
+from bundle.results.slides import write_slide
 from bundle.results.writer import Companion
 
 #: What the journal needs of a case and run.json does not.
@@ -59,7 +60,12 @@ class CaseResults:
         return {**entry, **written, "fingerprint": output["fingerprint"]}
 
     def _written(self, output: Mapping[str, Any]) -> dict[str, Any]:
-        result = write_prediction(output["prediction"], self.output_dir, output["seconds"], self.companions)
+        if "slide" in output:
+            result = write_slide(output["slide"], self.output_dir, output["seconds"])
+        else:
+            result = write_prediction(
+                output["prediction"], self.output_dir, output["seconds"], self.companions
+            )
         return {
             "files": result["files"],
             "warnings": len(result["report"]["warnings"]),

@@ -18,9 +18,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from bundle.cases import Case, CaseError, CaseReference
+from bundle.cases.slides import is_slide
 from bundle.cases.structures import Structures
 from bundle.inference.find import fingerprint
 from bundle.inference.postprocess import joined
+from bundle.inference.slides import SlideSegmenter
 from bundle.inference.workers import Workers
 from bundle.networks.protocol import Segmenter
 from bundle.transforms import reference_item
@@ -30,13 +32,18 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LoadedCase:
-    """An item of `CaseDataset`: a preprocessed case, or why there is none."""
+    """An item of `CaseDataset`: a preprocessed case, or why there is none.
+
+    Attributes:
+        slide: whether it is a whole-slide image, which is read while it is segmented and has no item.
+    """
 
     reference: CaseReference
     item: dict[str, Any] | None
     error: str | None
     seconds: float
     fingerprint: str
+    slide: bool = False
 
 
 class CaseDataset(Dataset):
@@ -53,12 +60,13 @@ class CaseDataset(Dataset):
         reference = self.references[index]
         started = time.perf_counter()
         state = fingerprint(reference)  # before it is read, so that a change after that shows
-        item, error = None, None
+        item, error, slide = None, None, False
         try:
-            item = self.preprocessing(reference_item(reference))
+            slide = reference.series is None and is_slide(reference.image)
+            item = None if slide else self.preprocessing(reference_item(reference))
         except Exception as problem:  # the rest of the batch goes on
             error = reason(problem, reference)
-        return LoadedCase(reference, item, error, time.perf_counter() - started, state)
+        return LoadedCase(reference, item, error, time.perf_counter() - started, state, slide)
 
 
 def reason(error: BaseException, reference: CaseReference) -> str:
@@ -95,19 +103,30 @@ class CaseSegmenter:
     device: torch.device
     prompts: Mapping[str, Mapping[str, str | Mapping[str, str]]] | None = None
     structures: Structures | None = None
+    slides: SlideSegmenter | None = None
 
     def __call__(self, loaded: LoadedCase) -> dict[str, Any]:
         """The output of an iteration of `CaseEvaluator`."""
         started = time.perf_counter()
         output: dict[str, Any] = {"reference": loaded.reference, "fingerprint": loaded.fingerprint}
-        if loaded.item is None:
+        if loaded.item is None and not loaded.slide:
             return {**output, "error": loaded.error, "seconds": loaded.seconds}
         try:
-            output |= self._segment(loaded.item)
+            if loaded.item is None:
+                output |= self._segment_slide(loaded.reference)
+            else:
+                output |= self._segment(loaded.item)
         except Exception as problem:  # the rest of the batch goes on
             output["error"] = reason(problem, loaded.reference)
         output["seconds"] = loaded.seconds + time.perf_counter() - started
         return output
+
+    def _segment_slide(self, reference: CaseReference) -> dict[str, Any]:
+        if self.slides is None or self.prompts is not None:
+            problem = "is a whole-slide image, which this command does not take"
+            raise CaseError(reference.image, problem, "segment it with `python -m bundle segment`")
+        self.network.eval()
+        return {"slide": self.slides(reference, self.network, self.device)}
 
     def _segment(self, item: Mapping[str, Any]) -> dict[str, Any]:
         case: Case = item["case"]
@@ -149,9 +168,9 @@ class CaseEvaluator(SupervisedEvaluator):
     """Runs each case through preprocessing, inferer and postprocessing.
 
     The output of an iteration has 'reference', 'fingerprint', 'seconds', and either the items of the postprocessed
-    case ('prediction' among them) or 'error'. With `prompts` 'predictions' holds name -> prediction, and the rest
-    is of the first of them. With several `jobs` the output is the case's 'entry', since its results are written by
-    the process that made them.
+    case ('prediction' among them), 'slide' of a whole-slide image, or 'error'. With `prompts` 'predictions' holds
+    name -> prediction, and the rest is of the first of them. With several `jobs` the output is the case's 'entry',
+    since its results are written by the process that made them.
 
     Args:
         dataset: see `CaseDataset`.
@@ -164,6 +183,7 @@ class CaseEvaluator(SupervisedEvaluator):
         num_workers: processes that read cases ahead.
         jobs: processes that each segment cases from the file to the results; 1 does so in this one.
         results: output of an iteration -> entry: what writes the results, for several `jobs`.
+        slides: segments whole-slide images; None refuses them.
 
     Raises:
         ValueError: `jobs` is no number of processes, or there is nothing to write their results.
@@ -182,11 +202,14 @@ class CaseEvaluator(SupervisedEvaluator):
         num_workers: int = 0,
         jobs: int = 1,
         results: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None,
+        slides: SlideSegmenter | None = None,
     ) -> None:
         if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
             raise ValueError(f"jobs must be a whole number of at least 1, not {jobs!r}")
         device = torch.device(device)
-        self.case_segmenter = CaseSegmenter(network, inferer, postprocessing, device, prompts, structures)
+        self.case_segmenter = CaseSegmenter(
+            network, inferer, postprocessing, device, prompts, structures, slides
+        )
         loader: Any
         if jobs == 1:
             loader = DataLoader(dataset, batch_size=1, num_workers=num_workers, collate_fn=_only)

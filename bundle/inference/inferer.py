@@ -110,19 +110,10 @@ class SegmentationInferer(Inferer):
         meta = getattr(inputs, "meta", {})
         segmenter = cast(Segmenter, network)
         text = str(meta.get("prompt", "")) if prompt is None else prompt
-        modality = meta["modality"]
-        if modality == "X-ray" and self.xray_sides == "patient":
-            text = exchange_sides(text)
-        mirrored = modality in self.mirrored
-        asked = _Asked(
-            channels=[0, *self.structures.of_modality(modality)],
-            prompt=segmenter.read([text]),
-            mirrored=segmenter.read([exchange_sides(text)]) if mirrored else None,
-            temperature=self.temperature.get(modality, 1.0),
-        )
+        asked = self.asked(segmenter, meta["modality"], text)
         image = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
         if image.ndim == 4:
-            return _like(inputs, self._images(segmenter, image, [meta[CONTENT_KEY]], asked))
+            return _like(inputs, self.images(segmenter, image, [meta[CONTENT_KEY]], asked))
         volume = image[0]
         result = torch.empty((1, len(asked.channels) + 1, *volume.shape[1:]), dtype=torch.float32)
         for start in range(0, volume.shape[-1], self.batch_size):
@@ -131,13 +122,31 @@ class SegmentationInferer(Inferer):
                 [neighbouring_slices(volume, z, distance=self.slice_distance) for z in positions]
             )
             keys = [f"{meta[CONTENT_KEY]}/slice {z}" for z in positions]
-            result[0, ..., positions.start : positions.stop] = self._images(
+            result[0, ..., positions.start : positions.stop] = self.images(
                 segmenter, slices, keys, asked
             ).movedim(0, -1)
         return _like(inputs, result)
 
-    def _images(self, network: Segmenter, images: Tensor, keys: Sequence[str], asked: _Asked) -> Tensor:
-        """(B, 3, H, W) -> (B, len(channels) + 1, H, W) on the CPU."""
+    @torch.inference_mode()
+    def asked(self, network: Segmenter, modality: Modality, text: str) -> Asked:
+        """How images of a modality are segmented with a text, which is read once for all of them."""
+        if modality == "X-ray" and self.xray_sides == "patient":
+            text = exchange_sides(text)
+        mirrored = modality in self.mirrored
+        return Asked(
+            channels=[0, *self.structures.of_modality(modality)],
+            prompt=network.read([text]),
+            mirrored=network.read([exchange_sides(text)]) if mirrored else None,
+            temperature=self.temperature.get(modality, 1.0),
+        )
+
+    @torch.inference_mode()
+    def images(self, network: Segmenter, images: Tensor, keys: Sequence[str], asked: Asked) -> Tensor:
+        """(B, 3, H, W) -> (B, len(channels) + 1, H, W) on the CPU, channels as those of `__call__`.
+
+        Args:
+            keys: one an image, what its noise is seeded with.
+        """
         height, width = images.shape[-2:]
         tile = tuple(min(self.tile_size, _next_multiple(side, network.stride)) for side in (height, width))
         padded = nn.functional.pad(
@@ -147,7 +156,7 @@ class SegmentationInferer(Inferer):
         places = dense_patch_slices(padded.shape[-2:], tile, steps)
         if len(places) == 1:
             return self._tiles(network, padded, keys, asked)[..., :height, :width]
-        importance = compute_importance_map(tile, mode="gaussian", sigma_scale=0.125).clamp_min(1e-3)
+        importance = tile_importance(tile)
         total = torch.zeros((len(images), len(asked.channels) + 1, *padded.shape[-2:]))
         weight = torch.zeros(padded.shape[-2:])
         for batch in _batches(
@@ -163,7 +172,7 @@ class SegmentationInferer(Inferer):
                     weight[places[place]] += importance
         return (total / weight)[..., :height, :width]
 
-    def _tiles(self, network: Segmenter, tiles: Tensor, keys: Sequence[str], asked: _Asked) -> Tensor:
+    def _tiles(self, network: Segmenter, tiles: Tensor, keys: Sequence[str], asked: Asked) -> Tensor:
         possible = torch.zeros((len(tiles), self.structures.channels), dtype=torch.bool, device=tiles.device)
         possible[:, asked.channels] = True
 
@@ -183,7 +192,7 @@ class SegmentationInferer(Inferer):
 
 
 @dataclass(frozen=True)
-class _Asked:
+class Asked:
     """How the images of one case are segmented.
 
     Attributes:
@@ -197,6 +206,12 @@ class _Asked:
     prompt: Prompts
     mirrored: Prompts | None
     temperature: float
+
+
+def tile_importance(tile: tuple[int, ...]) -> Tensor:
+    """(H, W): how much each pixel of a tile counts where tiles overlap, most in the middle."""
+    importance: Tensor = compute_importance_map(tile, mode="gaussian", sigma_scale=0.125).clamp_min(1e-3)
+    return importance
 
 
 def _like(inputs: Tensor, result: Tensor) -> Tensor:

@@ -88,40 +88,55 @@ class ToPredictiond(MapTransform):
             uncertainty=uncertainty,
             labels=labels,
             source_series=case.source_series,
-            warnings=[*self._unread(prompt), *self._not_segmented(named, case.modality)],
+            warnings=prompt_warnings(self.network, self.structures, prompt, named, case.modality),
             settings=dict(self.settings),
         )
         return item
 
-    def _not_segmented(self, named: Sequence[int] | None, modality: Modality) -> list[str]:
-        """What a reader should know of an empty mask that the prompt asked for."""
-        if named is None:
-            return []
-        known = self.structures.of_modality(modality)
-        if not named:
-            names = ", ".join(known.values()) or "nothing"
-            return [
-                "The prompt names nothing that this network segments: the mask is empty. "
-                f"On {modality} it knows {names}."
-            ]
-        elsewhere = [self.structures[value - 1] for value in named if value not in known]
-        return [
-            f"The prompt names {entry.name}, which this network segments on {entry.modality}, not on {modality}."
-            for entry in elsewhere
-        ]
 
-    def _unread(self, prompt: str) -> list[str]:
-        if not prompt:
-            return []
-        if not self.network.reads_text:
-            return ["This network reads no text: the prompt is kept with the result but did not guide it."]
-        cut = self.network.cut_tokens(prompt)
-        if not cut:
-            return []
-        tokens = "1 token of the prompt was" if cut == 1 else f"{cut:,} tokens of the prompt were"
+def prompt_warnings(
+    network: Segmenter,
+    structures: Structures,
+    prompt: str,
+    named: Sequence[int] | None,
+    modality: Modality,
+) -> list[str]:
+    """What a reader of a result should know of how its prompt was read.
+
+    Args:
+        named: channels that the prompt names, see `Segmenter.named_channels`.
+    """
+    return [*_unread(network, prompt), *_not_segmented(structures, named, modality)]
+
+
+def _not_segmented(structures: Structures, named: Sequence[int] | None, modality: Modality) -> list[str]:
+    """What a reader should know of an empty mask that the prompt asked for."""
+    if named is None:
+        return []
+    known = structures.of_modality(modality)
+    if not named:
+        names = ", ".join(known.values()) or "nothing"
         return [
-            f"{tokens} cut: it is longer than this network can read, and its end did not guide the result."
+            "The prompt names nothing that this network segments: the mask is empty. "
+            f"On {modality} it knows {names}."
         ]
+    elsewhere = [structures[value - 1] for value in named if value not in known]
+    return [
+        f"The prompt names {entry.name}, which this network segments on {entry.modality}, not on {modality}."
+        for entry in elsewhere
+    ]
+
+
+def _unread(network: Segmenter, prompt: str) -> list[str]:
+    if not prompt:
+        return []
+    if not network.reads_text:
+        return ["This network reads no text: the prompt is kept with the result but did not guide it."]
+    cut = network.cut_tokens(prompt)
+    if not cut:
+        return []
+    tokens = "1 token of the prompt was" if cut == 1 else f"{cut:,} tokens of the prompt were"
+    return [f"{tokens} cut: it is longer than this network can read, and its end did not guide the result."]
 
 
 def _on_source_grid(pred: Any, image: Any, case: Case) -> SourceMaps:

@@ -77,13 +77,7 @@ def write_prediction(
             case id is no folder name.
     """
     case_id = prediction.case.reference.id
-    if Path(case_id).name != case_id or case_id in {"", ".", ".."}:
-        raise ValueError(f"{case_id!r} cannot be used as a folder name")
-    folder_of_case = output_dir / case_id
-    if folder_of_case.exists() and not _is_result(folder_of_case):
-        problem = "is there already and is not a result of an earlier run"
-        raise CaseError(folder_of_case, problem, "give another output folder")
-    with replace_folder(folder_of_case) as folder:
+    with replace_folder(folder_for(case_id, output_dir)) as folder:
         supplements = [companion(prediction, folder) or Supplement() for companion in companions]
         noted = [text for supplement in supplements for text in supplement.warnings]
         prediction = replace(prediction, warnings=[*prediction.warnings, *noted])
@@ -94,8 +88,30 @@ def write_prediction(
         write_preview(prediction, report, folder / "preview.png")
         write_json(folder / "report.json", report)
         write_case_page(prediction, report, folder)
-        names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    return {"files": [f"{case_id}/{name}" for name in names], "report": report}
+        files = files_of(folder, case_id)
+    return {"files": files, "report": report}
+
+
+def folder_for(case_id: str, output_dir: Path) -> Path:
+    """The folder of a case's results, which is free or holds those of an earlier run.
+
+    Raises:
+        CaseError: it holds something else, which would be lost.
+        ValueError: the case id is no folder name.
+    """
+    if Path(case_id).name != case_id or case_id in {"", ".", ".."}:
+        raise ValueError(f"{case_id!r} cannot be used as a folder name")
+    folder = output_dir / case_id
+    if folder.exists() and not _is_result(folder):
+        problem = "is there already and is not a result of an earlier run"
+        raise CaseError(folder, problem, "give another output folder")
+    return folder
+
+
+def files_of(folder: Path, case_id: str) -> list[str]:
+    """The files in a case's folder, by their names relative to the run's."""
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return [f"{case_id}/{name}" for name in names]
 
 
 def _is_result(folder: Path) -> bool:

@@ -25,6 +25,8 @@ _KINDS = {
     "probability": "probability, 8 bit, scaled to [0, 1]",
     "uncertainty": "uncertainty, 8 bit, scaled to [0, 1]",
     "preview.png": "picture to send around",
+    "mask.tif": "label values, pyramid TIFF",
+    "mask.geojson": "polygons for QuPath",
     "report.json": "all numbers of this page",
     "seg.dcm": "DICOM segmentation",
     "sr.dcm": "DICOM measurement report",

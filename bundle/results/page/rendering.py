@@ -62,7 +62,7 @@ def link(path: str) -> str:
 
 
 def size_text(entry: Mapping[str, Any], shape: Any = ()) -> str:
-    """The size of a structure as a reader wants it: a volume, or an area with its share of the picture.
+    """The size of a structure as a reader wants it: a volume, or an area, of pictures with its share.
 
     Args:
         entry: of the report's labels.
@@ -70,6 +70,9 @@ def size_text(entry: Mapping[str, Any], shape: Any = ()) -> str:
     """
     if entry.get("volume_ml") is not None:
         return volume_text(float(entry["volume_ml"]))
+    if entry.get("area_mm2") is not None:
+        pieces = f", {entry['count']:,} pieces" if isinstance(entry.get("count"), int) else ""
+        return f"{float(entry['area_mm2']):,.3g} mm²{pieces}"
     area = int(entry.get("area_px") or 0)
     if len(shape) != 2 or not all(shape):
         return f"{area:,} px"

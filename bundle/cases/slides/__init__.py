@@ -1,0 +1,7 @@
+"""Whole-slide images, which are read region by region and never as a whole."""
+
+from bundle.cases.slides.recognise import is_slide
+from bundle.cases.slides.slide import Slide, SlideGrid, open_slide
+from bundle.cases.slides.tissue import Overview, overview_of, tissue_mask
+
+__all__ = ["Overview", "Slide", "SlideGrid", "is_slide", "open_slide", "overview_of", "tissue_mask"]

@@ -1,0 +1,148 @@
+"""The two readers of slides: OpenSlide for scanners' formats and tiled TIFF, tifffile for OME-TIFF and the rest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bundle.cases.case import CaseError
+from bundle.cases.slides.recognise import stated_mpp
+from bundle.cases.slides.slide import Pyramid
+
+_MOST_TILE = 16_384  # pixels along the side of a tile: tiles are decoded as a whole
+_MICROMETRES = {"nm": 1e-3, "µm": 1.0, "um": 1.0, "mm": 1e3}
+
+
+def open_pyramid(path: Path) -> Pyramid:
+    """Open the file with the reader that knows it.
+
+    Raises:
+        CaseError: it is a TIFF without tiles, or not of colour in 8 bits.
+        Exception: both libraries raise every kind for files that are broken.
+    """
+    import openslide
+
+    try:
+        vendor = openslide.OpenSlide.detect_format(str(path))
+    except openslide.OpenSlideError:
+        vendor = None
+    if vendor is not None and vendor != "generic-tiff":
+        return OpenSlidePyramid(path, vendor)
+    return TiffPyramid(path)
+
+
+class OpenSlidePyramid:
+    """Levels by OpenSlide; see `Pyramid`."""
+
+    def __init__(self, path: Path, vendor: str) -> None:
+        import openslide
+
+        self._slide = openslide.OpenSlide(str(path))
+        self.format = vendor
+        self.sizes = [(int(wide), int(high)) for wide, high in self._slide.level_dimensions]
+        stated = [
+            self._slide.properties.get(name)
+            for name in (openslide.PROPERTY_NAME_MPP_X, openslide.PROPERTY_NAME_MPP_Y)
+        ]
+        self.mpp = None if None in stated else (float(stated[0]), float(stated[1]))
+
+    def region(self, level: int, left: int, top: int, width: int, height: int) -> NDArray[np.uint8]:
+        scale = self._slide.level_downsamples[level]
+        # OpenSlide wants the corner in level 0; half a pixel of that, so that no rounding goes one pixel back
+        corner = (int(left * scale + 0.5), int(top * scale + 0.5))
+        rgba = np.asarray(self._slide.read_region(corner, level, (width, height)), dtype=np.uint16)
+        opacity = rgba[..., 3:]
+        if (opacity == 255).all():
+            return rgba[..., :3].astype(np.uint8)
+        return ((rgba[..., :3] * opacity + 255 * (255 - opacity)) // 255).astype(np.uint8)
+
+    def close(self) -> None:
+        self._slide.close()
+
+
+class TiffPyramid:
+    """Levels of a tiled TIFF by tifffile, in SubIFDs or in the pages that follow; see `Pyramid`."""
+
+    def __init__(self, path: Path) -> None:
+        import tifffile
+
+        self._path = path
+        self._tiff = tifffile.TiffFile(path)
+        try:
+            self._pages = self._levels()
+            self.sizes = [(int(page.imagewidth), int(page.imagelength)) for page in self._pages]
+            self.mpp = self._ome_mpp() if self._tiff.is_ome else stated_mpp(self._tiff)
+            self.format = "OME-TIFF" if self._tiff.is_ome else "tiled TIFF"
+        except BaseException:
+            self._tiff.close()
+            raise
+
+    def _levels(self) -> list[Any]:
+        first: Any = self._tiff.pages[0]
+        remedy = "save it as tiled pyramid TIFF, with `vips tiffsave --tile --pyramid` say"
+        if not first.is_tiled:
+            raise CaseError(self._path, "is a slide in strips, not in tiles", remedy)
+        if max(first.tilewidth, first.tilelength) > _MOST_TILE:
+            raise CaseError(self._path, "is a slide in tiles too large to be read one by one", remedy)
+        if first.samplesperpixel not in (3, 4) or first.dtype != np.uint8 or first.planarconfig != 1:
+            raise CaseError(self._path, "is not a slide in colour of 8 bits a channel", "export it as RGB")
+        levels = [level.pages[0] for level in self._tiff.series[0].levels]
+        if len(levels) == 1:
+            levels += list(self._tiff.pages)[1:]
+        shape = first.imagewidth / first.imagelength
+        kept = [first]
+        for page in levels[1:]:
+            smaller = page.imagewidth < kept[-1].imagewidth and page.imagelength < kept[-1].imagelength
+            # what is not of the slide's own shape is its label or a photograph of it
+            alike = abs(page.imagewidth / page.imagelength / shape - 1.0) < 2.0 / min(
+                page.imagewidth, page.imagelength
+            )
+            if page.is_tiled and smaller and alike and page.samplesperpixel == first.samplesperpixel:
+                kept.append(page)
+        return kept
+
+    def _ome_mpp(self) -> tuple[float, float] | None:
+        import tifffile
+
+        image = tifffile.xml2dict(self._tiff.ome_metadata or "<OME/>")["OME"].get("Image", {})
+        pixels = (image[0] if isinstance(image, list | tuple) else image).get("Pixels", {})
+        found = []
+        for axis in "XY":
+            unit = _MICROMETRES.get(str(pixels.get(f"PhysicalSize{axis}Unit", "µm")))
+            size = pixels.get(f"PhysicalSize{axis}")
+            if size is None or unit is None:
+                return stated_mpp(self._tiff)
+            found.append(float(size) * unit)
+        return found[0], found[1]
+
+    def region(self, level: int, left: int, top: int, width: int, height: int) -> NDArray[np.uint8]:
+        page = self._pages[level]
+        high, wide = page.tilelength, page.tilewidth
+        columns = -(-page.imagewidth // wide)
+        result = np.full((height, width, 3), 255, dtype=np.uint8)
+        stream = self._tiff.filehandle
+        for row in range(top // high, -(-(top + height) // high)):
+            for column in range(left // wide, -(-(left + width) // wide)):
+                index = row * columns + column
+                count = page.databytecounts[index]
+                if not count:  # a tile that was not scanned
+                    continue
+                stream.seek(page.dataoffsets[index])
+                data = stream.read(count)
+                if len(data) < count:
+                    raise CaseError(self._path, "is corrupt or truncated", "copy or export it again")
+                tile, _, shape = page.decode(data, index, jpegtables=page.jpegtables)
+                if tile is None:
+                    continue
+                tile = tile[0, : shape[1], : shape[2], :3]
+                y, x = row * high - top, column * wide - left
+                inside = tile[max(-y, 0) : max(height - y, 0), max(-x, 0) : max(width - x, 0)]
+                y, x = max(y, 0), max(x, 0)
+                result[y : y + inside.shape[0], x : x + inside.shape[1]] = inside
+        return result
+
+    def close(self) -> None:
+        self._tiff.close()

@@ -1,0 +1,155 @@
+"""Masks as polygons in GeoJSON, as QuPath reads them: a feature a connected piece, along the edges of its pixels."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from skimage.measure import find_contours
+
+from bundle.results.colours import structure_colour
+from bundle.results.prediction import Prediction
+from bundle.results.writer import Supplement
+
+Ring = NDArray[np.float64]
+_DECIMALS = 3
+
+
+@dataclass(frozen=True)
+class GeoJsonResults:
+    """A companion of `write_prediction` that writes mask.geojson for H&E pictures.
+
+    Args:
+        pictures: whether it does.
+
+    Raises:
+        ValueError: `pictures` is neither true nor false.
+    """
+
+    pictures: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.pictures, bool):
+            raise ValueError(f"geojson must be true or false, not {self.pictures!r}")
+
+    def __call__(self, prediction: Prediction, folder: Path) -> Supplement | None:
+        if not self.pictures or prediction.case.modality != "H&E":
+            return None
+        pieces = write_geojson(folder / "mask.geojson", prediction.mask, prediction.labels)
+        names = {prediction.labels[value]: count for value, count in pieces.items()}
+        return Supplement({"geojson": {"file": "mask.geojson", "pieces": names}})
+
+
+def write_geojson(
+    path: Path,
+    mask: NDArray[np.uint8],
+    labels: Mapping[int, str],
+    scale: tuple[float, float] = (1.0, 1.0),
+    one_piece: Collection[int] = (),
+) -> dict[int, int]:
+    """Write a FeatureCollection with a feature a connected piece, pieces that meet at a corner apart.
+
+    A ring runs along the edges of pixels, so the polygons cover the mask exactly. Coordinates count pixels from the
+    upper left corner of the image; holes are the rings after the first (RFC 7946, 3.1.6). It says nothing of the
+    patient or the file.
+
+    Args:
+        path: the file.
+        mask: (H, W) of labels.
+        labels: mask value -> name; with its colour that is the classification.
+        scale: pixels of the coordinates per pixel of the mask, across and down.
+        one_piece: values whose pieces are annotations; those of others are detections.
+
+    Returns:
+        Mask value -> number of pieces.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    counts = {}
+    with (
+        path.open("w", encoding="utf-8") as stream,
+        tempfile.TemporaryFile() as file,
+        tempfile.TemporaryFile() as other,
+    ):
+        stream.write('{"type": "FeatureCollection", "features": [')
+        # of a slide these are large; in files, the system may take their memory back
+        pieces = np.memmap(file, np.int32, "w+", shape=mask.shape)
+        chosen = np.memmap(other, np.bool_, "w+", shape=mask.shape)
+        separator = "\n"
+        for value, name in labels.items():
+            properties = {
+                "objectType": "annotation" if value in one_piece else "detection",
+                "classification": {
+                    "name": name,
+                    "color": [round(255 * channel) for channel in structure_colour(name)],
+                },
+            }
+            np.equal(mask, value, out=chosen)
+            counts[value] = ndimage.label(chosen, output=pieces)
+            for rings in _polygons(pieces):
+                geometry = {"type": "Polygon", "coordinates": [_coordinates(ring, scale) for ring in rings]}
+                feature: dict[str, Any] = {"type": "Feature", "geometry": geometry, "properties": properties}
+                stream.write(separator + json.dumps(feature, ensure_ascii=False))
+                separator = ",\n"
+        stream.write("\n]}\n")
+    return counts
+
+
+def _polygons(pieces: NDArray[np.int32]) -> Iterator[list[Ring]]:
+    """The rings of each piece, the outer one first."""
+    for number, box in enumerate(ndimage.find_objects(pieces), start=1):
+        corner = np.array([box[0].start, box[1].start])
+        yield [ring + corner for ring in rings_of(pieces[box] == number)]
+
+
+def rings_of(piece: NDArray[np.bool_]) -> list[Ring]:
+    """The rings around a piece whose pixels are connected by their edges, and around its holes.
+
+    Args:
+        piece: (H, W).
+
+    Returns:
+        (N, 2) row and column of corners, closed, in pixels from the upper left corner of the array; the outer ring
+        first. Where pixels meet at a corner only, rings touch there, and none of them itself.
+    """
+    # 'high': the pieces of a pinch belong together, so that what they enclose becomes a hole
+    contours = find_contours(np.pad(piece, 1).astype(np.float32), 0.5, fully_connected="high")
+    rings = [_corners(contour) for contour in contours]
+    return sorted(rings, key=lambda ring: -abs(_area(ring)))
+
+
+def _corners(contour: NDArray[np.float64]) -> Ring:
+    """From the middles of pixel edges, which the contour of a binary image consists of, to the corners between them.
+
+    At a corner the contour goes from an upright edge, whose column is that of the corner, to a level one, whose row
+    is; or the other way round.
+    """
+    contour = contour[:-1]
+    following = np.roll(contour, -1, axis=0)
+    level = contour[:, 0] % 1 != 0  # between two rows
+    turns = level != np.roll(level, -1)
+    rows = np.where(level, contour[:, 0], following[:, 0])
+    columns = np.where(level, following[:, 1], contour[:, 1])
+    # without the padding, and from the middles of pixels to their upper left corners
+    corners = np.stack([rows, columns], axis=1)[turns] - 0.5
+    return np.concatenate([corners, corners[:1]])
+
+
+def _area(ring: Ring) -> float:
+    rows, columns = ring.T
+    return float(np.dot(rows[:-1], columns[1:]) - np.dot(rows[1:], columns[:-1])) / 2.0
+
+
+def _coordinates(ring: Ring, scale: tuple[float, float]) -> list[list[float]]:
+    """As x and y."""
+    points = np.round(ring[:, ::-1] * scale, _DECIMALS)
+    plain: list[list[float]] = points.tolist()
+    return plain

@@ -1,0 +1,58 @@
+"""What a workflow hands to the results room of a whole-slide image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bundle.cases.case import Case
+from bundle.cases.slides import SlideGrid
+
+
+@dataclass(frozen=True)
+class StructureSums:
+    """Of one structure, over the pixels that the mask gives it.
+
+    Attributes:
+        pixels: of the mask.
+        probability, uncertainty: sums of values in [0, 1].
+    """
+
+    pixels: int
+    probability: float
+    uncertainty: float
+
+
+@dataclass
+class SlidePrediction:
+    """A slide with its mask; of probability and uncertainty there is an overview only.
+
+    Attributes:
+        case: the overview of the slide as a picture.
+        mask: (H, W) uint8 on `grid`, perhaps a file that is mapped into memory; 0 or keys of `labels`.
+        grid: of the mask.
+        probability: (K, h, w) float32 in [0, 1], means over the pixels of the overview, one an entry of `labels`.
+        uncertainty: (h, w) float32 in [0, 1], likewise.
+        labels: label value (1-255) -> name of the structure, those that were asked for.
+        one_piece: label values of structures that are one connected piece; others are counted.
+        sums: label value -> its sums.
+        mean_uncertainty: over the tiles; None where there were none.
+        about: what the report says of the slide.
+    """
+
+    case: Case
+    mask: NDArray[np.uint8]
+    grid: SlideGrid
+    probability: NDArray[np.float32]
+    uncertainty: NDArray[np.float32]
+    labels: dict[int, str]
+    one_piece: Sequence[int]
+    sums: dict[int, StructureSums]
+    mean_uncertainty: float | None
+    about: dict[str, Any]
+    warnings: list[str] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,188 @@
+"""A slide tile by tile gives what its picture gives as a whole, and the results hold together."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from scipy import ndimage
+from torch import Tensor, nn
+
+from bundle.cases import CaseError, CaseReference
+from bundle.cases.phantoms.slide import write_slide_phantom
+from bundle.cases.slides import open_slide
+from bundle.cases.structures import Structures
+from bundle.diffusion.sampling import Sampling
+from bundle.inference import CaseDataset, CaseEvaluator, SegmentationInferer, SlideSegmenter
+from bundle.inference.entries import CaseResults
+from bundle.results import write_index, write_slide
+
+openslide = pytest.importorskip("openslide", reason="the extra 'slides' is not installed")
+pytest.importorskip("imagecodecs", reason="the extra 'slides' is not installed")
+
+STRUCTURES = Structures([{"name": "liver", "modality": "CT"}, {"name": "nucleus", "modality": "H&E"}])
+
+
+class Dark(nn.Module):
+    """Finds what is dark in red, pixel by pixel, so that tiles cannot matter."""
+
+    stride, classes, reads_text, names_structures = 32, 3, False, False
+
+    def named_channels(self, prompt: str) -> list[int] | None:
+        return None
+
+    def cut_tokens(self, prompt: str) -> int:
+        return 0
+
+    def read(self, prompts: Sequence[str]) -> list[str]:
+        return list(prompts)
+
+    def predict(
+        self,
+        image: Tensor,
+        keys: Sequence[str],
+        sampling: Sampling,
+        possible: Tensor | None = None,
+        prompts: Any = None,
+    ) -> Tensor:
+        found = ((0.55 - image[:, :1]) * 20.0).sigmoid()
+        once = torch.cat([1.0 - found, torch.zeros_like(found), found], dim=1)
+        return once[None].repeat(sampling.steps * sampling.members, 1, 1, 1, 1)
+
+
+def segmenter(**options: Any) -> SlideSegmenter:
+    inferer = SegmentationInferer(STRUCTURES, batch_size=3, tile_size=128)
+    return SlideSegmenter(STRUCTURES, inferer, **options)
+
+
+@pytest.fixture(scope="module")
+def slide_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("slides") / "slide.tif"
+    write_slide_phantom(path, 2200, 1600, tissue=0.35)
+    return path
+
+
+@pytest.fixture(scope="module")
+def results(slide_file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    prediction = segmenter()(CaseReference("slide", slide_file), Dark())
+    output = tmp_path_factory.mktemp("out")
+    return output, write_slide(prediction, output, 1.0)
+
+
+def test_tiles_give_what_the_whole_gives(slide_file: Path, results: tuple[Path, dict[str, Any]]) -> None:
+    mask = tifffile.imread(results[0] / "slide" / "mask.tif")
+    with open_slide(slide_file) as slide:
+        grid = slide.grid(0.5)
+        red = slide.read(grid, 0, 0, grid.width, grid.height)[..., 0] / 255.0
+    assert mask.shape == red.shape == (800, 1100) and mask.dtype == np.uint8
+    sure = np.abs(red - 0.55) > 1e-4
+    assert np.array_equal((mask == 2)[sure], (red < 0.55)[sure]) and (mask == 2).any()
+
+
+def test_the_mask_is_a_pyramid_for_other_readers(results: tuple[Path, dict[str, Any]]) -> None:
+    path = results[0] / "slide" / "mask.tif"
+    with tifffile.TiffFile(path) as tiff:
+        page: Any = tiff.pages[0]
+        assert page.is_tiled and page.compression == tifffile.COMPRESSION.ADOBE_DEFLATE
+        whole = page.asarray()
+        assert np.array_equal(tiff.pages[1].asarray(), whole[::2, ::2])
+    with openslide.OpenSlide(str(path)) as other:
+        assert other.level_dimensions == ((1100, 800), (550, 400), (275, 200))
+        assert float(other.properties[openslide.PROPERTY_NAME_MPP_X]) == pytest.approx(0.5)
+        region = np.asarray(other.read_region((300, 200), 0, (400, 300)))[..., 0]
+        assert np.array_equal(region, whole[200:500, 300:700])
+
+
+def test_the_report_measures_the_whole_mask(results: tuple[Path, dict[str, Any]]) -> None:
+    output, result = results
+    report = json.loads((output / "slide" / "report.json").read_text())
+    assert report == result["report"]
+    mask = tifffile.imread(output / "slide" / "mask.tif")
+    nuclei = report["labels"]["nucleus"]
+    assert nuclei["pixels"] == (mask == 2).sum()
+    assert nuclei["area_mm2"] == pytest.approx((mask == 2).sum() * 0.25e-6, abs=1e-6)
+    count = ndimage.label(mask == 2)[1]
+    polygons = json.loads((output / "slide" / "mask.geojson").read_text())["features"]
+    assert nuclei["count"] == count == len(polygons)
+    corners = np.array([point for one in polygons for point in one["geometry"]["coordinates"][0]])
+    rows, columns = np.nonzero(mask == 2)
+    assert corners.min(axis=0) == pytest.approx([2 * columns.min(), 2 * rows.min()])
+    assert corners.max(axis=0) == pytest.approx([2 * columns.max() + 2, 2 * rows.max() + 2])
+    assert report["slide"]["mpp"] == [0.25, 0.25] and report["slide"]["mask_mpp"] == [0.5, 0.5]
+    assert report["shape"] == [800, 1100] and report["found"] is True
+    tiles = 1 + -(-(800 - 128) // 96), 1 + -(-(1100 - 128) // 96)
+    assert 0 < report["slide"]["tiles"] < tiles[0] * tiles[1]
+
+
+def test_the_index_has_a_row_for_it(results: tuple[Path, dict[str, Any]]) -> None:
+    output, result = results
+    names = {name.rsplit("/", 1)[-1] for name in result["files"]}
+    assert names >= {
+        "mask.tif",
+        "mask.geojson",
+        "preview.png",
+        "report.json",
+        "index.html",
+        "probability.png",
+    }
+    entry = {"id": "slide", "input": "slide.tif", "status": "done", "error": None, "files": result["files"]}
+    page = write_index(output, {"cases": [{**entry, "seconds": 1.0}]}).read_text(encoding="utf-8")
+    assert "mask.geojson" in page and "mm²" in page
+
+
+def test_a_slide_that_cannot_be_used_costs_itself_alone(slide_file: Path, tmp_path: Path) -> None:
+    write_slide_phantom(tmp_path / "glass.tif", 1024, 1024, tissue=0.0)
+    write_slide_phantom(tmp_path / "bare.tif", 1024, 1024, mpp=None)
+    files = {"glass": tmp_path / "glass.tif", "bare": tmp_path / "bare.tif", "good": slide_file}
+    references = [CaseReference(name, path) for name, path in files.items()]
+    references.append(CaseReference("film", slide_file, modality="X-ray"))
+    entries: dict[str, Any] = {}
+    results = CaseResults(tmp_path / "out")
+
+    class Keep:
+        def attach(self, engine: Any) -> None:
+            from ignite.engine import Events
+
+            engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+        def __call__(self, engine: Any) -> None:
+            entry = results(engine.state.output)
+            entries[entry["id"]] = entry
+
+    def never(item: Any) -> Any:
+        raise AssertionError("a slide was read as a picture")
+
+    whole: Any = never
+    CaseEvaluator(
+        CaseDataset(references, whole),
+        Dark(),
+        segmenter().inferer,
+        never,
+        val_handlers=[Keep()],
+        slides=segmenter(),
+    ).run()
+    assert {name: entry["status"] for name, entry in entries.items()} == {
+        "glass": "failed",
+        "bare": "failed",
+        "good": "done",
+        "film": "failed",
+    }
+    assert "shows no tissue" in entries["glass"]["error"]
+    assert "does not say how many micrometres" in entries["bare"]["error"]
+    assert "the modality is stated as X-ray" in entries["film"]["error"]
+    assert set(entries["good"]["checks"]) == set(entries["good"]["files"])
+
+
+def test_options_are_checked(slide_file: Path) -> None:
+    with pytest.raises(ValueError, match="slide_mpp must be"):
+        segmenter(slide_mpp=0.0)
+    with pytest.raises(ValueError, match="slide_resolution must be"):
+        segmenter(mpp="0.5")
+    with pytest.raises(CaseError, match="set macenko to false"):
+        segmenter(macenko=True)(CaseReference("slide", slide_file), Dark())
