@@ -1,5 +1,6 @@
 # make demo    segment the built-in sample and say where the pictures are
 # make test    the tests; make check adds style, types and the slow tests
+# make label   serve the bundle with MONAI Label: STUDIES=folder or DICOMweb address, PORT=8000, TRAINERS=no
 # make orthanc the PACS that some tests talk to, from Debian's packages; they are skipped without it
 PYTHON ?= python3
 VENV := .venv
@@ -7,12 +8,16 @@ BIN := $(VENV)/bin
 CORE := $(VENV)/.core-installed
 DEV := $(VENV)/.dev-installed
 
-.PHONY: demo setup test check lock clean orthanc chromium
+.PHONY: demo label setup test check lock clean orthanc chromium
 
 demo: $(CORE)
 	$(BIN)/python scripts/demo.py --output out/demo
 
 setup: $(CORE)
+
+PORT ?= 8000
+label:
+	@PYTHON=$(PYTHON) TRAINERS=$(TRAINERS) scripts/serve_monai_label.sh "$(STUDIES)" $(PORT)
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' || \
@@ -57,4 +62,4 @@ lock: $(DEV)
 	done
 
 clean:
-	rm -rf $(VENV) out runs
+	rm -rf $(VENV) .venv-label .label out runs

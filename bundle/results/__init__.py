@@ -1,8 +1,21 @@
 """Patient data out: masks, probabilities and uncertainties on the input's own grid, a preview, a report."""
 
-from bundle.results.dicom_results import DicomResults
+from typing import TYPE_CHECKING, Any
+
 from bundle.results.page import write_index
 from bundle.results.prediction import Prediction
 from bundle.results.writer import write_prediction
 
+if TYPE_CHECKING:
+    from bundle.results.dicom_results import DicomResults
+
 __all__ = ["DicomResults", "Prediction", "write_index", "write_prediction"]
+
+
+def __getattr__(name: str) -> Any:
+    """What writes DICOM is loaded when it is asked for: its libraries need pydicom 3, which MONAI Label does not bear."""
+    if name == "DicomResults":
+        from bundle.results.dicom_results import DicomResults
+
+        return DicomResults
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
