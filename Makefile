@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 CORE := $(VENV)/.core-installed
 DEV := $(VENV)/.dev-installed
 
-.PHONY: demo label setup test check lock clean orthanc chromium
+.PHONY: demo label label-setup setup test check lock clean orthanc chromium
 
 demo: $(CORE)
 	$(BIN)/python scripts/demo.py --output out/demo
@@ -16,6 +16,10 @@ demo: $(CORE)
 setup: $(CORE)
 
 PORT ?= 8000
+# In an environment of its own, .venv-label, of which this makes nothing else.
+label-setup:
+	@PYTHON=$(PYTHON) scripts/serve_monai_label.sh --setup
+
 label:
 	@PYTHON=$(PYTHON) TRAINERS=$(TRAINERS) scripts/serve_monai_label.sh "$(STUDIES)" $(PORT)
 
@@ -48,6 +52,7 @@ check: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	-@$(MAKE) --silent label-setup
 	$(BIN)/python -m pytest -q
 
 # Pins for Python 3.10 to 3.12. What a CUDA build of torch needs, torch itself asks for.

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Serve the bundle with MONAI Label, on this machine alone.
-# Usage: scripts/serve_monai_label.sh STUDIES [PORT]
+# Usage: scripts/serve_monai_label.sh STUDIES [PORT], or with --setup for the environment alone
 #   STUDIES        folder of images, or address of a DICOMweb server
 #   PYTHON         Python 3.11 that .venv-label is made with, where it is not there yet
 #   TRAINERS=no    offer no training
@@ -9,17 +9,19 @@
 set -euo pipefail
 fail() { echo "error: $1" >&2; exit 2; }
 studies=${1:-} port=${2:-8000}
-[ -n "$studies" ] || fail "no studies were named; give a folder of images or the address of a DICOMweb server, as in make label STUDIES=dir."
-case $studies in
-  http://* | https://*) ;;
-  *) [ -d "$studies" ] || fail "$studies: no such folder; name one with images."
-     [ -w "$studies" ] || fail "$studies: cannot be written, and MONAI Label keeps its list of images and the masks there; give a copy."
-     studies=$(cd "$studies" && pwd) ;;
-esac
-[[ $port =~ ^[0-9]+$ ]] && ((port > 0 && port < 65536)) || fail "PORT is $port; give a number from 1 to 65535."
+if [ "$studies" != --setup ]; then
+  [ -n "$studies" ] || fail "no studies were named; give a folder of images or the address of a DICOMweb server, as in make label STUDIES=dir."
+  case $studies in
+    http://* | https://*) ;;
+    *) [ -d "$studies" ] || fail "$studies: no such folder; name one with images."
+       [ -w "$studies" ] || fail "$studies: cannot be written, and MONAI Label keeps its list of images and the masks there; give a copy."
+       studies=$(cd "$studies" && pwd) ;;
+  esac
+  [[ $port =~ ^[0-9]+$ ]] && ((port > 0 && port < 65536)) || fail "PORT is $port; give a number from 1 to 65535."
+fi
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
-[ -f models/model.pt ] || fail "models/model.pt: no such file; MONAI Label serves these weights."
+[ "$studies" = --setup ] || [ -f models/model.pt ] || fail "models/model.pt: no such file; MONAI Label serves these weights."
 
 environment=$root/.venv-label
 if ! cmp --silent requirements/label.txt "$environment/.installed"; then
@@ -35,6 +37,7 @@ if ! cmp --silent requirements/label.txt "$environment/.installed"; then
     fail "the packages of requirements/label.txt could not be installed; check the connection and start again."
   cp requirements/label.txt "$environment/.installed"
 fi
+[ "$studies" != --setup ] || exit 0
 
 home=${LABEL_HOME:-$root/.label}
 application=$home/apps/monaibundle

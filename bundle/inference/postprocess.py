@@ -108,7 +108,12 @@ class ToPredictiond(MapTransform):
             warnings=[*self._unread(prompt), *self._not_segmented(named, case.modality)],
             settings=dict(self.settings),
         )
-        return {**item, "prediction": prediction, "pred": _mask_to_write(prediction), "result": _told(prediction)}
+        return {
+            **item,
+            "prediction": prediction,
+            "pred": _mask_to_write(prediction),
+            "result": _told(prediction),
+        }
 
     def _not_segmented(self, named: Sequence[int] | None, modality: Modality) -> list[str]:
         """What a reader should know of an empty mask that the prompt asked for."""

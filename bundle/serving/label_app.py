@@ -79,10 +79,13 @@ class LabelApp(MONAILabelApp):
             return super().infer(checked, datastore)
         except RequestError as error:
             raise HTTPException(400, str(error)) from error
-        except CaseError as error:
-            raise HTTPException(422, f"{_name(image)}: {error.problem}; {error.remedy}.") from error
         except WeightsError as error:
             raise HTTPException(503, str(error)) from error
+        except Exception as error:
+            cause = _case_error(error)
+            if cause is None:
+                raise
+            raise HTTPException(422, f"{_name(image)}: {cause.problem}; {cause.remedy}.") from error
 
     def infer_wsi(self, request: dict[str, Any], datastore: Any = None) -> dict[str, Any]:
         raise HTTPException(501, "This server segments images, not whole slides; send a region as a picture.")
@@ -90,7 +93,9 @@ class LabelApp(MONAILabelApp):
     def train(self, request: dict[str, Any]) -> dict[str, Any]:
         """As MONAI Label's, of this bundle alone."""
         if request.get("model") not in self._trainers:
-            raise HTTPException(404, "This server trains no such model; it may have been started without training.")
+            raise HTTPException(
+                404, "This server trains no such model; it may have been started without training."
+            )
         try:
             return super().train(request)
         except RequestError as error:
@@ -111,7 +116,9 @@ class LabelApp(MONAILabelApp):
         checked_id(image)
         # a DICOMweb server is asked for what it has not listed yet
         if not _UID.fullmatch(image) and image not in datastore.list_images():
-            raise RequestError(f"There is no image {image!r} in the datastore; /datastore/?output=all lists them.")
+            raise RequestError(
+                f"There is no image {image!r} in the datastore; /datastore/?output=all lists them."
+            )
 
 
 class _CheckedSessions(Sessions):
@@ -122,6 +129,13 @@ class _CheckedSessions(Sessions):
 
     def remove_session(self, session_id: str) -> None:
         super().remove_session(checked_session(session_id))
+
+
+def _case_error(error: BaseException | None) -> CaseError | None:
+    """What a case's own error is, where MONAI has wrapped it."""
+    while error is not None and not isinstance(error, CaseError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _name(image: Any) -> str:

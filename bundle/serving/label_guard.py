@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -23,21 +22,21 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "session_id": checked_session,
     "tag": checked_tag,
 }
+_SLIDES = "This server segments images, not whole slides; send a region as a picture"
 #: (methods, path, why not), by the beginning of the path
 _CLOSED = (
     ({"PUT", "DELETE"}, "/model/", "The weights of this server are not changed over the network"),
     ({"POST"}, "/reload", "This server is not reloaded over the network; start it again"),
-    ({"POST"}, "/infer/wsi", "This server segments images, not whole slides; send a region as a picture"),
+    ({"POST"}, "/infer/wsi", _SLIDES),
+    ({"POST"}, "/infer/wsi_v2", _SLIDES),
 )
-logger = logging.getLogger(__name__)
 
 
 class Guard:
     """ASGI middleware around MONAI Label's application.
 
     Refuses other names of the server than its own, pages of other origins, which MONAI Label lets in, ids and tags
-    that could lead out of the folder of the images, and what replaces weights. What fails inside is answered with
-    one sentence.
+    that could lead out of the folder of the images, and what replaces weights.
 
     Args:
         application: of MONAI Label.
@@ -49,39 +48,26 @@ class Guard:
         self.hosts = frozenset(host.lower() for host in hosts)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.application(scope, receive, send)
-            return
-        refused = self._refused(scope)
+        refused = self._refused(scope) if scope["type"] == "http" else None
         if refused is not None:
             await _answer(send, *refused)
             return
-        begun = False
-
-        async def watched(message: Message) -> None:
-            nonlocal begun
-            begun = True
-            await send(message)
-
-        try:
-            await self.application(scope, receive, watched)
-        except Exception as error:
-            if begun:
-                raise
-            logger.exception("%s %s failed", scope["method"], scope["path"])
-            sentence = (str(error).splitlines() or [""])[0] or type(error).__name__
-            await _answer(send, 500, f"The server could not do this ({sentence}); its log says more.")
+        await self.application(scope, receive, send)
 
     def _refused(self, scope: Message) -> tuple[int, str] | None:
         """Status and reason; None for requests that go on."""
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        headers = {
+            name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]
+        }
         if _host(f"//{headers.get('host', '')}") not in self.hosts:
             return 421, "The server is not known by this name; use its own address."
         origin = headers.get("origin")
         if origin is not None and _host(origin) not in self.hosts:
             return 403, "Pages of other origins may not use this server."
         for methods, path, why in _CLOSED:
-            if scope["method"] in methods and f"{scope['path'].rstrip('/')}/".startswith(f"{path.rstrip('/')}/"):
+            if scope["method"] in methods and f"{scope['path'].rstrip('/')}/".startswith(
+                f"{path.rstrip('/')}/"
+            ):
                 return 403, f"{why}."
         try:
             for key, value in parse_qsl(scope["query_string"].decode("latin-1")):

@@ -55,7 +55,9 @@ def checked_session(value: Any) -> str:
         RequestError: it is none.
     """
     if not isinstance(value, str) or not _SESSION.fullmatch(value):
-        raise RequestError(f"{_shown(value)} is no id of a session; take the one that PUT /session/ answered.")
+        raise RequestError(
+            f"{_shown(value)} is no id of a session; take the one that PUT /session/ answered."
+        )
     return value
 
 
@@ -66,7 +68,9 @@ def checked_tag(value: Any) -> str:
         RequestError: it has other characters than letters, digits, _ and -.
     """
     if not isinstance(value, str) or not _TAG.fullmatch(value):
-        raise RequestError(f"The tag {_shown(value)} is not known; use letters, digits, _ and -, as in 'original'.")
+        raise RequestError(
+            f"The tag {_shown(value)} is not known; use letters, digits, _ and -, as in 'original'."
+        )
     return value
 
 
@@ -180,7 +184,9 @@ def checked_training(
         validation_share=float(_number("val_split", given["val_split"], 0.0, 0.9)),
         weights=chosen,
         device=checked_device(request.get("device"), devices),
-        images_per_epoch=int(_number("images_per_epoch", given["images_per_epoch"], 16, 1_000_000, whole=True)),
+        images_per_epoch=int(
+            _number("images_per_epoch", given["images_per_epoch"], 16, 1_000_000, whole=True)
+        ),
         learning_rate=float(_number("learning_rate", given["learning_rate"], 1e-8, 1.0)),
     )
 

@@ -81,6 +81,8 @@ class SegmentationTask(BundleInferTask):
 
     def __init__(self, path: str, conf: dict[str, str]) -> None:
         super().__init__(path, conf, load_strict=True)
+        # the metadata describe the network, which sees slices; what goes into a request is the whole volume
+        self.dimension = 3
 
     def _get_network(self, device: str, data: Any) -> Any:
         """The network with the weights that are asked for; kept while their file stays as it is.

@@ -23,6 +23,8 @@ VOLUME_RESULTS = (".nii.gz", ".nii", ".nrrd")
 PICTURE_RESULTS = (".png", ".tif", ".tiff", *VOLUME_RESULTS)
 #: Under which MONAI Label looks for that ending.
 RESULT_EXTENSION = "result_extension"
+#: What a request may not bring: entries that the pipeline makes, or does without.
+_OWN = frozenset(("case", "label", "modality", "named", "pred", "prediction", "result"))
 
 
 def reference_item(reference: CaseReference, with_label: bool = False) -> dict[str, Any]:
@@ -107,10 +109,13 @@ class LoadCased(MapTransform):
         """Of an item that a server made. What it brought under the names of this pipeline's own entries is dropped."""
         image = Path(str(item["image"]))
         prompt, modality = item.get("prompt"), item.get("modality")
-        for key in ("case", "label", "modality", "named"):
-            item.pop(key, None)
+        # MONAI's Spacingd takes everything called image_... for meta data and fails on MONAI Label's image_path
+        for key in [key for key in item if key in _OWN or str(key).startswith("image_")]:
+            del item[key]
         if modality not in (None, "", *MODALITIES):
-            raise CaseError(image, "came with an unknown modality", f"send one of {', '.join(MODALITIES)}, or none")
+            raise CaseError(
+                image, "came with an unknown modality", f"send one of {', '.join(MODALITIES)}, or none"
+            )
         return CaseReference(
             id=image.name.split(".")[0],
             image=image,
