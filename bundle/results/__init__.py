@@ -13,7 +13,7 @@ __all__ = ["DicomResults", "Prediction", "write_index", "write_prediction"]
 
 
 def __getattr__(name: str) -> Any:
-    """What writes DICOM is loaded when it is asked for: its libraries need pydicom 3, which MONAI Label does not bear."""
+    """What writes DICOM is loaded when it is asked for: its libraries need pydicom 3, and MONAI Label runs with 2."""
     if name == "DicomResults":
         from bundle.results.dicom_results import DicomResults
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
-import shlex
 import shutil
 import subprocess
 import sys

@@ -17,7 +17,6 @@ from bundle.cases import Case, CaseError, CaseReference, read_case, read_label
 from bundle.cases.case import MODALITIES, Modality, Photometric
 from bundle.cases.structures import Structures
 
-
 #: Endings of masks that a server may be asked for, the usual one first.
 VOLUME_RESULTS = (".nii.gz", ".nii", ".nrrd")
 PICTURE_RESULTS = (".png", ".tif", ".tiff", *VOLUME_RESULTS)
