@@ -1,5 +1,6 @@
 # make demo    segment the built-in sample and say where the pictures are
 # make test    the tests; make check adds style, types and the slow tests
+# make label   serve the bundle with MONAI Label: STUDIES=folder or DICOMweb address, PORT=8000, TRAINERS=no
 # make orthanc the PACS that some tests talk to, from Debian's packages; they are skipped without it
 PYTHON ?= python3
 VENV := .venv
@@ -7,12 +8,20 @@ BIN := $(VENV)/bin
 CORE := $(VENV)/.core-installed
 DEV := $(VENV)/.dev-installed
 
-.PHONY: demo setup test check lock clean orthanc chromium dicom3tools
+.PHONY: demo label label-setup setup test check lock clean orthanc chromium dicom3tools
 
 demo: $(CORE)
 	$(BIN)/python scripts/demo.py --output out/demo
 
 setup: $(CORE)
+
+PORT ?= 8000
+# In an environment of its own, .venv-label, of which this makes nothing else.
+label-setup:
+	@PYTHON=$(PYTHON) scripts/serve_monai_label.sh --setup
+
+label:
+	@PYTHON=$(PYTHON) TRAINERS=$(TRAINERS) scripts/serve_monai_label.sh "$(STUDIES)" $(PORT)
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' || \
@@ -46,6 +55,7 @@ check: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	-@$(MAKE) --silent label-setup
 	$(BIN)/python -m pytest -q
 
 # Pins for Python 3.10 to 3.12. What a CUDA build of torch needs, torch itself asks for.
@@ -60,4 +70,4 @@ lock: $(DEV)
 	done
 
 clean:
-	rm -rf $(VENV) out runs
+	rm -rf $(VENV) .venv-label .label out runs

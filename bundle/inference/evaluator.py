@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
@@ -24,7 +24,6 @@ from bundle.inference.find import fingerprint
 from bundle.inference.postprocess import joined
 from bundle.inference.slides import SlideSegmenter
 from bundle.inference.workers import Workers
-from bundle.networks.protocol import Segmenter
 from bundle.transforms import reference_item
 
 logger = logging.getLogger(__name__)
@@ -159,9 +158,7 @@ class CaseSegmenter:
         pred = self.inferer(image, self.network, prompt=prompt)
         # the result says what the network was told
         told = replace(case, reference=replace(case.reference, prompt=prompt))
-        # by the network that segmented: postprocessing may know another one, whose weights are not averaged
-        named = cast(Segmenter, self.network).named_channels(prompt)
-        return self.postprocessing({**item, "case": told, "named": named, Keys.PRED: pred[0]})
+        return self.postprocessing({**item, "case": told, Keys.PRED: pred[0]})
 
 
 class CaseEvaluator(SupervisedEvaluator):

@@ -23,6 +23,8 @@ from bundle.transforms.content_key import CONTENT_KEY
 from bundle.transforms.wording import exchange_sides
 
 Sides = Literal["image", "patient"]
+#: Of a result's meta, see `SegmentationInferer.__call__`.
+NAMED = "named"
 
 
 class SegmentationInferer(Inferer):
@@ -100,7 +102,8 @@ class SegmentationInferer(Inferer):
         """(1, C, *spatial) -> (1, classes of the modality + 1, *spatial).
 
         The channels are probabilities of background and of the modality's structures in the order of their
-        values, and last the uncertainty; all in [0, 1].
+        values, and last the uncertainty; all in [0, 1]. The meta of a MetaTensor says under 'named' which channels
+        the prompt names, None for no choice: only this network knows, since others may not have its weights.
 
         Args:
             inputs: one image.
@@ -110,10 +113,11 @@ class SegmentationInferer(Inferer):
         meta = getattr(inputs, "meta", {})
         segmenter = cast(Segmenter, network)
         text = str(meta.get("prompt", "")) if prompt is None else prompt
+        named = segmenter.named_channels(text) if isinstance(inputs, MetaTensor) else None
         asked = self.asked(segmenter, meta["modality"], text)
         image = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
         if image.ndim == 4:
-            return _like(inputs, self.images(segmenter, image, [meta[CONTENT_KEY]], asked))
+            return _like(inputs, self.images(segmenter, image, [meta[CONTENT_KEY]], asked), named)
         volume = image[0]
         result = torch.empty((1, len(asked.channels) + 1, *volume.shape[1:]), dtype=torch.float32)
         for start in range(0, volume.shape[-1], self.batch_size):
@@ -125,7 +129,7 @@ class SegmentationInferer(Inferer):
             result[0, ..., positions.start : positions.stop] = self.images(
                 segmenter, slices, keys, asked
             ).movedim(0, -1)
-        return _like(inputs, result)
+        return _like(inputs, result, named)
 
     @torch.inference_mode()
     def asked(self, network: Segmenter, modality: Modality, text: str) -> Asked:
@@ -214,9 +218,11 @@ def tile_importance(tile: tuple[int, ...]) -> Tensor:
     return importance
 
 
-def _like(inputs: Tensor, result: Tensor) -> Tensor:
+def _like(inputs: Tensor, result: Tensor, named: list[int] | None) -> Tensor:
     """Results of MetaTensors are MetaTensors, or MONAI's Invertd would pass them by."""
-    return MetaTensor(result, meta=inputs.meta) if isinstance(inputs, MetaTensor) else result
+    if not isinstance(inputs, MetaTensor):
+        return result
+    return MetaTensor(result, meta={**inputs.meta, NAMED: named})
 
 
 def _next_multiple(value: int, factor: int) -> int:

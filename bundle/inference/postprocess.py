@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from monai.data import MetaTensor
 from monai.transforms import Compose, Invertd, MapTransform
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -15,9 +16,22 @@ from scipy import ndimage
 from bundle.cases.case import Case, Modality
 from bundle.cases.structures import Structures
 from bundle.diffusion.sampling import Sampling
+from bundle.inference.inferer import NAMED
 from bundle.networks.protocol import Segmenter
 from bundle.results.prediction import Prediction
 from bundle.transforms.source_grid import SourceGrid, SourceMaps
+
+
+class KeepNamedd(MapTransform):
+    """Take from the result's meta, before it is replaced, what the inferer says that the prompt names."""
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        item = dict(data)
+        for key in self.key_iterator(item):
+            meta = getattr(item[key], "meta", {})
+            if NAMED in meta:
+                item[NAMED] = meta[NAMED]
+        return item
 
 
 class InvertPictured(Invertd):
@@ -29,7 +43,10 @@ class InvertPictured(Invertd):
 
 
 class ToPredictiond(MapTransform):
-    """Turn the output of `SegmentationInferer` into a `Prediction` under 'prediction'.
+    """Turn the output of `SegmentationInferer` into a `Prediction` under 'prediction', and 'pred' into its mask.
+
+    That mask is as MONAI and servers such as MONAI Label write them: a MetaTensor, (1, X, Y, Z) uint8 with the
+    input's affine, or for pictures (W, H). 'result' holds what a server says beside it.
 
     Of a picture it has been inverted, of a volume it is on the grid of 'image'.
 
@@ -66,7 +83,7 @@ class ToPredictiond(MapTransform):
         known = self.structures.of_modality(case.modality)
         prompt = case.reference.prompt
         named: Sequence[int] | None = (
-            item.pop("named") if "named" in item else self.network.named_channels(prompt)
+            item.pop(NAMED) if NAMED in item else self.network.named_channels(prompt)
         )
         labels = known if named is None else {value: known[value] for value in known if value in named}
         values = np.array([0, *(value if value in labels else 0 for value in known)], dtype=np.uint8)
@@ -81,7 +98,7 @@ class ToPredictiond(MapTransform):
             mask, uncertainty, probability = values[result[:-1].argmax(axis=0)], result[-1], result[kept]
         if self.remove_fragments and case.is_volume:
             remove_fragments_of(mask, [value for value in labels if value in self.structures.in_one_piece()])
-        item["prediction"] = Prediction(
+        prediction = Prediction(
             case=case,
             mask=mask,
             probability=probability,
@@ -91,7 +108,12 @@ class ToPredictiond(MapTransform):
             warnings=prompt_warnings(self.network, self.structures, prompt, named, case.modality),
             settings=dict(self.settings),
         )
-        return item
+        return {
+            **item,
+            "prediction": prediction,
+            "pred": _mask_to_write(prediction),
+            "result": _told(prediction),
+        }
 
 
 def prompt_warnings(
@@ -137,6 +159,23 @@ def _unread(network: Segmenter, prompt: str) -> list[str]:
         return []
     tokens = "1 token of the prompt was" if cut == 1 else f"{cut:,} tokens of the prompt were"
     return [f"{tokens} cut: it is longer than this network can read, and its end did not guide the result."]
+
+
+def _mask_to_write(prediction: Prediction) -> MetaTensor:
+    case, mask = prediction.case, torch.from_numpy(prediction.mask)
+    if case.affine is None:
+        return MetaTensor(mask.T)
+    return MetaTensor(mask[None], affine=torch.from_numpy(case.affine))
+
+
+def _told(prediction: Prediction) -> dict[str, Any]:
+    reference = prediction.case.reference
+    return {
+        "modality": prediction.case.modality,
+        "found": bool(prediction.mask.any()),
+        "structures": {name: value for value, name in prediction.labels.items()},
+        "warnings": [reference.told(warning) for warning in prediction.all_warnings],
+    }
 
 
 def _on_source_grid(pred: Any, image: Any, case: Case) -> SourceMaps:
@@ -238,6 +277,7 @@ def postprocessing(
     """
     return Compose(
         [
+            KeepNamedd("pred"),
             InvertPictured(
                 "pred", transform=preprocessing, orig_keys="image", nearest_interp=False, to_tensor=True
             ),

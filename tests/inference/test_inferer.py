@@ -38,6 +38,9 @@ class PixelByPixel(torch.nn.Module):
     def read(self, prompts: Sequence[str]) -> Sequence[str]:
         return prompts
 
+    def named_channels(self, prompt: str) -> list[int] | None:
+        return [len(prompt)] if prompt else None
+
     def predict(
         self,
         image: Tensor,
@@ -231,3 +234,12 @@ def test_the_prompt_is_read_once_however_many_slices_there_are() -> None:
     SegmentationInferer(STRUCTURES, batch_size=2)(volume(7), network, prompt="liver")
     assert network.asked == [["liver"]] and len(network.batches) == 4
     assert network.prompts == ["liver"] * 7
+
+
+def test_the_result_says_what_the_network_took_the_prompt_to_name() -> None:
+    image = volume(2)
+    assert infer(image)[0].meta["named"] is None
+    image.meta["prompt"] = "ab"
+    result, _ = infer(image)
+    assert result.meta["named"] == [2] and "named" not in image.meta
+    assert SegmentationInferer(STRUCTURES)(image, PixelByPixel(), prompt="abc").meta["named"] == [3]
