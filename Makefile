@@ -1,5 +1,6 @@
 # make demo    segment the built-in sample and say where the pictures are
 # make test    the tests; make check adds style, types and the slow tests
+# make bundle  the bundle as a zip in out/, for servers
 # make orthanc the PACS that some tests talk to, from Debian's packages; they are skipped without it
 PYTHON ?= python3
 VENV := .venv
@@ -7,7 +8,7 @@ BIN := $(VENV)/bin
 CORE := $(VENV)/.core-installed
 DEV := $(VENV)/.dev-installed
 
-.PHONY: demo setup test check lock clean orthanc chromium
+.PHONY: demo setup test check bundle lock clean orthanc chromium
 
 demo: $(CORE)
 	$(BIN)/python scripts/demo.py --output out/demo
@@ -44,6 +45,9 @@ check: $(DEV)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q
+
+bundle: $(CORE)
+	$(BIN)/python scripts/make_bundle.py
 
 # Pins for Python 3.10 to 3.12. What a CUDA build of torch needs, torch itself asks for.
 lock: $(DEV)

@@ -74,7 +74,9 @@ class MaskDenoiser(nn.Module):
         self.mask_stride = mask_stride
         self.fusion = build_fusion(fusion, width)
         if self.fusion is None and (detail or mask_stride != 1):
-            raise ValueError("fusion 'none' takes the image beside the noisy mask: mask_stride 1 and no detail")
+            raise ValueError(
+                "fusion 'none' takes the image beside the noisy mask: mask_stride 1 and no detail"
+            )
         embedding = 4 * width
         self.time = LogSnrEmbedding(width, embedding, embedding)
         inputs = classes if self.fusion is not None else classes + image_channels
