@@ -35,11 +35,11 @@ def packed_files(root: Path) -> list[str]:
     Raises:
         RuntimeError: the root is no clone of the repository.
     """
-    listed = subprocess.run(
-        ["git", "ls-files", "-z"], cwd=root, capture_output=True, text=True, check=False
-    )
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True, text=True, check=False)
     if listed.returncode:
-        raise RuntimeError(f"{root}: is no git clone, which says what belongs to the bundle; make it in a clone.")
+        raise RuntimeError(
+            f"{root}: is no git clone, which says what belongs to the bundle; make it in a clone."
+        )
     names = [name for name in listed.stdout.split("\0") if name and (root / name).exists()]
     return sorted(name for name in names if name == SCHEMA or not name.startswith(_LEFT_OUT))
 
@@ -73,7 +73,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--output", type=Path, default=Path("out") / f"{NAME}_v{__version__}.zip", metavar="FILE")
+    parser.add_argument(
+        "--output", type=Path, default=Path("out") / f"{NAME}_v{__version__}.zip", metavar="FILE"
+    )
     parser.add_argument("--weights", type=Path, metavar="FILE", help="default: models/model.pt")
     arguments = parser.parse_args()
     try:

@@ -123,11 +123,12 @@ def schedule_shift(schedule: LogSnrSchedule) -> float:
 def trace(network: DiffusionSegmenter) -> dict[str, Graph]:
     """Name -> graph of each part, on the CPU and in evaluation mode.
 
-    Batch, sides (multiples of 32) and number of tokens stay open.
+    Batch, sides (multiples of 32, for torch.export from 64 on) and number of tokens stay open.
     """
     network = network.eval().cpu()
     batch, tokens = Dim("batch", min=1, max=_MOST), Dim("tokens", min=2, max=_longest(network))
-    rows, columns = (Dim(f"{side}_by_{network.stride}", min=1, max=_MOST) for side in ("height", "width"))
+    # torch.export takes a map of one row or column for another case; in ONNX it is none
+    rows, columns = (Dim(f"{side}_by_{network.stride}", min=2, max=_MOST) for side in ("height", "width"))
     image = torch.rand(_BATCH, 3, _HEIGHT, _WIDTH)
     mask = torch.ones(_BATCH, _TOKENS, dtype=torch.bool)
     mask[1, _TOKENS // 2 :] = False

@@ -175,7 +175,7 @@ def test_torch_export_graphs_are_read_by_torch_alone(
     text, encoder, denoiser = (
         torch.export.load(folder / f"{name}.pt2").module() for name in read_export(folder).content["graphs"]
     )
-    image = torch.rand(1, 3, 96, 32, generator=torch.Generator().manual_seed(3))
+    image = torch.rand(1, 3, 96, 64, generator=torch.Generator().manual_seed(3))
     features = network.read(PROMPTS[:1])
     assert isinstance(features, TextFeatures) and network.text_prior is not None
     ids = network.text_prior.prompt_tokens.ids(PROMPTS[0])[None]
@@ -183,7 +183,7 @@ def test_torch_export_graphs_are_read_by_torch_alone(
     assert torch.allclose(tokens, features.tokens, atol=1e-5)
     assert torch.allclose(pooled, features.pooled, atol=1e-5)
     condition = encoder(image, tokens, features.mask)
-    x_t, level = torch.randn(1, 4, 24, 8), torch.tensor([-1.0])
+    x_t, level = torch.randn(1, 4, 24, 16), torch.tensor([-1.0])
     eager = network.denoise(x_t, level, network.encode(image, features))
     assert torch.allclose(denoiser(x_t, level, condition), eager, atol=1e-4)
     with pytest.raises(WeightsError, match="holds torch-export graphs; export with --format onnx"):
