@@ -137,8 +137,6 @@ def _save_onnx(graph: Graph, path: Path, quantise: bool) -> None:
                 input_names=list(graph.inputs),
                 output_names=list(graph.outputs),
                 dynamo=True,
-                # its own optimiser writes sizes of the traced image into reshapes; a runtime optimises when it loads
-                optimize=False,
                 verbose=False,
             )
     finally:
@@ -150,8 +148,10 @@ def _save_onnx(graph: Graph, path: Path, quantise: bool) -> None:
         return
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
+    model = program.model_proto
+    del model.graph.value_info[:]  # shapes of results, which ONNX's own inference may call otherwise
     quantize_dynamic(
-        program.model_proto,
+        model,
         path,
         op_types_to_quantize=_QUANTISED,
         per_channel=True,

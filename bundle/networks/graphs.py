@@ -112,9 +112,10 @@ def schedule_shift(schedule: LogSnrSchedule) -> float:
         WeightsError: it is another schedule, which a runner would not know.
     """
     settings: dict[str, Any] = {}
-    if isinstance(schedule, partial):
-        schedule, settings = schedule.func, schedule.keywords
-    if schedule is not cosine_log_snr or not set(settings) <= {"shift"}:
+    function: Any = schedule
+    if isinstance(function, partial):
+        function, settings = function.func, function.keywords
+    if function is not cosine_log_snr or not set(settings) <= {"shift"}:
         raise WeightsError("only a network with the cosine schedule can be exported.")
     return float(settings.get("shift", 0.0))
 

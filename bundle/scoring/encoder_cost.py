@@ -281,7 +281,7 @@ def peak_memory(run: Callable[[], object], device: str) -> float:
     """MiB that a pass needs above what is held before it."""
     gc.collect()
     if torch.device(device).type == "cuda":
-        torch.cuda.resetpeak_memory_stats(device)
+        torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
         run()
         return (torch.cuda.max_memory_allocated(device) - before) / _MIB
