@@ -1,6 +1,7 @@
 # make demo    segment the built-in sample and say where the pictures are
 # make test    the tests; make check adds style, types and the slow tests
 # make label   serve the bundle with MONAI Label: STUDIES=folder or DICOMweb address, PORT=8000, TRAINERS=no
+# make bundle  the bundle as a zip in out/, for servers
 # make orthanc the PACS that some tests talk to, from Debian's packages; they are skipped without it
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 CORE := $(VENV)/.core-installed
 DEV := $(VENV)/.dev-installed
 
-.PHONY: demo label label-setup setup test check lock clean orthanc chromium dicom3tools
+.PHONY: demo label label-setup setup test check bundle lock clean orthanc chromium dicom3tools
 
 demo: $(CORE)
 	$(BIN)/python scripts/demo.py --output out/demo
@@ -57,6 +58,9 @@ check: $(DEV)
 	$(BIN)/mypy
 	-@$(MAKE) --silent label-setup
 	$(BIN)/python -m pytest -q
+
+bundle: $(CORE)
+	$(BIN)/python scripts/make_bundle.py
 
 # Pins for Python 3.10 to 3.12. What a CUDA build of torch needs, torch itself asks for.
 lock: $(DEV)

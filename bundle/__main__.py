@@ -1,4 +1,4 @@
-"""The command line: ``python -m bundle segment PATH... --output DIR`` and ``python -m bundle pacs ...``."""
+"""The command line: ``python -m bundle segment PATH... --output DIR``, ``... pacs ...`` and ``... export ...``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from bundle import export_options
 from bundle.cases.case import MODALITIES
 from bundle.segment_options import (
     add_image_options,
@@ -73,6 +74,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add_network_options(segment)
     pacs_options.add_commands(commands)
+    export_options.add_command(commands)
     return main
 
 
@@ -132,6 +134,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if arguments.command == "pacs":
             return pacs_options.start(arguments)
+        if arguments.command == "export":
+            return export_options.start(arguments)
         return segment(arguments)
     except KeyboardInterrupt:
         from bundle.command_line import INTERRUPTED, NOTHING_YET

@@ -68,7 +68,14 @@ def add_network_options(command: argparse.ArgumentParser) -> None:
         choices=("BINARY", "LABELMAP"),
         help="of the DICOM SEG; default: BINARY, which every viewer reads",
     )
-    command.add_argument("--weights", type=Path, metavar="FILE", help="default: models/model.pt")
+    network = command.add_mutually_exclusive_group()
+    network.add_argument("--weights", type=Path, metavar="FILE", help="default: models/model.pt")
+    network.add_argument(
+        "--export",
+        type=Path,
+        metavar="DIR",
+        help="ONNX graphs of `python -m bundle export` in place of weights, on the CPU (docs/export.md)",
+    )
     command.add_argument(
         "--config",
         type=Path,
@@ -100,19 +107,25 @@ def inference_workflow(arguments: argparse.Namespace, **overrides: Any) -> Confi
     """
     from monai.bundle import ConfigWorkflow
 
+    from bundle.cases import CaseError
     from bundle.networks.weights import usable_device
 
-    settings: dict[str, Any] = {
-        "bundle_root": ROOT,
-        "weights": (arguments.weights or ROOT / "models" / "model.pt"),
-    }
+    settings: dict[str, Any] = {"bundle_root": ROOT}
+    files = [ROOT / "configs" / "inference.yaml", *arguments.config]
+    if arguments.export is None:
+        settings["weights"] = arguments.weights or ROOT / "models" / "model.pt"
+    else:
+        files.append(ROOT / "configs" / "exported.yaml")
+        settings["export"] = arguments.export
     for name in _OVERRIDES:
         if getattr(arguments, name, None) is not None:
             settings[name] = getattr(arguments, name)
     if arguments.device is not None:
         settings["device"] = usable_device(arguments.device)
+        if arguments.export is not None and settings["device"].type != "cpu":
+            raise CaseError("--device", "exported graphs run on the CPU", "leave it out, or --export")
     workflow = ConfigWorkflow(
-        config_file=[str(path) for path in [ROOT / "configs" / "inference.yaml", *arguments.config]],
+        config_file=[str(path) for path in files],
         meta_file=str(ROOT / "configs" / "metadata.json"),
         logging_file=False,
         workflow_type="inference",

@@ -6,6 +6,8 @@ image prior once, for MedCondDiff's published sizes and for the shipped network.
 ``python scripts/benchmark.py encoders`` prints seconds and memory of reading notes with BERT-base and
 ModernBERT-base; ``--lengths 32 128`` cuts it short. ``python scripts/benchmark.py kept`` prints what an epoch of
 FastTextDiff's training costs with and without keeping what the frozen encoders made.
+``python scripts/benchmark.py exports DIR...`` prints seconds and memory of PyTorch, torch.compile and ONNX Runtime on
+folders that ``python -m bundle export`` wrote (docs/export.md).
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from bundle.diffusion.sampler import seeded_noise  # noqa: E402
 from bundle.diffusion.sampling import Sampling, sample_members  # noqa: E402
 from bundle.networks import DiffusionSegmenter  # noqa: E402
 from bundle.scoring.encoder_cost import cost_table  # noqa: E402
+from bundle.scoring.export_cost import Candidate, export_table  # noqa: E402
 
 
 def steps_table(arguments: argparse.Namespace) -> None:
@@ -186,6 +189,22 @@ def kept_table(arguments: argparse.Namespace) -> None:
             )
 
 
+def exports_table(arguments: argparse.Namespace) -> None:
+    """Print what a batch costs by each runtime."""
+    candidate = Candidate(
+        "eager",
+        arguments.weights,
+        tuple(arguments.config),
+        arguments.images,
+        arguments.side,
+        arguments.steps,
+        arguments.repeats,
+        arguments.threads,
+    )
+    for line in export_table(candidate, arguments.exports):
+        print(line, flush=True)
+
+
 def main() -> None:
     """Read the command and print its table."""
     logging.disable(logging.WARNING)  # the table alone
@@ -216,8 +235,23 @@ def main() -> None:
     kept.add_argument("--images", type=int, default=12)
     kept.add_argument("--words", type=int, default=60, help="of a note")
     kept.add_argument("--epochs", type=int, default=3)
+    exports = commands.add_parser("exports")
+    exports.add_argument("exports", type=Path, nargs="+", metavar="DIR", help="ONNX graphs of the weights")
+    exports.add_argument("--weights", type=Path, default=ROOT / "models" / "model.pt")
+    exports.add_argument("--config", type=Path, action="append", default=[])
+    exports.add_argument("--images", type=int, default=8, help="of the batch")
+    exports.add_argument("--side", type=int, default=160, help="of an image in pixels, a multiple of 32")
+    exports.add_argument("--steps", type=int, default=2)
+    exports.add_argument("--repeats", type=int, default=5, help="timed passes, whose median is printed")
+    exports.add_argument("--threads", type=int, default=1, help="of the CPU")
     arguments = parser.parse_args()
-    tables = {"steps": steps_table, "prior": prior_table, "encoders": encoders_table, "kept": kept_table}
+    tables = {
+        "steps": steps_table,
+        "prior": prior_table,
+        "encoders": encoders_table,
+        "kept": kept_table,
+        "exports": exports_table,
+    }
     tables[arguments.command](arguments)
 
 

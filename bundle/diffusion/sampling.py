@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bundle.diffusion.consensus import ConsensusName
-from bundle.diffusion.sampler import Denoiser, NoiseSource, SamplerName, sample
+from bundle.diffusion.sampler import Denoiser, NoiseSource, SamplerName, sample, seeded_noise
 from bundle.diffusion.schedule import LogSnrSchedule, steps_by_log_snr, steps_by_time
 from bundle.diffusion.uncertainty import UncertaintyName
 
 StepPlacement = Literal["time", "log_snr"]
+#: (x_t (B, K, h, w), log-SNR (B,)) -> logits of the clean mask (B, K, H, W), as fine as x_t or finer.
+MaskLogits = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -80,3 +82,38 @@ def sample_members(
     return torch.stack(
         [x_0 for noise in noises for x_0 in sample(denoiser, noise, log_snrs, sampling.sampler)]
     )
+
+
+def sample_masks(
+    logits: MaskLogits,
+    keys: Sequence[str],
+    shape: Sequence[int],
+    schedule: LogSnrSchedule,
+    sampling: Sampling,
+    mask_stride: int = 1,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Every prediction of every member, for a network that gives logits.
+
+    Args:
+        logits: see `MaskLogits`.
+        keys: one an image; noise is seeded with (sampling.seed, key, member).
+        shape: of a mask, (K, H, W).
+        mask_stride: H / h; the noisy mask is carried on from the means of its squares.
+
+    Returns:
+        (members * steps, B, K, H, W) probabilities.
+    """
+    predictions: list[Tensor] = []
+
+    def denoiser(x_t: Tensor, log_snr: Tensor) -> Tensor:
+        predictions.append(logits(x_t, log_snr).softmax(dim=1))
+        return nn.functional.avg_pool2d(predictions[-1], mask_stride) * 2.0 - 1.0
+
+    noisy = (shape[0], *(side // mask_stride for side in shape[1:]))
+    noises = [
+        seeded_noise(sampling.seed, [f"{key}/member {member}" for key in keys], noisy, device)
+        for member in range(sampling.members)
+    ]
+    sample_members(denoiser, noises, schedule, sampling)
+    return torch.stack(predictions)

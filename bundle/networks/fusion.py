@@ -105,9 +105,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     """Scaled-dot-product attention of (B, heads, M, dim) queries to (B, heads, N, dim) keys under a bool mask.
 
     On a CPU, PyTorch's fused kernel is made for many keys: to the few words of a sentence its backward pass takes
-    several times as long as the products written out.
+    several times as long as the products written out. An exported graph takes any number of keys, and one way.
     """
-    if q.device.type != "cpu" or k.shape[2] > _FEW_KEYS:
+    if torch.compiler.is_exporting() or q.device.type != "cpu" or k.shape[2] > _FEW_KEYS:
         return nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)  # (B, heads, M, N)
     return scores.masked_fill(~mask, float("-inf")).softmax(dim=-1).to(v.dtype) @ v
@@ -207,9 +207,8 @@ def _silent(layer: nn.Conv2d) -> nn.Conv2d:
 
 def places(height: int, width: int, device: torch.device | None = None) -> Tensor:
     """(H, W, 16): where each pixel is, as sines and cosines of its distances from the picture's middle."""
-    axes = [
-        torch.linspace(-1.0 + 1.0 / size, 1.0 - 1.0 / size, size, device=device) for size in (height, width)
-    ]
+    # not by linspace, whose decomposition ties exported graphs to the size that they were traced with
+    axes = [(2.0 * torch.arange(size, device=device) + 1.0) / size - 1.0 for size in (height, width)]
     rates = torch.pi / 2 * 2.0 ** torch.arange(_PLACE_WAVES, device=device)
     waves = [axis[:, None] * rates for axis in axes]
     down, across = (torch.cat([wave.sin(), wave.cos()], dim=1) for wave in waves)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from bundle.diffusion.consensus import consensus
 from bundle.diffusion.sampling import Sampling
 from bundle.networks.protocol import Prompts
-from bundle.networks.segmenter import IMPOSSIBLE
+from bundle.networks.segmenter import only_possible
 from bundle.networks.text_prior import TextFeatures, TextPrior
 from bundle.networks.weights import WholeNetwork
 
@@ -169,8 +169,7 @@ class PixelSegmenter(WholeNetwork, ABC):
 
     @staticmethod
     def _possible(logits: Tensor, possible: Tensor | None) -> Tensor:
-        logits = logits.float()
-        return logits if possible is None else logits.masked_fill(~possible[:, :, None, None], IMPOSSIBLE)
+        return only_possible(logits.float(), possible)
 
 
 def _check_steps(sampling: Sampling) -> None:

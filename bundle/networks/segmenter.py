@@ -17,8 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from bundle.diffusion.consensus import consensus
-from bundle.diffusion.sampler import seeded_noise
-from bundle.diffusion.sampling import Sampling, sample_members
+from bundle.diffusion.sampling import Sampling, sample_masks
 from bundle.diffusion.schedule import LogSnrSchedule, cosine_log_snr
 from bundle.networks.denoiser import MaskDenoiser
 from bundle.networks.fusion import PyramidGuidance
@@ -167,10 +166,7 @@ class DiffusionSegmenter(WholeNetwork):
         Returns:
             (B, classes, H, W) float32.
         """
-        logits = self.denoiser(x_t, log_snr, condition).float()
-        if possible is not None:
-            logits = logits.masked_fill(~possible[:, :, None, None], IMPOSSIBLE)
-        return logits
+        return only_possible(self.denoiser(x_t, log_snr, condition).float(), possible)
 
     def predict(
         self,
@@ -193,19 +189,15 @@ class DiffusionSegmenter(WholeNetwork):
             (members * steps, B, classes, H, W) probabilities.
         """
         condition = self.encode(image, self._text(prompts, len(image)))
-        predictions: list[Tensor] = []
-
-        def denoiser(x_t: Tensor, log_snr: Tensor) -> Tensor:
-            predictions.append(self.denoise(x_t, log_snr, condition, possible).softmax(dim=1))
-            return nn.functional.avg_pool2d(predictions[-1], self.mask_stride) * 2.0 - 1.0
-
-        shape = (self.classes, *(side // self.mask_stride for side in image.shape[-2:]))
-        noises = [
-            seeded_noise(sampling.seed, [f"{key}/member {member}" for key in keys], shape, image.device)
-            for member in range(sampling.members)
-        ]
-        sample_members(denoiser, noises, self.schedule, sampling)
-        return torch.stack(predictions)
+        return sample_masks(
+            lambda x_t, log_snr: self.denoise(x_t, log_snr, condition, possible),
+            keys,
+            (self.classes, *image.shape[-2:]),
+            self.schedule,
+            sampling,
+            self.mask_stride,
+            image.device,
+        )
 
     def forward(
         self,
@@ -239,6 +231,11 @@ class DiffusionSegmenter(WholeNetwork):
         if self.naming is None or text is None or not self.learns_names:
             return logits
         return MaskAndNaming(logits, self.naming(text))
+
+
+def only_possible(logits: Tensor, possible: Tensor | None) -> Tensor:
+    """(B, classes, H, W) logits, of which no softmax makes more than 0 where (B, classes) `possible` is False."""
+    return logits if possible is None else logits.masked_fill(~possible[:, :, None, None], IMPOSSIBLE)
 
 
 def count_parameters(module: nn.Module, trainable: bool = False) -> int:

@@ -19,7 +19,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import (
-    AutoTokenizer,
     BertConfig,
     BertModel,
     CLIPTextConfig,
@@ -28,12 +27,11 @@ from transformers import (
     ModernBertModel,
     PreTrainedConfig,
     PreTrainedModel,
-    PreTrainedTokenizerBase,
-    PreTrainedTokenizerFast,
 )
 
 from bundle.networks.frozen import Frozen
-from bundle.networks.pretrained import find_pretrained, load_pretrained, quiet_transformers, unreadable
+from bundle.networks.pretrained import find_pretrained, load_pretrained, unreadable
+from bundle.networks.prompt_tokens import PromptTokens, load_tokenizer
 from bundle.networks.tensor_store import TensorStore
 from bundle.networks.weights import WeightsError
 
@@ -148,6 +146,7 @@ class TextPrior(nn.Module):
     Attributes:
         width: of the features.
         max_tokens: the limit that holds, special tokens included.
+        prompt_tokens: tokenizer and limit.
         attention: what was chosen.
 
     Raises:
@@ -190,13 +189,14 @@ class TextPrior(nn.Module):
                 **family.options,
             )
         )
-        self._tokenizer = _load_tokenizer(folder)
+        tokenizer = load_tokenizer(folder, _WHAT)
         limit = int(config.max_position_embeddings)
         self.max_tokens = limit if max_tokens is None else min(max_tokens, limit)
+        self.prompt_tokens = PromptTokens(tokenizer, self.max_tokens)
         self.width = int(config.hidden_size)
         self._store = store
         self.encoder: nn.Module
-        backend = getattr(self._tokenizer, "backend_tokenizer", None)
+        backend = getattr(tokenizer, "backend_tokenizer", None)
         tokens = backend.to_str() if backend is not None else ""
         if training == "frozen":
             self.encoder = Frozen(model, _WHAT, tokens)
@@ -225,38 +225,28 @@ class TextPrior(nn.Module):
         sequences = [embedded[prompt].to(device) for prompt in prompts]
         return TextFeatures(
             tokens=pad_sequence(sequences, batch_first=True),
-            mask=_mask([len(sequence) for sequence in sequences], device),
+            mask=token_mask([len(sequence) for sequence in sequences], device),
             pooled=torch.stack([sequence.mean(0) for sequence in sequences]),
         )
 
     def cut_tokens(self, prompt: str) -> int:
         """How many tokens at the end of a prompt are left out; 0 for all but very long ones."""
-        return max(0, len(self._all_ids(prompt)) - self.max_tokens)
+        return self.prompt_tokens.cut(prompt)
 
-    def _all_ids(self, prompt: str) -> list[int]:
-        # text from a command line may hold halves of characters, which tokenizers do not take
-        text = prompt.encode("utf-8", "replace").decode("utf-8")
-        ids: list[int] = self._tokenizer(text, split_special_tokens=True, verbose=False)["input_ids"]
-        return ids
-
-    def _ids(self, prompt: str) -> Tensor:
-        ids = self._all_ids(prompt)
-        if len(ids) > self.max_tokens:
-            ids = [*ids[: self.max_tokens - 1], ids[-1]]
-        return torch.tensor(ids)
-
-    def _model(self) -> nn.Module:
+    @property
+    def model(self) -> nn.Module:
+        """The encoder itself, frozen or not."""
         return self.encoder.module if isinstance(self.encoder, Frozen) else self.encoder
 
     def _device(self) -> torch.device:
-        return next(self._model().parameters()).device
+        return next(self.model.parameters()).device
 
     def _embed(self, prompts: Sequence[str]) -> list[Tensor]:
         """(length, width) float32 of each prompt, all in one pass."""
         device = self._device()
-        ids = [self._ids(prompt) for prompt in prompts]
+        ids = [self.prompt_tokens.ids(prompt) for prompt in prompts]
         padded = pad_sequence(ids, batch_first=True).to(device)
-        mask = _mask([len(sequence) for sequence in ids], device).long()
+        mask = token_mask([len(sequence) for sequence in ids], device).long()
         # as exact within a training in reduced precision as outside; FlashAttention knows no full one
         with torch.autocast(device.type, torch.bfloat16, enabled=self.attention == "flash_attention_2"):
             output = self.encoder(input_ids=padded, attention_mask=mask).last_hidden_state.float()
@@ -281,11 +271,11 @@ class TextPrior(nn.Module):
     def _leave_flash_attention(self) -> None:
         if self._attention_was_asked_for:
             raise ValueError(f"flash_attention_2 {_NEEDS_CUDA}; use attention=sdpa.")
-        self._model().set_attn_implementation("sdpa")  # type: ignore[operator]
+        self.model.set_attn_implementation("sdpa")  # type: ignore[operator]
         self.attention = "sdpa"
 
 
-def _mask(lengths: Sequence[int], device: torch.device) -> Tensor:
+def token_mask(lengths: Sequence[int], device: torch.device) -> Tensor:
     """(B, longest) bool, True within each length."""
     return (torch.arange(max(lengths))[None] < torch.tensor(lengths)[:, None]).to(device)
 
@@ -318,18 +308,6 @@ def _read_layout(layout: str) -> tuple[_Family, PreTrainedConfig]:
     name, settings = TEXT_LAYOUTS[layout]
     family = _FAMILIES[name]
     return family, family.config(**settings)
-
-
-def _load_tokenizer(source: str) -> PreTrainedTokenizerBase:
-    local = Path(source).is_dir()
-    # taken as it is: a class chosen by config.json rebuilds it, in parts otherwise than it was trained
-    whole = local and (Path(source) / "tokenizer.json").is_file()
-    kind = PreTrainedTokenizerFast if whole else AutoTokenizer
-    try:
-        with quiet_transformers():
-            return kind.from_pretrained(source, local_files_only=local, trust_remote_code=False)
-    except Exception as error:  # of a dozen kinds
-        raise unreadable(source, _WHAT, "tokenizer", error) from error
 
 
 def _choose_attention(asked: str, model: type[Any]) -> str:

@@ -176,7 +176,7 @@ def measure(layout: EncoderLayout, work: Workload) -> EncoderCost:
     encode = encode_unpadded if work.form == "unpadded" else encode_padded
     # What libraries set up in their first pass is no cost of a note.
     encode(encoder, [note[:8] for note in notes])
-    memory = _peak_memory(lambda: encode(encoder, notes), work.device)
+    memory = peak_memory(lambda: encode(encoder, notes), work.device)
     for _ in range(work.warm_up):
         encode(encoder, notes)
     return EncoderCost(_median_seconds(lambda: encode(encoder, notes), work), memory)
@@ -277,7 +277,7 @@ def _wait(device: str) -> None:
         torch.cuda.synchronize(device)
 
 
-def _peak_memory(run: Callable[[], object], device: str) -> float:
+def peak_memory(run: Callable[[], object], device: str) -> float:
     """MiB that a pass needs above what is held before it."""
     gc.collect()
     if torch.device(device).type == "cuda":

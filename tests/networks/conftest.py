@@ -55,6 +55,11 @@ def make_segmenter() -> Callable[..., DiffusionSegmenter]:
     return _make
 
 
+@pytest.fixture(scope="session")
+def small_prior() -> type[nn.Module]:
+    return SmallPrior
+
+
 @pytest.fixture
 def images() -> Tensor:
     return torch.rand((4, 3, 64, 64), generator=torch.Generator().manual_seed(1))

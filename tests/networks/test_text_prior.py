@@ -294,11 +294,11 @@ def test_trained_encoders_remember_their_tokenizer(
 )
 def test_words_in_a_prompt_are_never_special_tokens(folders: dict[str, Path], text: str) -> None:
     prior = TextPrior(folders["modernbert"])
-    ids = prior._ids(text).tolist()
-    tokens = prior._tokenizer.convert_ids_to_tokens(ids)
+    ids = prior.prompt_tokens.ids(text).tolist()
+    tokens = prior.prompt_tokens.tokenizer.convert_ids_to_tokens(ids)
     assert tokens[0] == "[CLS]" and tokens[-1] == "[SEP]"
     assert not SPECIAL & set(tokens[1:-1])
-    assert prior._tokenizer.decode(ids[1:-1]).strip() == text
+    assert prior.prompt_tokens.tokenizer.decode(ids[1:-1]).strip() == text
     assert prior([text]).mask.sum() == len(ids)
 
 
@@ -310,19 +310,19 @@ def test_halves_of_characters_are_no_reason_to_fail(folders: dict[str, Path], tm
 def test_long_prompts_are_cut_at_the_limit_and_say_so(folders: dict[str, Path], family: str) -> None:
     prior = TextPrior(folders[family], max_tokens=100)
     limit = min(100, LIMITS[family])
-    word = len(prior._ids("liver")) - 2
+    word = len(prior.prompt_tokens.ids("liver")) - 2
     text = " ".join(["liver"] * 300)
     assert prior.max_tokens == limit
     assert prior.cut_tokens(text) == 300 * word + 2 - limit
     assert prior.cut_tokens("liver") == 0
-    ids = prior._ids(text)
+    ids = prior.prompt_tokens.ids(text)
     assert len(ids) == limit and ids[0] == 2 and ids[-1] == 3
     assert prior([text]).tokens.shape == (1, limit, WIDTH)
 
 
 def test_8192_tokens_are_read_to_the_last(folders: dict[str, Path]) -> None:
     prior = TextPrior(folders["modernbert"])
-    word = len(prior._ids("liver")) - 2
+    word = len(prior.prompt_tokens.ids("liver")) - 2
     text = " ".join(["liver"] * (8190 // word - 8)) + " right"
     assert prior.cut_tokens(text) == 0
     tokens = prior([text]).tokens[0]
