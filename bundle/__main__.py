@@ -68,6 +68,15 @@ def parser() -> argparse.ArgumentParser:
         help="what headers give as names, numbers and dates of patients: hide it in paths, prompts, reports and "
         "messages (default), keep it, or hide it and replace it in DICOM SEG and SR, which have it otherwise",
     )
+    segment.add_argument(
+        "--slide-mpp",
+        type=float,
+        metavar="UM",
+        help="whole-slide images: micrometres per pixel of the largest level; default: what the file states",
+    )
+    segment.add_argument(
+        "--geojson", action="store_true", default=None, help="polygons for QuPath of H&E pictures too"
+    )
     segment.add_argument("--jobs", type=int, metavar="N", help="processes that segment cases; default: 1")
     segment.add_argument(
         "--resume", action="store_true", help="leave out what an earlier run in DIR finished"

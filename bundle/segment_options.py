@@ -23,6 +23,8 @@ _OVERRIDES = (
     "seg_type",
     "identifiers",
     "jobs",
+    "slide_mpp",
+    "geojson",
 )
 
 

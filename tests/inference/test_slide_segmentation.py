@@ -143,6 +143,7 @@ def test_a_slide_that_cannot_be_used_costs_itself_alone(slide_file: Path, tmp_pa
     references = [CaseReference(name, path) for name, path in files.items()]
     references.append(CaseReference("film", slide_file, modality="X-ray"))
     entries: dict[str, Any] = {}
+    (tmp_path / "out").mkdir()
     results = CaseResults(tmp_path / "out")
 
     class Keep:
