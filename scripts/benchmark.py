@@ -190,7 +190,7 @@ def kept_table(arguments: argparse.Namespace) -> None:
 
 
 def exports_table(arguments: argparse.Namespace) -> None:
-    """Print what a batch costs by each runtime."""
+    """Print what a batch costs by each runtime; exit code 1 where a measurement failed."""
     candidate = Candidate(
         "eager",
         arguments.weights,
@@ -201,8 +201,12 @@ def exports_table(arguments: argparse.Namespace) -> None:
         arguments.repeats,
         arguments.threads,
     )
+    failed = False
     for line in export_table(candidate, arguments.exports):
         print(line, flush=True)
+        failed = failed or "| - |" in line
+    if failed:
+        raise SystemExit(1)
 
 
 def main() -> None:

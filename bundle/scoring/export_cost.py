@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import statistics
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -115,8 +116,15 @@ def export_table(candidate: Candidate, exports: list[Path]) -> Iterator[str]:
     ]
     reference: Tensor | None = None
     for name, row in rows:
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as apart:
-            cost = apart.submit(measure, row).result()
+        try:
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as apart:
+                cost = apart.submit(measure, row).result()
+        except (
+            Exception
+        ) as error:  # of a runtime that is missing, or whose process was ended; the others go on
+            print(f"failed: {name}: {type(error).__name__}: {error}", file=sys.stderr)
+            yield f"| {name} | - | - | - | - | - |"
+            continue
         reference = cost.probability if reference is None else reference
         difference = float((cost.probability - reference).abs().max())
         same = float((cost.probability.argmax(1) == reference.argmax(1)).float().mean())

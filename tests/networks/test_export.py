@@ -167,6 +167,7 @@ def test_another_process_opens_the_folder_anew(runner: OnnxSegmenter, images: Te
     assert torch.equal(again(images), runner(images))
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_torch_export_graphs_are_read_by_torch_alone(
     network: DiffusionSegmenter, write: Callable[..., Path]
@@ -190,6 +191,7 @@ def test_torch_export_graphs_are_read_by_torch_alone(
         OnnxSegmenter(folder)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_quantised_graphs_are_near_and_say_so(
     network: DiffusionSegmenter, write: Callable[..., Path], folder: Path, images: Tensor
