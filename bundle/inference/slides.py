@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from bundle.cases import Case, CaseError, CaseReference
+from bundle.cases import Case, CaseError, CaseReference, Modality
 from bundle.cases.slides import Overview, Slide, SlideGrid, open_slide, overview_of, tissue_mask
 from bundle.cases.slides.recognise import LEAST_MPP, MOST_MPP
 from bundle.cases.structures import Structures
@@ -25,7 +25,7 @@ from bundle.networks.protocol import Segmenter
 from bundle.results.slide_prediction import SlidePrediction, StructureSums
 from bundle.transforms.content_key import content_key
 
-_MODALITY = "H&E"
+_MODALITY: Modality = "H&E"
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,9 @@ class _Tiles:
     def row(self, top: int) -> list[tuple[int, int]]:
         """(top, left) of the tiles of a row that show tissue."""
         down, across = self._scale
-        rows = self._tissue[int(top * down) : int(np.ceil((top + self.height) * down))].any(axis=0)
+        rows: NDArray[np.bool_] = np.any(
+            self._tissue[int(top * down) : int(np.ceil((top + self.height) * down))], axis=0
+        )
         return [
             (top, left)
             for left in self.lefts
@@ -255,8 +257,8 @@ class _Result:
         self._uncertainty += maps[-1].sum(dtype=np.float64), covered.sum()
         shown = np.add.reduceat(maps[[*self._kept, -1]], self._columns, axis=2)
         rows = self._rows[top : top + len(mask)]
-        for channel, part in zip(self._overview, shown, strict=True):
-            np.add.at(channel, rows, part)
+        for overview, part in zip(self._overview, shown, strict=True):
+            np.add.at(overview, rows, part)
 
     def overview(self, channels: slice) -> NDArray[np.float32]:
         """(channels, h, w) of the kept structures and, last, of the uncertainty."""
