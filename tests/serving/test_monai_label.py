@@ -66,7 +66,7 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
     def infer(
-        self, image: str = "", output: str = "image", session: str = "", **params: Any
+        self, image: str = "", /, output: str = "image", session: str = "", **params: Any
     ) -> requests.Response:
         return requests.post(
             f"{self.url}/infer/{MODEL}",
@@ -75,7 +75,7 @@ class Server:
             timeout=300,
         )
 
-    def mask(self, image: str = "", **options: Any) -> NDArray[np.uint8]:
+    def mask(self, image: str = "", /, **options: Any) -> NDArray[np.uint8]:
         answer = self.infer(image, **options)
         assert answer.status_code == 200, answer.text
         return read(answer.content)
