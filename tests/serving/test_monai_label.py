@@ -128,8 +128,9 @@ def started(root: Path, studies: Path | str, home: Path) -> Iterator[Server]:
         assert process.poll() is None, log.read_text()[-3000:]
         yield server
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(60)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait(60)
 
 
 @pytest.fixture(scope="module")
