@@ -49,7 +49,7 @@ echo 'from bundle.serving.label_app import LabelApp  # noqa: F401' > "$applicati
 
 skip=false
 [ "${TRAINERS:-yes}" = yes ] || skip=true
-export PYTHONPATH=$root HF_HUB_OFFLINE=1 PYTHONDONTWRITEBYTECODE=1
+export PATH=$environment/bin:$PATH PYTHONPATH=$root HF_HUB_OFFLINE=1 PYTHONDONTWRITEBYTECODE=1
 export MONAI_LABEL_SESSION_PATH=$home/sessions MONAI_LABEL_DICOMWEB_CACHE_PATH=$home/dicom
 # A DICOM series is read by the bundle, which refuses what it cannot read right, and not converted before.
 export MONAI_LABEL_DICOMWEB_CONVERT_TO_NIFTI=false MONAI_LABEL_TRACKING_ENABLED=false

@@ -65,6 +65,9 @@ class LabelApp(MONAILabelApp):
     def init_batch_infer(self) -> Any:
         return TolerantBatchTask()
 
+    def _download_dcmqi_tools(self) -> None:
+        """Not downloaded, as MONAI Label does for a DICOMweb server: the pinned package dcmqi has them."""
+
     def _load_sessions(self, load: bool = False) -> Any:
         sessions = super()._load_sessions(load)
         return None if sessions is None else _CheckedSessions(sessions.store_path, sessions.expiry)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from monai.data import MetaTensor
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
@@ -17,7 +19,7 @@ from bundle.cases import Case, CaseReference
 from bundle.cases.structures import Structures
 from bundle.diffusion.sampling import Sampling
 from bundle.inference import CaseDataset, CaseEvaluator, SegmentationInferer, postprocessing
-from bundle.inference.postprocess import ToPredictiond, joined
+from bundle.inference.postprocess import KeepNamedd, ToPredictiond, joined
 from bundle.results.prediction import Prediction
 from bundle.transforms import preprocessing
 
@@ -130,6 +132,35 @@ def test_a_structure_of_another_modality_is_said_to_be_one() -> None:
     alone, both = predicted("nucleus")[0], predicted("nucleus, effusion")[0]
     assert not alone.mask.any() and alone.labels == {} and alone.warnings == [foreign]
     assert both.mask.any() and both.labels == {3: "effusion"} and both.warnings == [foreign]
+
+
+def test_the_network_that_segmented_says_what_is_named() -> None:
+    drawn = np.random.default_rng(0).random((3, 6, 7)).astype(np.float32)
+    result = MetaTensor(torch.from_numpy(drawn), meta={"named": [3]})
+    item = {"case": case(prompt="infection"), "pred": result}
+    kept = KeepNamedd("pred")(item)
+    assert kept["named"] == [3] and "named" not in item
+    assert ToPredictiond(STRUCTURES, Sampling(), Namer())(kept)["prediction"].labels == {3: "effusion"}
+
+
+@pytest.mark.parametrize("affine", [None, np.diag([2.0, 3.0, 4.0, 1.0])])
+def test_the_mask_is_as_writers_take_it(affine: Any) -> None:
+    spatial = (6, 7) if affine is None else (6, 7, 5)
+    told = replace(case(prompt="effusion", shape=(1, *spatial)), affine=affine)
+    drawn = torch.from_numpy(np.random.default_rng(0).random((4, *spatial)).astype(np.float32))
+    image = MetaTensor(torch.zeros(1, *spatial), affine=np.eye(4) if affine is None else affine)
+    item = ToPredictiond(STRUCTURES, Sampling(), Namer())({"case": told, "pred": drawn, "image": image})
+    mask = item["prediction"].mask
+    assert mask.any() and item["pred"].dtype == torch.uint8
+    assert np.array_equal(np.asarray(item["pred"]), mask.T if affine is None else mask[None])
+    if affine is not None:
+        assert np.array_equal(np.asarray(item["pred"].affine), affine)
+    assert item["result"] == {
+        "modality": "X-ray",
+        "found": True,
+        "structures": {"effusion": 3},
+        "warnings": [],
+    }
 
 
 # --- several prompts -------------------------------------------------------------------------------------

@@ -40,6 +40,14 @@ PROMPTS = [
     "right kidney", "bilateral pulmonary infection", "liver and spleen", "segment everything", "stomach",
     "the aorta of this patient", "kidneys", "no finding",
 ]  # fmt: skip
+#: To whoever evaluates them; the file would lie in the server's own folder.
+HOSTILE = [
+    "$__import__('pathlib').Path('touched').touch()",
+    "@network_def",
+    "%network_def",
+    "spleen#1",
+    "a, b",
+]
 #: Standard deviations of random weights with which masks have many labels and prompts name some of them.
 SPREAD = {"naming.score.weight": 0.8, "denoiser.head.weight": 3.0}
 
@@ -58,7 +66,7 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
     def infer(
-        self, image: str = "", output: str = "image", session: str = "", **params: Any
+        self, image: str = "", /, output: str = "image", session: str = "", **params: Any
     ) -> requests.Response:
         return requests.post(
             f"{self.url}/infer/{MODEL}",
@@ -67,7 +75,7 @@ class Server:
             timeout=300,
         )
 
-    def mask(self, image: str = "", **options: Any) -> NDArray[np.uint8]:
+    def mask(self, image: str = "", /, **options: Any) -> NDArray[np.uint8]:
         answer = self.infer(image, **options)
         assert answer.status_code == 200, answer.text
         return read(answer.content)
@@ -120,8 +128,9 @@ def started(root: Path, studies: Path | str, home: Path) -> Iterator[Server]:
         assert process.poll() is None, log.read_text()[-3000:]
         yield server
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(60)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait(60)
 
 
 @pytest.fixture(scope="module")
@@ -156,35 +165,39 @@ def server(root: Path, files: dict[str, Path], tmp_path_factory: pytest.TempPath
 
 
 @pytest.fixture(scope="module")
-def command(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path, str], NDArray[np.uint8]]:
-    """The mask that `python -m bundle segment` writes for an image and a prompt."""
-    known: dict[tuple[Path, str], NDArray[np.uint8]] = {}
+def command(
+    root: Path, files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., NDArray[np.uint8]]:
+    """The mask that `python -m bundle segment` writes for (kind, prompt): one run over copies of the images."""
+    folder = tmp_path_factory.mktemp("command")
+    asked = {
+        **{("nifti", prompt): "" for prompt in ("", *PROMPTS)},
+        **{(kind, prompt): "" for kind in ("turned", "png", "tile", "tiff") for prompt in ("", *PROMPTS[:2])},
+        **{("png", prompt): "" for prompt in HOSTILE},
+    }
+    for number, (kind, prompt) in enumerate(asked):
+        asked[kind, prompt] = f"case_{number:02}"
+        (folder / "images").mkdir(exist_ok=True)
+        shutil.copy(files[kind], folder / "images" / f"case_{number:02}{''.join(files[kind].suffixes)}")
+    (folder / "prompts.json").write_text(json.dumps({name: prompt for (_, prompt), name in asked.items()}))
+    segment(root, folder / "images", folder / "out", "--prompt-file", folder / "prompts.json")
+    for prompt in ("", "liver"):
+        options = ("--prompt", prompt) if prompt else ()
+        segment(root, files["dicom"], folder / f"dicom {prompt}", *options)
+    masks = {key: mask_below(folder / "out" / name) for key, name in asked.items()}
+    masks |= {("dicom", prompt): mask_below(folder / f"dicom {prompt}") for prompt in ("", "liver")}
+    return lambda kind, prompt="": masks[kind, prompt]
 
-    def mask(image: Path, prompt: str = "") -> NDArray[np.uint8]:
-        if (image, prompt) not in known:
-            torch.set_num_threads(1)
-            output = tmp_path_factory.mktemp("segmented")
-            arguments = [
-                "segment",
-                image,
-                "--output",
-                output,
-                "--config",
-                root / "tiny.yaml",
-                "--device",
-                "cpu",
-            ]
-            arguments += [
-                "--weights",
-                root / "models" / "model.pt",
-                *(["--prompt", prompt] if prompt else []),
-            ]
-            assert main([str(one) for one in arguments]) == 0
-            [written] = [*output.glob("*/mask.nii.gz"), *output.glob("*/mask.png")]
-            known[image, prompt] = read(written.read_bytes())
-        return known[image, prompt]
 
-    return mask
+def segment(root: Path, source: Path, output: Path, *options: object) -> None:
+    torch.set_num_threads(1)
+    network = ["--config", root / "tiny.yaml", "--weights", root / "models" / "model.pt", "--device", "cpu"]
+    assert main([str(one) for one in ("segment", source, "--output", output, *network, *options)]) == 0
+
+
+def mask_below(folder: Path) -> NDArray[np.uint8]:
+    [written] = [*folder.rglob("mask.nii.gz"), *folder.rglob("mask.png")]
+    return read(written.read_bytes())
 
 
 def session(server: Server, folder: Path, packed: bool) -> str:
@@ -204,12 +217,12 @@ def session(server: Server, folder: Path, packed: bool) -> str:
 # --- masks -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("prompt", ["", *PROMPTS[:3]])
+@pytest.mark.parametrize("prompt", ["", *PROMPTS[:2]])
 @pytest.mark.parametrize("kind", ["nifti", "turned", "png", "tile", "tiff"])
 def test_masks_are_those_of_the_command(
     server: Server, command: Any, files: dict[str, Path], kind: str, prompt: str
 ) -> None:
-    expected = command(files[kind], prompt)
+    expected = command(kind, prompt)
     mask = server.mask(kind, **({"prompt": prompt} if prompt else {}))
     assert mask.dtype == np.uint8 and np.array_equal(mask, expected)
     if not prompt:
@@ -236,7 +249,7 @@ def test_an_uploaded_file_and_one_in_a_session(server: Server, command: Any, fil
         files={"file": ("some.nii.gz", files["nifti"].read_bytes())},
         timeout=300,
     )
-    assert np.array_equal(read(answer.content), command(files["nifti"], "spleen"))
+    assert np.array_equal(read(answer.content), command("nifti", "spleen"))
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -245,7 +258,7 @@ def test_a_dicom_series_in_a_session(
 ) -> None:
     key = session(server, files["dicom"], packed)
     for prompt in ("", "liver"):
-        expected = command(files["dicom"], prompt)
+        expected = command("dicom", prompt)
         assert np.array_equal(server.mask(session=key, **({"prompt": prompt} if prompt else {})), expected)
     assert requests.delete(f"{server.url}/session/{key}", timeout=60).status_code == 200
 
@@ -272,7 +285,7 @@ def test_sixteen_requests_at_once_get_the_answers_to_their_own_prompts(
 ) -> None:
     with ThreadPoolExecutor(16) as pool:
         masks = list(pool.map(lambda prompt: server.mask("nifti", prompt=prompt), PROMPTS))
-    expected = [command(files["nifti"], prompt) for prompt in PROMPTS]
+    expected = [command("nifti", prompt) for prompt in PROMPTS]
     assert len({mask.tobytes() for mask in expected}) > 8, "prompts that do the same would prove little"
     assert all(np.array_equal(one, other) for one, other in zip(masks, expected, strict=True))
 
@@ -295,7 +308,7 @@ def test_batch_inference_goes_on_after_an_image_that_cannot_be_read(
     assert "broken" in answer.json()["broken"]["error"]
     for kind, name in (("nifti", "nifti.nii.gz"), ("tile", "tile.png"), ("tiff", "tiff.png")):
         written = server.studies / "labels" / "original" / name
-        assert np.array_equal(read(written.read_bytes()), command(files[kind], "spleen"))
+        assert np.array_equal(read(written.read_bytes()), command(kind, "spleen"))
 
 
 # --- what must have no effect ------------------------------------------------------------------------------
@@ -307,27 +320,17 @@ def listing(folder: Path) -> set[str]:
 
 @pytest.mark.parametrize(
     "prompt",
-    [
-        "$__import__('pathlib').Path('{target}').touch()",
-        "@network_def",
-        "%configs/inference.yaml",
-        "spleen#1",
-        "a, b",
-        "\0\x1b[2J",
-        "spleen " * 140_000,
-    ],
+    [*HOSTILE, "\0\x1b[2J", "spleen " * 140_000],
     ids=["expression", "reference", "macro", "number sign", "comma", "control characters", "a million"],
 )
 def test_hostile_prompts_are_text(
     server: Server, command: Any, files: dict[str, Path], tmp_path: Path, prompt: str
 ) -> None:
-    target = tmp_path / "touched"
-    prompt = prompt.replace("{target}", str(target))
     answer = server.infer("png", prompt=prompt)
     assert answer.status_code == 200, answer.text
-    if len(prompt) < 1000 and "\0" not in prompt:
-        assert np.array_equal(read(answer.content), command(files["png"], prompt))
-    assert not target.exists()
+    if prompt in HOSTILE:
+        assert np.array_equal(read(answer.content), command("png", prompt))
+    assert not (server.root / "touched").exists()
 
 
 def test_a_prompt_of_two_megabytes_is_refused(server: Server) -> None:
@@ -392,7 +395,7 @@ def test_fields_that_nothing_asked_for_are_dropped(
         "steps": "$1/0",
         "logging": "x",
     }
-    assert np.array_equal(server.mask("png", **params), command(files["png"]))
+    assert np.array_equal(server.mask("png", **params), command("png"))
 
 
 def test_what_is_closed(server: Server) -> None:
@@ -499,6 +502,6 @@ def test_beside_orthanc(
     for server in started(root, orthanc.dicomweb, tmp_path / "label"):
         assert uid in requests.get(f"{server.url}/datastore/?output=all", timeout=60).text
         for prompt in ("", "liver"):
-            expected = command(files["dicom"], prompt)
+            expected = command("dicom", prompt)
             assert np.array_equal(server.mask(uid, **({"prompt": prompt} if prompt else {})), expected)
         assert server.infer("../../x").status_code == 400

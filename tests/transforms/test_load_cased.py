@@ -89,6 +89,41 @@ def test_a_request_of_a_server_is_a_path_and_a_prompt(structures: Structures, vo
     assert request["image"] == str(volume), "the request itself must not be changed"
 
 
+def test_a_request_cannot_bring_what_the_pipeline_makes(structures: Structures, volume: Path) -> None:
+    ours = {
+        "reference": {"id": "x"},
+        "case": 1,
+        "label": "/nowhere",
+        "named": [1],
+        "pred": 2,
+        "image_path": "x",
+    }
+    item = preprocessing(structures)({"image": str(volume), "modality": "CT", **ours})
+    assert item["case"].reference.id == "patient 7"
+    assert not {"reference", "label", "named", "pred", "image_path", "modality"} & set(item)
+
+
+def test_a_request_says_what_the_mask_is_to_be(structures: Structures, volume: Path, picture: Path) -> None:
+    for path, asked, expected in (
+        (volume, {}, ".nii.gz"),
+        (volume, {"result_extension": ".nrrd"}, ".nrrd"),
+        (picture, {"result_extension": ""}, ".png"),
+        (picture, {"result_extension": ".tif"}, ".tif"),
+    ):
+        assert loaded(structures, {"image": str(path), **asked})["result_extension"] == expected
+    for path, wrong in ((volume, ".png"), (volume, "/../x"), (picture, ".jpg"), (picture, [".png"])):
+        with pytest.raises(CaseError, match="result_extension"):
+            loaded(structures, {"image": str(path), "result_extension": wrong})
+    assert "result_extension" not in loaded(structures, reference_item(CaseReference("a", picture)))
+
+
+def test_a_request_may_state_a_modality_that_there_is(structures: Structures, picture: Path) -> None:
+    item = loaded(structures, {"image": str(picture), "modality": "X-ray"})
+    assert item["image"].meta["modality"] == "X-ray" and item["case"].modality_source == "option"
+    with pytest.raises(CaseError, match="CT, X-ray, H&E"):
+        loaded(structures, {"image": str(picture), "modality": "$1/0"})
+
+
 @pytest.mark.parametrize("prompt", [None, 3, ["liver"]])
 def test_a_prompt_that_is_no_text_is_none(structures: Structures, volume: Path, prompt: object) -> None:
     assert loaded(structures, {"image": str(volume), "prompt": prompt})["image"].meta["prompt"] == ""
