@@ -262,7 +262,7 @@ def test_arguments_that_make_no_sense_end_with_2(
 def cut(tmp_path: Path, tiny: Any) -> Path:
     """Weights without one of their tensors."""
     state = torch.load(tiny.random, weights_only=True)
-    del state["denoiser.head.bias"]
+    del state["denoiser.head.0.bias"]
     torch.save(state, tmp_path / "cut.pt")
     return tmp_path / "cut.pt"
 

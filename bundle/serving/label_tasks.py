@@ -140,9 +140,8 @@ class TrainingTask(TrainTask):
             RequestError: a field that cannot be used, no labels, or a training that failed.
         """
         asked = checked_training(request, devices(), weight_files(self.root))
-        name = f"label-{datetime.now():%Y%m%d-%H%M%S}"
-        folder = self.folder / name
-        folder.mkdir(parents=True)
+        folder = self._new_folder()
+        name = folder.name
         content, counts = self._datalist(datastore, asked)
         (folder / "datalist.json").write_text(json.dumps(content, indent=2), encoding="utf-8")
         log = folder / "log.txt"
@@ -158,6 +157,19 @@ class TrainingTask(TrainTask):
         with write_atomically(self.root / "models" / f"{name}.pt") as path:
             shutil.copyfile(trained, path)
         return {"model_filename": f"{name}.pt", "log": str(log), **counts}
+
+    def _new_folder(self) -> Path:
+        """One of the time's name; of two trainings in one second the later one gets a number behind."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        name = f"label-{datetime.now():%Y%m%d-%H%M%S}"
+        folder, number = self.folder / name, 1
+        while True:
+            try:
+                folder.mkdir()
+                return folder
+            except FileExistsError:
+                number += 1
+                folder = self.folder / f"{name}-{number}"
 
     def _datalist(self, datastore: Any, asked: TrainingRequest) -> tuple[dict[str, Any], dict[str, int]]:
         pairs = [{"image": one["image"], "label": one["label"]} for one in datastore.datalist() if one]

@@ -69,5 +69,5 @@ def test_command_trains_an_image_prior(commands: Any, phantoms: dict[str, Path],
     run += [text for name, value in settings.items() for text in (f"--{name}", str(value))]
     done = commands("monai.bundle", *run, "--output_dir", tmp_path / "out")
     assert done.code == 0, done.stderr
-    prior = PvtV2Prior("b0", pretrained=str(tmp_path / "out" / "image_prior"))
+    prior = PvtV2Prior("b0_slim", pretrained=str(tmp_path / "out" / "image_prior"))
     assert len(prior(torch.rand(1, 3, 64, 64))) == 4

@@ -49,7 +49,9 @@ HOSTILE = [
     "a, b",
 ]
 #: Standard deviations of random weights with which masks have many labels and prompts name some of them.
-SPREAD = {"naming.score.weight": 0.8, "denoiser.head.weight": 3.0}
+SPREAD = {"naming.score.weight": 0.8, "denoiser.head.0.weight": 3.0}
+#: The small network of the other tests, which reads prompts.
+SETTINGS = {**TINY, "read_text": True}
 
 
 @dataclass
@@ -99,9 +101,9 @@ def root(tmp_path_factory: pytest.TempPathFactory, workflow: Callable[..., Any])
     for name in ("bundle", "scripts", "requirements", "metadata.json", "models/text_prior", ".venv-label"):
         (root / name).symlink_to(ROOT / name)
     settings = yaml.safe_load((CONFIGS / "inference.yaml").read_text())
-    (root / "configs" / "inference.yaml").write_text(yaml.safe_dump({**settings, **TINY}, sort_keys=False))
+    (root / "configs" / "inference.yaml").write_text(yaml.safe_dump({**settings, **SETTINGS}, sort_keys=False))
     torch.manual_seed(0)
-    network = workflow("inference.yaml").parser.get_parsed_content("network_def")
+    network = workflow("inference.yaml", read_text=True).parser.get_parsed_content("network_def")
     with torch.no_grad():
         for name, weight in network.named_parameters():
             if weight.ndim > 1 and not weight.any():
@@ -109,7 +111,7 @@ def root(tmp_path_factory: pytest.TempPathFactory, workflow: Callable[..., Any])
             if name in SPREAD:
                 torch.nn.init.normal_(weight, std=SPREAD[name])
     torch.save(network.state_dict(), root / "models" / "model.pt")
-    (root / "tiny.yaml").write_text(yaml.safe_dump(TINY))
+    (root / "tiny.yaml").write_text(yaml.safe_dump(SETTINGS))
     return root
 
 
