@@ -101,7 +101,9 @@ def root(tmp_path_factory: pytest.TempPathFactory, workflow: Callable[..., Any])
     for name in ("bundle", "scripts", "requirements", "metadata.json", "models/text_prior", ".venv-label"):
         (root / name).symlink_to(ROOT / name)
     settings = yaml.safe_load((CONFIGS / "inference.yaml").read_text())
-    (root / "configs" / "inference.yaml").write_text(yaml.safe_dump({**settings, **SETTINGS}, sort_keys=False))
+    (root / "configs" / "inference.yaml").write_text(
+        yaml.safe_dump({**settings, **SETTINGS}, sort_keys=False)
+    )
     torch.manual_seed(0)
     network = workflow("inference.yaml", read_text=True).parser.get_parsed_content("network_def")
     with torch.no_grad():
