@@ -105,7 +105,7 @@ class DiffusionSegmenter(WholeNetwork):
 
     @property
     def learns_names(self) -> bool:
-        """Whether a training step has to tell the names in texts, see `freeze`."""
+        """Whether a training step has to tell the names in texts, see `start_from`."""
         return self.naming is not None and any(p.requires_grad for p in self.naming.parameters())
 
     @property
