@@ -137,7 +137,7 @@ class TrainingImages(DrawnImages):
         """What one position of the epoch shows.
 
         Returns:
-            image (3, H, W) float32 in [0, 1]; label (H, W) int64; labelled and possible (K,) bool; prompt, the
+            image (3, H, W) float32 in [0, 1], of CT in [-1, 1]; label (H, W) int64; labelled and possible (K,) bool; prompt, the
             case's text as written or '', or what was drawn for it; with `prompts`, text, and named (2, K - 1) bool,
             what prompt and text name; picture, whether it is a case by itself; with `noise`, noise (K, H /
             noise_stride, W / noise_stride) float32.
@@ -152,7 +152,11 @@ class TrainingImages(DrawnImages):
         generator = torch.Generator().manual_seed(seed)
         label = drawn["label"][0].round().long()
         shown = {
-            "image": drawn["image"].float().clamp(0.0, 1.0).contiguous(),
+            # below 0 lies what a CT window hides, see ct_air
+            "image": drawn["image"]
+            .float()
+            .clamp(-1.0 if item["modality"] == "CT" else 0.0, 1.0)
+            .contiguous(),
             "label": label,
             "picture": place is None,
             "labelled": item["labelled"],

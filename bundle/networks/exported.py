@@ -29,8 +29,8 @@ SUFFIXES: Mapping[ExportFormat, str] = {"onnx": ".onnx", "torch-export": ".pt2"}
 GRAPHS = ("text_prior", "image_prior", "denoiser")
 #: Ids of configs/inference.yaml that decide on results and that a runner has no other way to know.
 SETTINGS = (
-    *("structures", "ct_window", "ct_spacing", "ct_percentiles", "ct_in_plane_size", "ct_slice_distance"),
-    *("xray_size", "xray_percentiles", "histology_zoom", "macenko"),
+    *("structures", "ct_window", "ct_air", "ct_spacing", "ct_percentiles", "ct_in_plane_size"),
+    *("ct_slice_distance", "xray_size", "xray_percentiles", "histology_zoom", "macenko"),
     *("steps", "members", "seed", "sampler", "placement", "consensus", "uncertainty"),
     *("temperature", "mirrored", "xray_sides", "remove_fragments", "tile_size", "tile_overlap"),
 )

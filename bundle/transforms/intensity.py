@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, RandomizableTransform
-from torch import Tensor
+from torch import Tensor, nn
 
 #: Optical density of haematoxylin and eosin, Macenko et al. (2009), normalised; rows are stains.
 HE_REFERENCE = np.array([[0.5626, 0.7201, 0.4062], [0.2159, 0.8012, 0.5581]])
@@ -29,6 +29,35 @@ class Monochrome2d(MapTransform):
                 # reflected within its own range, so that percentiles stay percentiles
                 item[key] = image.max() + image.min() - image
                 item[key].meta["photometric"] = "MONOCHROME2"
+        return item
+
+
+class WindowHounsfieldd(MapTransform):
+    """A CT window to [0, 1], below which air and lung stay apart from fat.
+
+    Values above the window become 1. Below it they fall evenly to `air` at -1000 HU, and stay there.
+
+    Args:
+        keys: CT tensors in HU.
+        window: HU that become 0 and 1.
+        air: what -1000 HU becomes, at most 0; 0 clips at the window.
+    """
+
+    def __init__(self, keys: KeysCollection, window: tuple[float, float], air: float = 0.0) -> None:
+        super().__init__(keys)
+        low, high = window
+        if not -1000.0 < low < high:
+            raise ValueError(f"ct_window must rise and begin above -1000 HU, not {list(window)}")
+        if air > 0.0:
+            raise ValueError(f"ct_air must be at most 0, not {air}")
+        self.low, self.high, self.air = low, high, air
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        item = dict(data)
+        for key in self.key_iterator(item):
+            inside = ((item[key] - self.low) / (self.high - self.low)).clamp(0.0, 1.0)
+            below = ((self.low - item[key]) / (self.low + 1000.0)).clamp(0.0, 1.0)
+            item[key] = inside + self.air * below
         return item
 
 
@@ -184,4 +213,38 @@ class RandContrastPhased(RandomizableTransform, MapTransform):
         for key in self.key_iterator(item):
             excess = (item[key] - self.soft_tissue).clamp_min(0.0)
             item[key] = item[key] - excess * (1.0 - kept)
+        return item
+
+
+class RandAird(RandomizableTransform, MapTransform):
+    """Show air and lung as far below a window as they are, or clipped at it, whatever the source has kept.
+
+    Some data sets are stored clipped. A network that meets values below the window in the other sets alone would tell
+    the sets apart by them, and would not know a whole CT that shows what the clipped ones do.
+
+    Args:
+        keys: CT tensors (C, H, W) of `WindowHounsfieldd`.
+        air: of `WindowHounsfieldd`; 0 changes nothing.
+        clip: probability of clipping what lies below the window.
+        fill: probability of filling wide areas at exactly the window's lower end, which fat hardly has, with one
+            value drawn between half of `air` and all of it.
+    """
+
+    def __init__(self, keys: KeysCollection, air: float, clip: float = 0.25, fill: float = 0.5) -> None:
+        MapTransform.__init__(self, keys)
+        RandomizableTransform.__init__(self, 1.0)
+        self.air, self.clip, self.fill = air, clip, fill
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        item = dict(data)
+        way, depth = float(self.R.uniform()), float(self.R.uniform(0.5, 1.0))
+        if self.air == 0.0 or way >= self.clip + self.fill:
+            return item
+        for key in self.key_iterator(item):
+            image = item[key]
+            if way < self.clip:
+                item[key] = image.clamp_min(0.0)
+            else:
+                seen = nn.functional.max_pool2d(image.abs(), 5, stride=1, padding=2)
+                item[key] = torch.where(seen < 1e-3, depth * self.air, image)
         return item

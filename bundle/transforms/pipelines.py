@@ -21,7 +21,6 @@ from monai.transforms import (
     RandSpatialCropd,
     RepeatChanneld,
     Resized,
-    ScaleIntensityRanged,
     ScaleIntensityRangePercentilesd,
     Spacingd,
     SpatialPadd,
@@ -36,9 +35,11 @@ from bundle.transforms.content_key import ContentKeyd
 from bundle.transforms.intensity import (
     MacenkoNormalized,
     Monochrome2d,
+    RandAird,
     RandContrastPhased,
     RandStaind,
     ScaleToUnitd,
+    WindowHounsfieldd,
 )
 from bundle.transforms.load import LoadCased
 from bundle.transforms.smoothing import SmoothForSized, SmoothForSpacingd
@@ -54,6 +55,7 @@ def preprocessing(
     modality: Modality | None = None,
     photometric: Photometric | None = None,
     ct_window: tuple[float, float] = (-125.0, 275.0),
+    ct_air: float = 0.0,
     ct_spacing: tuple[float, float, float] = (3.0, 3.0, 3.0),
     ct_percentiles: tuple[float, float] | None = None,
     ct_in_plane_size: int | None = None,
@@ -66,7 +68,7 @@ def preprocessing(
 
     MONAI's Invertd undoes it.
 
-    CT: voxel order LPS, resampled to `ct_spacing`, window to [0, 1]; (1, X, Y, Z).
+    CT: voxel order LPS, resampled to `ct_spacing`, window to [0, 1], air at `ct_air`; (1, X, Y, Z).
     X-ray: MONOCHROME2, percentiles to [0, 1], longest side to `xray_size`; (3, H, W).
     H&E: [0, 1], optionally Macenko's stain normalisation, zoomed; (3, H, W).
 
@@ -74,7 +76,8 @@ def preprocessing(
         structures: of the network.
         modality: for cases that do not state theirs; None to tell it from the file.
         photometric: of X-ray pictures, MONOCHROME1 where bone is dark; None for what the file says.
-        ct_window: HU that become 0 and 1; what lies outside is clipped.
+        ct_window: HU that become 0 and 1; what lies above is clipped.
+        ct_air: what -1000 HU becomes, see `WindowHounsfieldd`; 0 clips below the window too.
         ct_spacing: mm along left-right, front-back and head-foot.
         ct_percentiles: of each volume, that become 0 and 1 instead of a window.
         ct_in_plane_size: pixels; resize slices to squares of it, as MedCondDiff does, instead of resampling
@@ -108,7 +111,7 @@ def preprocessing(
             ),
         ]
     if ct_percentiles is None:
-        ct_intensity = ScaleIntensityRanged("image", *ct_window, b_min=0.0, b_max=1.0, clip=True)
+        ct_intensity: Transform = WindowHounsfieldd("image", ct_window, ct_air)
     else:
         ct_intensity = ScaleIntensityRangePercentilesd(
             "image", *ct_percentiles, b_min=0.0, b_max=1.0, clip=True
@@ -196,7 +199,11 @@ def cropping(image_size: int = 128, vary_intensity: bool = False) -> RandByModal
 
 
 def augmentation(
-    image_size: int = 128, ct_strength: float = 1.0, histology_flips: bool = True, vary: bool = True
+    image_size: int = 128,
+    ct_strength: float = 1.0,
+    ct_air: float = 0.0,
+    histology_flips: bool = True,
+    vary: bool = True,
 ) -> RandByModalityd:
     """Random variation of 2-D training images, ending in squares of `image_size`.
 
@@ -206,6 +213,7 @@ def augmentation(
     Args:
         image_size: side of the result in pixels.
         ct_strength: scales the geometric ranges for CT.
+        ct_air: of the preprocessing.
         histology_flips: mirror H&E and turn it by right angles; false where texts name sides of the image.
         vary: false only cuts images to size.
     """
@@ -273,6 +281,7 @@ def augmentation(
                     0.26 * ct_strength, 0.2 * ct_strength, 0.1 * ct_strength, 0.1 * ct_strength, 0.9, "zeros"
                 ),
                 *grow_and_shrink,
+                RandAird("image", ct_air),
                 RandContrastPhased("image", prob=0.5),
                 *intensity,
                 *blur_and_noise,

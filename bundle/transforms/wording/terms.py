@@ -140,7 +140,11 @@ def _paired(entry: Mapping[str, Any]) -> list[Term]:
         phrase
         for adjective in adjectives
         for head in heads
-        for phrase in (f"bilateral {adjective} {head}", f"{adjective} {head} of both sides")
+        for phrase in (
+            f"{adjective} {head}",
+            f"bilateral {adjective} {head}",
+            f"{adjective} {head} of both sides",
+        )
     ]
     usual = [
         entry["pair_name"],
