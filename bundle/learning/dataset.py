@@ -137,10 +137,10 @@ class TrainingImages(DrawnImages):
         """What one position of the epoch shows.
 
         Returns:
-            image (3, H, W) float32 in [0, 1], of CT in [-1, 1]; label (H, W) int64; labelled and possible (K,) bool; prompt, the
-            case's text as written or '', or what was drawn for it; with `prompts`, text, and named (2, K - 1) bool,
-            what prompt and text name; picture, whether it is a case by itself; with `noise`, noise (K, H /
-            noise_stride, W / noise_stride) float32.
+            image (3, H, W) float32 in [0, 1], of CT in [-1, 1]; label (H, W) int64; labelled and possible (K,) bool;
+            prompt, the case's text as written or '', or what was drawn for it; with `prompts`, text, and named
+            (2, K - 1) bool, what prompt and text name; picture, whether it is a case by itself; with `noise`, noise
+            (K, H / noise_stride, W / noise_stride) float32.
         """
         item, place, image, seed = self.drawn(position)
         label = item["label"] if place is None else item["label"][..., place]
