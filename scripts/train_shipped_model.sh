@@ -27,18 +27,25 @@ if [ ! -f "$work/naming/model.pt" ]; then
     --output_dir "$work/naming" --naming_steps 1500
 fi
 
-# 2. Images of all modalities with their prompts; nothing is validated or chosen, the last averaged weights are taken.
-python -m torch.distributed.run --nproc_per_node="$processes" -m monai.bundle run \
-  --config_file "['configs/train.yaml','configs/multi_gpu_train.yaml']" \
-  --initial_weights "$work/naming/model.pt" --frozen_parts "['text_prior','naming']" \
-  --datalist "$(lists "$data/ct_abdomen/datalist.json" "$data/ct_lung/datalist.json" "$data/xray_covid/datalist.json" \
-    "$data/histology_nuclei/datalist.json" "$work/phantoms/ct/datalist.json" "$work/phantoms/xray/datalist.json" \
-    "$work/phantoms/histology/datalist.json" "$work/pelvis/datalist.json" "$work/spleen16/ct/datalist.json" \
-    "$work/spleen23/ct/datalist.json")" \
-  --datalist_shares "[0.24,0.04,0.48,0.11,0.04,0.01,0.01,0.03,0.02,0.02]" \
-  --prompt_shares "{'silent':0.3,'own':0.65,'reworded':0.2,'foreign':0.05}" --mirrored_xrays 0.5 \
-  --pure_noise_share 0.4 --ct_augmentation 1.2 --drop_path 0.05 \
-  --batch_size 16 --images_per_epoch 6400 --epochs 32 --schedule_epochs 32 --learning_rate 0.001 --warmup_steps 200 \
-  --validation_datalist "$data/ct_abdomen/datalist.json" --val_interval 1000 --num_workers 0 \
-  --output_dir "$work/images" --seed 0
-python scripts/export_weights.py "$work/images/latest.pt" models/model.pt
+# 2. and 3. Images of all modalities with their prompts; nothing is validated or chosen, the last averaged weights are
+# taken. The second pass starts from the first one's with a learning rate that rises again.
+images() {  # OUTPUT WEIGHTS SHARES, and more options
+  local output=$1 weights=$2 shares=$3; shift 3
+  python -m torch.distributed.run --nproc_per_node="$processes" -m monai.bundle run \
+    --config_file "['configs/train.yaml','configs/multi_gpu_train.yaml']" \
+    --initial_weights "$weights" --frozen_parts "['text_prior','naming']" \
+    --datalist "$(lists "$data/ct_abdomen/datalist.json" "$data/ct_lung/datalist.json" \
+      "$data/xray_covid/datalist.json" "$data/histology_nuclei/datalist.json" "$work/phantoms/ct/datalist.json" \
+      "$work/phantoms/xray/datalist.json" "$work/phantoms/histology/datalist.json" "$work/pelvis/datalist.json" \
+      "$work/spleen16/ct/datalist.json" "$work/spleen23/ct/datalist.json")" \
+    --datalist_shares "$shares" --prompt_shares "{'silent':0.3,'own':0.65,'reworded':0.2,'foreign':0.05}" \
+    --mirrored_xrays 0.5 --pure_noise_share 0.4 --batch_size 16 --images_per_epoch 6400 --warmup_steps 200 \
+    --validation_datalist "$data/ct_abdomen/datalist.json" --val_interval 1000 --num_workers 0 \
+    --output_dir "$output" "$@"
+  python scripts/export_weights.py "$output/latest.pt" "$output/weights.pt"
+}
+images "$work/images" "$work/naming/model.pt" "[0.24,0.04,0.48,0.11,0.04,0.01,0.01,0.03,0.02,0.02]" \
+  --epochs 32 --schedule_epochs 32 --learning_rate 0.001 --ct_augmentation 1.2 --drop_path 0.05 --seed 0
+images "$work/longer" "$work/images/weights.pt" "[0.22,0.06,0.51,0.14,0.02,0.005,0.005,0.02,0.01,0.01]" \
+  --epochs 38 --schedule_epochs 38 --learning_rate 0.0008 --ct_augmentation 1.4 --drop_path 0.1 --seed 1
+cp "$work/longer/weights.pt" models/model.pt
