@@ -108,8 +108,7 @@ class PromptDrawer:
     def for_words_alone(self, random: Random) -> Prompt:
         """A prompt of any kind, about any modality."""
         kinds: Mapping[Callable[[Random], Prompt], float] = {
-            lambda drawn: self._named(drawn, self._known): 28.0,
-            self._everything: 2.0,
+            lambda drawn: self._named(drawn, self._known): 30.0,
             lambda drawn: self._named(drawn, self._terms): 15.0,
             self._reported: 25.0,
             self._foreign: 20.0,
@@ -142,16 +141,6 @@ class PromptDrawer:
             chosen += random.sample(alike, min(len(alike), random.choice([1, 1, 2, 3])))
         text = _generator(random).say(NamedStructures(tuple(chosen)))
         return Prompt(_retyped(text, random), self._whole(chosen))
-
-    def _everything(self, random: Random) -> Prompt:
-        """All that one modality, or any, can show; in these words 'all' is no word for nothing."""
-        ways = templates()["everything"]
-        asked = random.choice(sorted(ways))
-        channels = {channel for channel, modality, _ in self._parts if asked in ("any", modality)}
-        if not channels:
-            return self._foreign(random)
-        text = _framed(random.choice(ways[asked]), random, None if asked == "any" else asked)
-        return Prompt(_retyped(text, random), frozenset(channels))
 
     def _reported(self, random: Random) -> Prompt:
         generator = _generator(random)
@@ -198,7 +187,11 @@ class PromptDrawer:
         else:
             letters = "abcdefghijklmnopqrstuvwxyz0123456789 .,;-_#/?!"
             return Prompt("".join(random.choices(letters, k=random.randint(1, 30))) + "?")
-        return Prompt(thing if random.random() < 0.4 else _framed(thing, random))
+        if random.random() < 0.4:
+            return Prompt(thing)
+        image = random.choice(templates()["images"][random.choice(sorted(templates()["images"]))])
+        frame: str = random.choice(templates()["prompts"])
+        return Prompt(frame.replace("{x}", thing).replace("{image}", image))
 
 
 def prompt_drawer(structures: Structures, shares: Mapping[str, float] | None) -> PromptDrawer | None:
@@ -218,14 +211,6 @@ def prompt_drawer(structures: Structures, shares: Mapping[str, float] | None) ->
 
 def _generator(random: Random) -> SentenceGenerator:
     return SentenceGenerator(random.getrandbits(48))
-
-
-def _framed(thing: str, random: Random, modality: str | None = None) -> str:
-    """A prompt that asks for a thing, in an image of a modality or of any."""
-    images = templates()["images"]
-    image = random.choice(images[modality or random.choice(sorted(images))])
-    frame: str = random.choice(templates()["prompts"])
-    return frame.replace("{x}", thing).replace("{image}", image)
 
 
 def _invented(random: Random) -> str:
