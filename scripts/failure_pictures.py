@@ -10,6 +10,7 @@ For pictures that may be shown to anybody: ``python scripts/make_phantoms.py --o
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import sys
 import tempfile
@@ -72,7 +73,8 @@ def main() -> int:
             print(f"error: {sentence_for(error)}", file=sys.stderr)
             return NOT_STARTED
         try:
-            workflow.run()
+            with contextlib.redirect_stdout(None):  # of a folder that goes with this command
+                workflow.run()
         except SystemExit as stop:  # cases failed, each of which was named; the others have their pictures
             code = int(stop.code or 0)
     for modality, cases in worst.cases.items():

@@ -37,7 +37,7 @@ def test_the_worst_cases_of_each_modality_are_kept_with_their_truth(
     assert len(found) == len(dice) >= 4
     for case in found:
         reference = case.prediction.case.reference
-        assert case.dice == pytest.approx(dice[reference.id])
+        assert case.dice == pytest.approx(dice[reference.id], abs=1e-4)  # as the table rounds
         assert reference.label is not None
         assert ((case.truth > 0) == (np.asarray(Image.open(reference.label)) > 0)).all()
         both = int(((case.prediction.mask == case.truth) & (case.truth > 0)).sum())
