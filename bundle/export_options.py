@@ -30,6 +30,8 @@ def add_command(commands: Any) -> None:
         help="configuration over configs/inference.yaml; repeatable",
     )
     export.add_argument("--debug", action="store_true", help="tracebacks")
+    # what segmenting lets a user choose
+    export.set_defaults(device="cpu", export=None)
 
 
 def start(arguments: argparse.Namespace) -> int:
@@ -39,7 +41,6 @@ def start(arguments: argparse.Namespace) -> int:
     from bundle.networks.export import check_replaceable, export_segmenter
     from bundle.networks.exported import SETTINGS
 
-    arguments.device, arguments.export = "cpu", None
     try:
         check_replaceable(arguments.output)
         workflow = inference_workflow(arguments)

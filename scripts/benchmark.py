@@ -6,8 +6,10 @@ image prior once, for MedCondDiff's published sizes and for the shipped network.
 ``python scripts/benchmark.py encoders`` prints seconds and memory of reading notes with BERT-base and
 ModernBERT-base; ``--lengths 32 128`` cuts it short. ``python scripts/benchmark.py kept`` prints what an epoch of
 FastTextDiff's training costs with and without keeping what the frozen encoders made.
-``python scripts/benchmark.py exports DIR...`` prints seconds and memory of PyTorch, torch.compile and ONNX Runtime on
-folders that ``python -m bundle export`` wrote (docs/export.md).
+``python scripts/benchmark.py exports [DIR...] --cases DATALIST SPLIT COUNT ...`` compares the masks, seconds and memory
+of PyTorch, torch.compile and ONNX Runtime on the same cases (docs/export.md). DIR are folders that ``python -m bundle
+export`` wrote; without, graphs with 32-bit and 8-bit weights are exported first. Without ``--cases`` phantoms are
+segmented.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import json
 import logging
 import random
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -29,11 +32,13 @@ sys.path.insert(0, str(ROOT))
 import torch  # noqa: E402
 from monai.bundle import ConfigParser, ConfigWorkflow  # noqa: E402
 
+from bundle.cases.case import MODALITIES  # noqa: E402
+from bundle.cases.phantoms import write_phantoms  # noqa: E402
 from bundle.diffusion.sampler import seeded_noise  # noqa: E402
 from bundle.diffusion.sampling import Sampling, sample_members  # noqa: E402
 from bundle.networks import DiffusionSegmenter  # noqa: E402
 from bundle.scoring.encoder_cost import cost_table  # noqa: E402
-from bundle.scoring.export_cost import Candidate, export_table  # noqa: E402
+from bundle.scoring.export_cost import Candidate, CaseList, export_table  # noqa: E402
 
 
 def steps_table(arguments: argparse.Namespace) -> None:
@@ -190,23 +195,56 @@ def kept_table(arguments: argparse.Namespace) -> None:
 
 
 def exports_table(arguments: argparse.Namespace) -> None:
-    """Print what a batch costs by each runtime; exit code 1 where a measurement failed."""
-    candidate = Candidate(
-        "eager",
-        arguments.weights,
-        tuple(arguments.config),
-        arguments.images,
-        arguments.side,
-        arguments.steps,
-        arguments.repeats,
-        arguments.threads,
-    )
-    failed = False
-    for line in export_table(candidate, arguments.exports):
-        print(line, flush=True)
-        failed = failed or "| - |" in line
+    """Print what the cases cost by each runtime; exit code 1 where a measurement failed."""
+    if not all(count.isdecimal() for _, _, count in arguments.cases):
+        print("error: --cases: COUNT must be a whole number.", file=sys.stderr)
+        raise SystemExit(2)
+    with tempfile.TemporaryDirectory() as folder:
+        lists = [CaseList(Path(file), split, int(count)) for file, split, count in arguments.cases]
+        exports = arguments.exports or exported(arguments, Path(folder))
+        candidate = Candidate(
+            "eager",
+            arguments.weights,
+            tuple(lists or phantom_lists(Path(folder))),
+            tuple(arguments.config),
+            arguments.threads,
+        )
+        failed = False
+        for line in export_table(candidate, exports):
+            print(line, flush=True)
+            failed = failed or "| - |" in line
     if failed:
         raise SystemExit(1)
+
+
+def exported(arguments: argparse.Namespace, folder: Path) -> list[Path]:
+    """The weights as ONNX graphs, as they are and with 8-bit weights."""
+    options = [
+        "--weights",
+        arguments.weights,
+        *(word for file in arguments.config for word in ("--config", file)),
+    ]
+    found = []
+    for name, further in (("32 bits", []), ("8 bits", ["--quantise"])):
+        command = [sys.executable, "-m", "bundle", "export", "--format", "onnx", "--output", folder / name]
+        # a process of its own, since tracing leaves much in memory
+        done = subprocess.run(
+            [*map(str, [*command, *options, *further])], cwd=ROOT, stdout=sys.stderr, check=False
+        )
+        if done.returncode:
+            raise SystemExit(done.returncode)
+        found.append(folder / name)
+    return found
+
+
+def phantom_lists(folder: Path) -> list[CaseList]:
+    """Two phantoms a modality that no training sees."""
+    return [
+        CaseList(
+            write_phantoms(folder / f"phantoms {number}", modality, range(9000, 9002), "test"), "test", 2
+        )
+        for number, modality in enumerate(MODALITIES)
+    ]
 
 
 def main() -> None:
@@ -240,13 +278,17 @@ def main() -> None:
     kept.add_argument("--words", type=int, default=60, help="of a note")
     kept.add_argument("--epochs", type=int, default=3)
     exports = commands.add_parser("exports")
-    exports.add_argument("exports", type=Path, nargs="+", metavar="DIR", help="ONNX graphs of the weights")
+    exports.add_argument("exports", type=Path, nargs="*", metavar="DIR", help="ONNX graphs of the weights")
     exports.add_argument("--weights", type=Path, default=ROOT / "models" / "model.pt")
     exports.add_argument("--config", type=Path, action="append", default=[])
-    exports.add_argument("--images", type=int, default=8, help="of the batch")
-    exports.add_argument("--side", type=int, default=160, help="of an image in pixels, a multiple of 32")
-    exports.add_argument("--steps", type=int, default=2)
-    exports.add_argument("--repeats", type=int, default=5, help="timed passes, whose median is printed")
+    exports.add_argument(
+        "--cases",
+        nargs=3,
+        action="append",
+        default=[],
+        metavar=("DATALIST", "SPLIT", "COUNT"),
+        help="at even distances in the list; repeatable",
+    )
     exports.add_argument("--threads", type=int, default=1, help="of the CPU")
     arguments = parser.parse_args()
     tables = {

@@ -177,6 +177,7 @@ class _Tiles:
 
 
 def _starts(length: int, tile: int, overlap: float) -> list[int]:
+    """Where tiles begin along a side, the last one flush with its end."""
     step = max(1, int(tile * (1.0 - overlap)))
     return [*range(0, length - tile, step), length - tile]
 
@@ -265,6 +266,7 @@ class _Result:
         return (self._overview[channels] / self._cells).clip(0.0, 1.0).astype(np.float32)
 
     def sums(self) -> dict[int, StructureSums]:
+        """Label value -> sums over the pixels of that value."""
         return {
             value: StructureSums(int(pixels), float(probability), float(uncertainty))
             for value, (pixels, probability, uncertainty) in self._sums.items()

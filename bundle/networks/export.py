@@ -20,6 +20,7 @@ from bundle.networks.exported import (
     SUFFIXES,
     TOKENIZER,
     ExportFormat,
+    check_packages,
     read_export,
 )
 from bundle.networks.graphs import Graph, check_exportable, schedule_shift, trace
@@ -99,19 +100,6 @@ def check_replaceable(folder: Path) -> None:
         return
     if folder.exists() or folder.is_symlink():
         raise CaseError(folder, "holds something that is no export", "give another --output")
-
-
-def check_packages(*names: str) -> None:
-    """Say how to install what is missing.
-
-    Raises:
-        WeightsError: a package is.
-    """
-    from importlib.util import find_spec
-
-    missing = [name for name in names if find_spec(name) is None]
-    if missing:
-        raise WeightsError(f"ONNX needs {', '.join(missing)}; pip install '.[export]' brings what is needed.")
 
 
 def _about(network: DiffusionSegmenter) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -149,3 +150,14 @@ def read_export(folder: Path | str) -> Export:
             f"{path}: {place} does not fit ({reason}); export again with this version."
         ) from error
     return Export(Path(folder), content)
+
+
+def check_packages(*names: str) -> None:
+    """Say how to install what is missing.
+
+    Raises:
+        WeightsError: a package is.
+    """
+    missing = [name for name in names if find_spec(name) is None]
+    if missing:
+        raise WeightsError(f"ONNX needs {', '.join(missing)}; pip install '.[export]' brings what is needed.")

@@ -60,7 +60,8 @@ class ImageGraph(nn.Module):
         assert self.image_prior is not None
         pyramid = self.image_prior(image)
         if self.guidance is not None and tokens is not None and mask is not None:
-            pyramid = self.guidance(pyramid, TextFeatures(tokens, mask, tokens[:, 0]))
+            # guidance reads tokens; what stands for the pooled vector leaves the graph with it
+            pyramid = self.guidance(pyramid, TextFeatures(tokens, mask, pooled=tokens[:, 0]))
         return tuple(self.denoiser.prepare(image, pyramid))
 
 
@@ -127,7 +128,8 @@ def trace(network: DiffusionSegmenter) -> dict[str, Graph]:
     Batch, sides (multiples of 32, for torch.export from 64 on) and number of tokens stay open.
     """
     network = network.eval().cpu()
-    batch, tokens = Dim("batch", min=1, max=_MOST), Dim("tokens", min=2, max=_longest(network))
+    longest = _MOST if network.text_prior is None else network.text_prior.max_tokens
+    batch, tokens = Dim("batch", min=1, max=_MOST), Dim("tokens", min=2, max=longest)
     # torch.export takes a map of one row or column for another case; in ONNX it is none
     rows, columns = (Dim(f"{side}_by_{network.stride}", min=2, max=_MOST) for side in ("height", "width"))
     image = torch.rand(_BATCH, 3, _HEIGHT, _WIDTH)
@@ -136,11 +138,10 @@ def trace(network: DiffusionSegmenter) -> dict[str, Graph]:
     text_axes = {0: batch, 1: tokens}
 
     def map_axes(shape: torch.Size) -> dict[int, Any]:
-        """Open axes of a map whose sides are a share of the image's."""
-        # a map has at least one pixel per `stride` of the image
+        """Open axes of a map, which has one pixel or more for each `stride` of the image."""
         times = shape[-2] * network.stride // _HEIGHT
         return (
-            {0: batch, 2: times * rows, 3: times * columns} if times > 1 else {0: batch, 2: rows, 3: columns}
+            {0: batch, 2: rows, 3: columns} if times == 1 else {0: batch, 2: times * rows, 3: times * columns}
         )
 
     graphs = {}
@@ -175,10 +176,6 @@ def trace(network: DiffusionSegmenter) -> dict[str, Graph]:
         ("logits",),
     )
     return graphs
-
-
-def _longest(network: DiffusionSegmenter) -> int:
-    return _MOST if network.text_prior is None else network.text_prior.max_tokens
 
 
 def _traced(module: nn.Module, arguments: tuple[Any, ...], axes: Iterable[Any]) -> ExportedProgram:

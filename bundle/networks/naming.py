@@ -34,3 +34,8 @@ class StructureNaming(nn.Module):
         tokens = nn.functional.gelu(self.hidden(self.norm(text.tokens)))
         scores: Tensor = self.score(tokens).float()
         return scores.masked_fill(~text.mask[..., None], float("-inf")).amax(dim=1)
+
+
+def named_channels(log_odds: Tensor) -> list[int]:
+    """(structures,) log-odds of one prompt -> channels of the mask that it names, background being 0."""
+    return [channel + 1 for channel in log_odds.gt(0.0).nonzero()[:, 0].tolist()]

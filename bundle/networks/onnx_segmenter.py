@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ from torch.nn.utils.rnn import pad_sequence
 from bundle.diffusion.consensus import consensus
 from bundle.diffusion.sampling import Sampling, sample_masks
 from bundle.diffusion.schedule import cosine_log_snr
-from bundle.networks.export import check_packages
-from bundle.networks.exported import TOKENIZER, Export, read_export
+from bundle.networks.exported import TOKENIZER, Export, check_packages, read_export
+from bundle.networks.naming import named_channels
 from bundle.networks.prompt_tokens import PromptTokens, load_tokenizer
 from bundle.networks.protocol import Prompts
 from bundle.networks.segmenter import only_possible
@@ -53,8 +54,7 @@ class OnnxSegmenter(nn.Module):
         self.names_structures: bool = about["names_structures"]
         self.schedule = partial(cosine_log_snr, shift=about["schedule"]["shift"])
         settings = self.export.settings
-        names = ("steps", "members", "seed", "sampler", "placement", "consensus", "uncertainty")
-        self.sampling = Sampling(**{name: settings[name] for name in names})
+        self.sampling = Sampling(**{field.name: settings[field.name] for field in fields(Sampling)})
         self._sessions = {name: _Session(self.export, name) for name in self.export.content["graphs"]}
         self._tokens: PromptTokens | None = None
         if "text_prior" in self._sessions:
@@ -79,7 +79,7 @@ class OnnxSegmenter(nn.Module):
             return None
         log_odds = self._read([prompt])[1]
         assert log_odds is not None
-        return [channel + 1 for channel in log_odds[0].gt(0.0).nonzero()[:, 0].tolist()]
+        return named_channels(log_odds[0])
 
     def _read(self, prompts: Sequence[str]) -> tuple[TextFeatures, Tensor | None]:
         """Features of prompts and, if the network names, log-odds (B, structures)."""

@@ -21,7 +21,7 @@ from bundle.diffusion.sampling import Sampling, sample_masks
 from bundle.diffusion.schedule import LogSnrSchedule, cosine_log_snr
 from bundle.networks.denoiser import MaskDenoiser
 from bundle.networks.fusion import PyramidGuidance
-from bundle.networks.naming import StructureNaming
+from bundle.networks.naming import StructureNaming, named_channels
 from bundle.networks.protocol import Prompts
 from bundle.networks.text_prior import TextFeatures, TextPrior
 from bundle.networks.weights import WholeNetwork
@@ -132,8 +132,7 @@ class DiffusionSegmenter(WholeNetwork):
     def named_channels(self, prompt: str) -> list[int] | None:
         if self.text_prior is None or self.naming is None or not prompt.strip():
             return None
-        log_odds = self.naming(self.text_prior([prompt]))[0]
-        return [channel + 1 for channel in log_odds.gt(0.0).nonzero()[:, 0].tolist()]
+        return named_channels(self.naming(self.text_prior([prompt]))[0])
 
     def encode(self, image: Tensor, text: TextFeatures | None = None) -> list[Tensor]:
         """All that depends on image and text alone.

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.results.planes import UprightGrid, best_slice, upright
+from bundle.results.planes import Plane, UprightGrid, best_slice, upright
 from bundle.results.prediction import Prediction
-from bundle.results.windows import block_mean, display_window, to_grey
+from bundle.results.windows import Window, block_mean, display_window, to_grey
 
 _MAX_EDGE = 1000  # pixels; a preview's panel has about half as many
 _MAX_PLANES = 2
@@ -47,55 +47,90 @@ def select_views(prediction: Prediction) -> tuple[list[View], str]:
     return _picture_views(prediction), ""
 
 
+def compared_views(prediction: Prediction, truth: NDArray[np.uint8]) -> tuple[View, View, str]:
+    """Where mask and truth differ most: that view with the truth, with the mask, and a note on the display window.
+
+    Args:
+        truth: uint8, of the mask's shape, its values those of the mask.
+    """
+    wrong = np.where(prediction.mask != truth, np.maximum(prediction.mask, truth), np.uint8(0))
+    if not wrong.any():
+        wrong = truth
+    shown = [replace(prediction, mask=mask) for mask in (truth, prediction.mask)]
+    if prediction.case.is_volume:
+        grid = _upright_grid(prediction)
+        plane = grid.useful_planes()[0]
+        index = best_slice(grid.turned(wrong), plane.fixed)
+        window = display_window(prediction)
+        first, second = (_plane_view(one, grid, plane, index, window) for one in shown)
+        return first, second, window.note
+    title, parts = f"{wrong.shape[1]} x {wrong.shape[0]} pixels", (slice(None), slice(None))
+    if prediction.case.modality == "H&E" and min(wrong.shape) > _DETAIL_EDGE:
+        title = f"Detail, {_DETAIL_EDGE} x {_DETAIL_EDGE} of {title}"
+        parts = _detail(*_densest_corner(wrong, _DETAIL_EDGE))
+    first, second = (_part_view(one, title, *parts) for one in shown)
+    return first, second, ""
+
+
 def _volume_views(prediction: Prediction) -> tuple[list[View], str]:
     """In radiological convention: the patient's right on the left, anterior and superior up."""
-    case = prediction.case
-    assert case.affine is not None
-    grid = UprightGrid(case.affine, prediction.mask.shape)
-    image, mask, uncertainty = map(grid.turned, (case.array[0], prediction.mask, prediction.uncertainty))
-    window = display_window(prediction)
-    views = []
-    for plane in grid.useful_planes()[:_MAX_PLANES]:
-        index = best_slice(mask, plane.fixed)
-        cut = [upright(array, plane, index) for array in (image, mask, uncertainty)]
-        number, count = grid.number(plane, index), mask.shape[plane.fixed]
-        views.append(
-            View(
-                title=f"{grid.title(plane)}, slice {number} of {count}",
-                image=to_grey(cut[0], window),
-                mask=cut[1],
-                uncertainty=cut[2],
-                size=grid.size(plane),
-                letters=plane.letters,
-            )
-        )
+    grid, window = _upright_grid(prediction), display_window(prediction)
+    mask = grid.turned(prediction.mask)
+    views = [
+        _plane_view(prediction, grid, plane, best_slice(mask, plane.fixed), window)
+        for plane in grid.useful_planes()[:_MAX_PLANES]
+    ]
     return views, window.note
 
 
+def _upright_grid(prediction: Prediction) -> UprightGrid:
+    assert prediction.case.affine is not None
+    return UprightGrid(prediction.case.affine, prediction.mask.shape)
+
+
+def _plane_view(prediction: Prediction, grid: UprightGrid, plane: Plane, index: int, window: Window) -> View:
+    image, mask, uncertainty = (
+        upright(grid.turned(array), plane, index)
+        for array in (prediction.case.array[0], prediction.mask, prediction.uncertainty)
+    )
+    return View(
+        title=f"{grid.title(plane)}, slice {grid.number(plane, index)} of {grid.shape[plane.fixed]}",
+        image=to_grey(image, window),
+        mask=mask,
+        uncertainty=uncertainty,
+        size=grid.size(plane),
+        letters=plane.letters,
+    )
+
+
 def _picture_views(prediction: Prediction) -> list[View]:
-    array, mask = prediction.case.array, prediction.mask
-    window = display_window(prediction)
-
-    def view(title: str, rows: slice, columns: slice) -> View:
-        part = array[:, rows, columns]
-        step = max(1, -(-max(part.shape[1:]) // _MAX_EDGE))
-        shown = to_grey(block_mean(part, step), window)
-        return View(
-            title=title,
-            image=shown[0] if len(shown) == 1 else np.moveaxis(shown, 0, -1),
-            mask=mask[rows, columns][::step, ::step],
-            uncertainty=block_mean(prediction.uncertainty[rows, columns][None], step)[0],
-            size=(float(part.shape[2]), float(part.shape[1])),
-        )
-
+    mask = prediction.mask
     height, width = mask.shape
-    whole = view(f"{width} x {height} pixels", slice(None), slice(None))
+    whole = _part_view(prediction, f"{width} x {height} pixels", slice(None), slice(None))
     if prediction.case.modality != "H&E" or min(height, width) < _DETAIL_FROM_EDGE or not mask.any():
         return [whole]
     top, left = _densest_corner(mask, _DETAIL_EDGE)
-    rows, columns = slice(top, top + _DETAIL_EDGE), slice(left, left + _DETAIL_EDGE)
     whole.inset = (left / width, top / height, _DETAIL_EDGE / width, _DETAIL_EDGE / height)
-    return [whole, view(f"Detail, {_DETAIL_EDGE} x {_DETAIL_EDGE} pixels", rows, columns)]
+    title = f"Detail, {_DETAIL_EDGE} x {_DETAIL_EDGE} pixels"
+    return [whole, _part_view(prediction, title, *_detail(top, left))]
+
+
+def _detail(top: int, left: int) -> tuple[slice, slice]:
+    return slice(top, top + _DETAIL_EDGE), slice(left, left + _DETAIL_EDGE)
+
+
+def _part_view(prediction: Prediction, title: str, rows: slice, columns: slice) -> View:
+    """Of a picture; the window is that of the whole."""
+    part = prediction.case.array[:, rows, columns]
+    step = max(1, -(-max(part.shape[1:]) // _MAX_EDGE))
+    shown = to_grey(block_mean(part, step), display_window(prediction))
+    return View(
+        title=title,
+        image=shown[0] if len(shown) == 1 else np.moveaxis(shown, 0, -1),
+        mask=prediction.mask[rows, columns][::step, ::step],
+        uncertainty=block_mean(prediction.uncertainty[rows, columns][None], step)[0],
+        size=(float(part.shape[2]), float(part.shape[1])),
+    )
 
 
 def _densest_corner(mask: NDArray[np.uint8], edge: int) -> tuple[int, int]:

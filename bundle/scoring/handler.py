@@ -14,7 +14,7 @@ from ignite.engine import Engine, Events
 from numpy.typing import NDArray
 
 from bundle.atomic import write_atomically
-from bundle.cases import CaseError, read_label
+from bundle.cases import CaseError, CaseReference, read_label
 from bundle.cases.structures import Structures
 from bundle.results.prediction import Prediction
 from bundle.scoring.calibration import (
@@ -115,7 +115,7 @@ class Scoring:
             raise CaseError(
                 reference.label, f"labels {unknown[0]!r}, which the network does not know", "leave it out"
             )
-        labels = {value: (self.structures.value(name), name) for value, name in reference.labels.items()}
+        labels = self.labels_of(reference)
         spacing = case.spacing if self.spacing_is_true else None
         truth = read_label(reference, case)
         axis = None if case.affine is None else head_foot_axis(case.affine)
@@ -124,6 +124,10 @@ class Scoring:
             self.scores.extend(score_masks(reference.id, mask, truth, labels, spacing, mode, axis))
         self._add_certainty(predictions[self.modes[0]], truth, labels, axis)
 
+    def labels_of(self, reference: CaseReference) -> dict[int, tuple[int, str]]:
+        """Value in a case's truth -> (value in the mask, name)."""
+        return {value: (self.structures.value(name), name) for value, name in reference.labels.items()}
+
     def _add_certainty(
         self,
         prediction: Prediction,
@@ -131,10 +135,7 @@ class Scoring:
         labels: Mapping[int, tuple[int, str]],
         axis: int | None,
     ) -> None:
-        table = np.zeros(256, dtype=np.uint8)  # truth in the numbering of the mask
-        for value, (mask_value, _) in labels.items():
-            table[value] = mask_value
-        truth = table[truth]
+        truth = in_mask_values(truth, labels)
         known = [mask_value for mask_value, _ in labels.values()]
         # what this data set does not label is background in its truth, and so it is here
         mask = np.where(np.isin(prediction.mask, known), prediction.mask, np.uint8(0))
@@ -183,6 +184,18 @@ class Scoring:
             logger.info(
                 "Dice %s %% over %d cases of %s, text %s", found["dice"], found["cases"], self.split, mode
             )
+
+
+def in_mask_values(truth: NDArray[np.uint8], labels: Mapping[int, tuple[int, str]]) -> NDArray[np.uint8]:
+    """A truth in the numbering of the mask.
+
+    Args:
+        labels: value in the truth -> (value in the mask, name); what it has not becomes background.
+    """
+    table = np.zeros(256, dtype=np.uint8)
+    for value, (mask_value, _) in labels.items():
+        table[value] = mask_value
+    return table[truth]
 
 
 def head_foot_axis(affine: NDArray[np.float64]) -> int:

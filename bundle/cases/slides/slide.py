@@ -80,10 +80,12 @@ class Slide:
         self.close()
 
     def close(self) -> None:
+        """Close the file."""
         self.pyramid.close()
 
     @property
     def width(self) -> int:
+        """Of level 0 in pixels, as `height`."""
         return self.pyramid.sizes[0][0]
 
     @property

@@ -11,7 +11,7 @@ from skimage.filters import threshold_otsu
 
 from bundle.cases.slides.slide import Slide, SlideGrid
 
-OVERVIEW_MPP = 8.0
+_OVERVIEW_MPP = 8.0
 _LONGEST_SIDE = 3000  # of the overview in pixels
 _BLOCK = 128  # rows of the overview read at a time
 # Saturation, of 0 to 1: glass lies below the first, stained tissue above the second; Otsu decides between them. On
@@ -45,7 +45,7 @@ def overview_of(slide: Slide, finest_mpp: float) -> Overview:
         CaseError: the slide cannot be read.
     """
     longest = max(slide.width * slide.mpp[0], slide.height * slide.mpp[1])
-    grid = slide.grid(max(OVERVIEW_MPP, longest / _LONGEST_SIDE, finest_mpp))
+    grid = slide.grid(max(_OVERVIEW_MPP, longest / _LONGEST_SIDE, finest_mpp))
     image = np.empty((grid.height, grid.width, 3), dtype=np.uint8)
     for top in range(0, grid.height, _BLOCK):
         for left in range(0, grid.width, _BLOCK):
