@@ -22,7 +22,6 @@ from bundle.cases.dicom import DicomSource
 from bundle.results.prediction import Prediction
 
 NAME = "Text-prior diffusion segmentation"
-MANUFACTURER = "Text-prior diffusion segmentation (research use only)"
 ALGORITHM_FAMILY = CodedConcept("123110", "DCM", "Artificial Intelligence")
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://monai.io/model-zoo/text_prior_diffusion_segmentation")
 # Of type 2 in the Patient, General Study and General Series modules (PS3.3 C.7.1.1, C.7.2.1): present, maybe empty.

@@ -16,6 +16,8 @@ import pydicom
 from bundle.cases.files import DICOM_SUFFIXES
 from bundle.cases.privacy import Identity
 
+#: Of every object that this software makes: by it a result is known again and is neither segmented nor read.
+MANUFACTURER = "Text-prior diffusion segmentation (research use only)"
 #: PS3.4 B.5: what the storage classes named here hold.
 MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
 WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
