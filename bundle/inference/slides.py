@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from bundle.cases import Case, CaseError, CaseReference, Modality
+from bundle.cases.dicom import DicomSource
 from bundle.cases.slides import Overview, Slide, SlideGrid, open_slide, overview_of, tissue_mask
 from bundle.cases.slides.recognise import LEAST_MPP, MOST_MPP
 from bundle.cases.structures import Structures
@@ -74,7 +75,7 @@ class SlideSegmenter:
         if self.macenko:
             problem = "is a whole-slide image, whose stains are not normalised"
             raise CaseError(reference.image, problem, "set macenko to false")
-        with open_slide(reference.image, self.slide_mpp) as slide:
+        with open_slide(reference.image, self.slide_mpp, reference.series) as slide:
             overview = overview_of(slide, self.mpp)
             tissue = tissue_mask(overview)
             if not tissue.any():
@@ -110,9 +111,11 @@ class SlideSegmenter:
         count = _blended(tiles, len(asked.channels) + 1, segmented, result.add)
         image = np.ascontiguousarray(overview.image.transpose(2, 0, 1), dtype=np.float32)
         source = "file" if reference.modality is None else reference.modality_source
-        case = Case(
-            reference, image, None, _MODALITY, source, warnings=list(reference.notes), full_scale=255.0
-        )
+        series, header = reference.series, None
+        if series is not None:
+            header = DicomSource(series.files, series.study_uid, series.series_uid, repaired=series.repaired)
+        warnings = [*reference.notes, *slide.pyramid.notes]
+        case = Case(reference, image, None, _MODALITY, source, header, warnings, full_scale=255.0)
         cell_mm2 = overview.grid.mpp[0] * overview.grid.mpp[1] * 1e-6
         about = {
             "format": slide.pyramid.format,

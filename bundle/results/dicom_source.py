@@ -131,6 +131,10 @@ def source_images(prediction: Prediction) -> SourceImages:
     source = case.header
     if not isinstance(source, DicomSource):
         raise NoDicomResult("The input is not DICOM: no DICOM objects were written.")
+    if prediction.is_overview:
+        raise NoDicomResult(
+            "No DICOM objects are written of whole-slide images: mask.tif and mask.geojson hold the mask."
+        )
     headers = source.datasets()
     for header in headers:
         _make_complete(header, source)

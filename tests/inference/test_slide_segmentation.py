@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,17 @@ import torch
 from scipy import ndimage
 from torch import Tensor, nn
 
-from bundle.cases import CaseError, CaseReference
+from bundle.cases import CaseError, CaseReference, collect_cases
 from bundle.cases.phantoms.slide import write_slide_phantom
 from bundle.cases.slides import open_slide
 from bundle.cases.structures import Structures
 from bundle.diffusion.sampling import Sampling
 from bundle.inference import CaseDataset, CaseEvaluator, SegmentationInferer, SlideSegmenter
 from bundle.inference.entries import CaseResults
-from bundle.results import write_index, write_slide
+from bundle.results import DicomResults, GeoJsonResults, write_index, write_slide
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "cases"))
+from dicom_slides import write_dicom_slide  # noqa: E402
 
 openslide = pytest.importorskip("openslide", reason="the extra 'slides' is not installed")
 pytest.importorskip("imagecodecs", reason="the extra 'slides' is not installed")
@@ -178,6 +182,37 @@ def test_a_slide_that_cannot_be_used_costs_itself_alone(slide_file: Path, tmp_pa
     assert "does not say how many micrometres" in entries["bare"]["error"]
     assert "the modality is stated as X-ray" in entries["film"]["error"]
     assert set(entries["good"]["checks"]) == set(entries["good"]["files"])
+
+
+def test_a_dicom_slide_gives_the_mask_of_its_tiff(
+    slide_file: Path, results: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    with tifffile.TiffFile(slide_file) as tiff:
+        levels = [page.asarray() for page in tiff.pages]
+    dataset, *_ = write_dicom_slide(tmp_path / "Sorrow" / "slide", levels)
+    [reference], _ = collect_cases(tmp_path)
+    output = tmp_path / "out"
+    output.mkdir()
+    for options, uids_are_those_of_the_source in (({}, True), ({"identifiers": "replace"}, False)):
+        companions = [DicomResults(**options), GeoJsonResults(pictures=True)]  # type: ignore[arg-type]
+        report = write_slide(segmenter()(reference, Dark()), output, 1.0, companions)["report"]
+        folder = output / reference.id
+        mask = tifffile.imread(folder / "mask.tif")
+        assert np.array_equal(mask, tifffile.imread(results[0] / "slide" / "mask.tif"))
+        assert (folder / "mask.geojson").read_bytes() == (results[0] / "slide" / "mask.geojson").read_bytes()
+        expected = results[1]["report"]
+        assert report["labels"] == expected["labels"]
+        assert report["slide"] == {**expected["slide"], "format": "DICOM"}
+        assert (report["source_series"]["series_instance_uid"] == dataset.SeriesInstanceUID) is (
+            uids_are_those_of_the_source
+        )
+        # GeoJSON of the overview would be of other pixels, and a segmentation of other tiles
+        assert report["warnings"] == [
+            "No DICOM objects are written of whole-slide images: mask.tif and mask.geojson hold the mask."
+        ]
+        assert "geojson" not in report and "dicom" not in report
+        for path in folder.iterdir():
+            assert b"Sorrow" not in path.read_bytes() and b"HX-48151" not in path.read_bytes()
 
 
 def test_options_are_checked(slide_file: Path) -> None:

@@ -40,6 +40,7 @@ MODALITY_OF_CLASS = {
     "1.2.840.10008.5.1.4.1.1.128": "PT",
     "1.2.840.10008.5.1.4.1.1.20": "NM",
     "1.2.840.10008.5.1.4.1.1.6.1": "US",
+    WHOLE_SLIDE: "SM",
 }
 _STRUCTURED_REPORTS = "1.2.840.10008.5.1.4.1.1.88."
 _FOR_PROCESSING = "1.2.840.10008.5.1.4.1.1.1.1.1"
@@ -106,6 +107,10 @@ class Instance:
     @property
     def sop_class(self) -> str:
         return self.uids["SOPClassUID"] or self.media["SOPClassUID"]
+
+    @property
+    def is_slide(self) -> bool:
+        return self.sop_class == WHOLE_SLIDE
 
     @property
     def is_report(self) -> bool:
