@@ -17,7 +17,7 @@ from torch import nn
 
 from bundle.cases import Case, CaseError, CaseReference, Modality
 from bundle.cases.dicom import DicomSource
-from bundle.cases.slides import Overview, Slide, SlideGrid, open_slide, overview_of, tissue_mask
+from bundle.cases.slides import SHOWN_SIDE, Overview, Slide, SlideGrid, open_slide, overview_of, tissue_mask
 from bundle.cases.slides.recognise import LEAST_MPP, MOST_MPP
 from bundle.cases.structures import Structures
 from bundle.inference.inferer import SegmentationInferer, tile_importance
@@ -97,7 +97,10 @@ class SlideSegmenter:
         labels = known if named is None else {value: known[value] for value in known if value in named}
         asked = self.inferer.asked(network, _MODALITY, reference.prompt)
         tiles = _Tiles(grid, self.inferer.tile_size, self.inferer.tile_overlap, overview.grid, tissue)
-        result = _Result(grid, overview.grid, known, labels)
+        # of a small slide a finer one is looked at; what tissue is and the noise do not depend on that
+        is_fine = max(overview.image.shape) >= SHOWN_SIDE
+        shown = overview if is_fine else overview_of(slide, self.mpp, SHOWN_SIDE)
+        result = _Result(grid, shown.grid, known, labels)
         key = content_key(overview.image)
 
         def segmented(places: Sequence[tuple[int, int]]) -> Iterator[NDArray[np.float32]]:
@@ -109,7 +112,7 @@ class SlideSegmenter:
                 yield from self.inferer.images(network, images, keys, asked).numpy()
 
         count = _blended(tiles, len(asked.channels) + 1, segmented, result.add)
-        image = np.ascontiguousarray(overview.image.transpose(2, 0, 1), dtype=np.float32)
+        image = np.ascontiguousarray(shown.image.transpose(2, 0, 1), dtype=np.float32)
         source = "file" if reference.modality is None else reference.modality_source
         series, header = reference.series, None
         if series is not None:
@@ -126,7 +129,7 @@ class SlideSegmenter:
             "mpp_source": slide.mpp_source,
             "mask_mpp": grid.mpp,
             "mask_scale": grid.scale,
-            "overview_mpp": overview.grid.mpp,
+            "overview_mpp": shown.grid.mpp,
             "tissue_mm2": float(tissue.sum()) * cell_mm2,
             "tiles": count,
         }

@@ -119,6 +119,8 @@ def test_the_report_measures_the_whole_mask(results: tuple[Path, dict[str, Any]]
     assert corners.min(axis=0) == pytest.approx([2 * columns.min(), 2 * rows.min()])
     assert corners.max(axis=0) == pytest.approx([2 * columns.max() + 2, 2 * rows.max() + 2])
     assert report["slide"]["mpp"] == [0.25, 0.25] and report["slide"]["mask_mpp"] == [0.5, 0.5]
+    # of a small slide the overview is finer than tissue is looked for
+    assert report["slide"]["overview_mpp"] == pytest.approx([550 / 1024, 400 / 745], abs=1e-6)
     assert report["shape"] == [800, 1100] and report["found"] is True
     tiles = 1 + -(-(800 - 128) // 96), 1 + -(-(1100 - 128) // 96)
     assert 0 < report["slide"]["tiles"] < tiles[0] * tiles[1]
