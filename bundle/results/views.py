@@ -89,13 +89,15 @@ def _picture_views(prediction: Prediction) -> list[View]:
         )
 
     height, width = mask.shape
-    whole = view(f"{width} x {height} pixels", slice(None), slice(None))
+    kind = "Overview, " if prediction.is_overview else ""
+    whole = view(f"{kind}{width} x {height} pixels", slice(None), slice(None))
     if prediction.case.modality != "H&E" or min(height, width) < _DETAIL_FROM_EDGE or not mask.any():
         return [whole]
     top, left = _densest_corner(mask, _DETAIL_EDGE)
     rows, columns = slice(top, top + _DETAIL_EDGE), slice(left, left + _DETAIL_EDGE)
     whole.inset = (left / width, top / height, _DETAIL_EDGE / width, _DETAIL_EDGE / height)
-    return [whole, view(f"Detail, {_DETAIL_EDGE} x {_DETAIL_EDGE} pixels", rows, columns)]
+    part = "Detail of it" if prediction.is_overview else "Detail"
+    return [whole, view(f"{part}, {_DETAIL_EDGE} x {_DETAIL_EDGE} pixels", rows, columns)]
 
 
 def _densest_corner(mask: NDArray[np.uint8], edge: int) -> tuple[int, int]:

@@ -22,7 +22,9 @@ from bundle.cases.structures import Structures
 from bundle.diffusion.sampling import Sampling
 from bundle.inference import CaseDataset, CaseEvaluator, SegmentationInferer, SlideSegmenter
 from bundle.inference.entries import CaseResults
-from bundle.results import DicomResults, GeoJsonResults, write_index, write_slide
+from bundle.results import DicomResults, GeoJsonResults, Prediction, write_index, write_slide
+from bundle.results.preview import facts_of
+from bundle.results.views import select_views
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "cases"))
 from dicom_slides import write_dicom_slide  # noqa: E402
@@ -124,6 +126,24 @@ def test_the_report_measures_the_whole_mask(results: tuple[Path, dict[str, Any]]
     assert report["shape"] == [800, 1100] and report["found"] is True
     tiles = 1 + -(-(800 - 128) // 96), 1 + -(-(1100 - 128) // 96)
     assert 0 < report["slide"]["tiles"] < tiles[0] * tiles[1]
+
+
+def test_the_preview_shows_a_small_slide_up_close(slide_file: Path) -> None:
+    prediction = segmenter()(CaseReference("slide", slide_file), Dark())
+    shown = Prediction(
+        case=prediction.case,
+        mask=(prediction.probability[0] > 0.5).astype(np.uint8) * 2,
+        probability=prediction.probability,
+        uncertainty=prediction.uncertainty,
+        labels=prediction.labels,
+        is_overview=True,
+    )
+    facts = facts_of(shown, {"slide": prediction.about})
+    assert facts == ["H&E", "2,200 x 1,600", "0.25 µm"]
+    whole, detail = select_views(shown)[0]
+    assert whole.title == "Overview, 1024 x 745 pixels" and whole.size == (1024.0, 745.0)
+    # a nucleus of 8 micrometres has many pixels
+    assert detail.title == "Detail of it, 256 x 256 pixels" and detail.mask.any()
 
 
 def test_the_index_has_a_row_for_it(results: tuple[Path, dict[str, Any]]) -> None:
