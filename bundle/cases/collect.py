@@ -68,6 +68,7 @@ def collect(
     selection: SeriesSelection | None = None,
     resample_slices: bool = False,
     hide_identifiers: bool = True,
+    reports: Sequence[Path] = (),
 ) -> Collection:
     """Find the cases that a user means.
 
@@ -85,6 +86,7 @@ def collect(
         resample_slices: let DICOM slices that are missing or unevenly spaced be interpolated.
         hide_identifiers: write paths relative to the sources, and keep what a study's headers give as name, number
             or date of a patient out of case ids, paths, messages and the prompts of DICOM cases.
+        reports: DICOM files beside the sources that are looked at for the reports of studies and for nothing else.
 
     Returns:
         Cases, of which one image counts once, and failures; either may be empty, but not both.
@@ -99,6 +101,7 @@ def collect(
         found.add(one)
     named = frozenset(found.named)
     dicom = sort_series(found.dicom, selection, modality, resample_slices, named, hide_identifiers)
+    dicom.reports += [one for one in map(read_instance, reports) if one is not None and one.is_report]
     _add_unreadable(found, dicom)
     _check_series_found(selection, dicom, found, sources)
     if (

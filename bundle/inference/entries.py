@@ -61,7 +61,7 @@ class CaseResults:
 
     def _written(self, output: Mapping[str, Any]) -> dict[str, Any]:
         if "slide" in output:
-            result = write_slide(output["slide"], self.output_dir, output["seconds"])
+            result = write_slide(output["slide"], self.output_dir, output["seconds"], self.companions)
         else:
             result = write_prediction(
                 output["prediction"], self.output_dir, output["seconds"], self.companions

@@ -61,7 +61,8 @@ class CaseDataset(Dataset):
         state = fingerprint(reference)  # before it is read, so that a change after that shows
         item, error, slide = None, None, False
         try:
-            slide = reference.series is None and is_slide(reference.image)
+            series = reference.series
+            slide = is_slide(reference.image) if series is None else series.is_slide
             item = None if slide else self.preprocessing(reference_item(reference))
         except Exception as problem:  # the rest of the batch goes on
             error = reason(problem, reference)

@@ -81,6 +81,7 @@ def find_cases(
     orientation: Orientation | None = None,
     resample_slices: bool = False,
     identifiers: Identifiers = "hide",
+    reports: Sequence[Path] = (),
 ) -> CaseList:
     """What a run has to do.
 
@@ -98,6 +99,7 @@ def find_cases(
             `bundle.cases.dicom.SeriesSelection`; None for any.
         resample_slices: let DICOM slices that are missing or unevenly spaced be interpolated, with a warning.
         identifiers: see `Identifiers`.
+        reports: see `bundle.cases.collect`.
 
     Raises:
         CaseError: nothing to segment, a prompt file that cannot be read, or `strict` and a case.
@@ -124,6 +126,7 @@ def find_cases(
         selection=SeriesSelection.of(series, series_description, series_modality, min_slices, orientation),
         resample_slices=resample_slices,
         hide_identifiers=identifiers != "keep",
+        reports=reports,
     )
     references, failures = found.references, found.failures
     if strict and failures:

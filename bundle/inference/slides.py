@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from bundle.cases import Case, CaseError, CaseReference, Modality
-from bundle.cases.slides import Overview, Slide, SlideGrid, open_slide, overview_of, tissue_mask
+from bundle.cases.dicom import DicomSource
+from bundle.cases.slides import SHOWN_SIDE, Overview, Slide, SlideGrid, open_slide, overview_of, tissue_mask
 from bundle.cases.slides.recognise import LEAST_MPP, MOST_MPP
 from bundle.cases.structures import Structures
 from bundle.inference.inferer import SegmentationInferer, tile_importance
@@ -74,7 +75,7 @@ class SlideSegmenter:
         if self.macenko:
             problem = "is a whole-slide image, whose stains are not normalised"
             raise CaseError(reference.image, problem, "set macenko to false")
-        with open_slide(reference.image, self.slide_mpp) as slide:
+        with open_slide(reference.image, self.slide_mpp, reference.series) as slide:
             overview = overview_of(slide, self.mpp)
             tissue = tissue_mask(overview)
             if not tissue.any():
@@ -96,7 +97,10 @@ class SlideSegmenter:
         labels = known if named is None else {value: known[value] for value in known if value in named}
         asked = self.inferer.asked(network, _MODALITY, reference.prompt)
         tiles = _Tiles(grid, self.inferer.tile_size, self.inferer.tile_overlap, overview.grid, tissue)
-        result = _Result(grid, overview.grid, known, labels)
+        # of a small slide a finer one is looked at; what tissue is and the noise do not depend on that
+        is_fine = max(overview.image.shape) >= SHOWN_SIDE
+        shown = overview if is_fine else overview_of(slide, self.mpp, SHOWN_SIDE)
+        result = _Result(grid, shown.grid, known, labels)
         key = content_key(overview.image)
 
         def segmented(places: Sequence[tuple[int, int]]) -> Iterator[NDArray[np.float32]]:
@@ -108,11 +112,13 @@ class SlideSegmenter:
                 yield from self.inferer.images(network, images, keys, asked).numpy()
 
         count = _blended(tiles, len(asked.channels) + 1, segmented, result.add)
-        image = np.ascontiguousarray(overview.image.transpose(2, 0, 1), dtype=np.float32)
+        image = np.ascontiguousarray(shown.image.transpose(2, 0, 1), dtype=np.float32)
         source = "file" if reference.modality is None else reference.modality_source
-        case = Case(
-            reference, image, None, _MODALITY, source, warnings=list(reference.notes), full_scale=255.0
-        )
+        series, header = reference.series, None
+        if series is not None:
+            header = DicomSource(series.files, series.study_uid, series.series_uid, repaired=series.repaired)
+        warnings = [*reference.notes, *slide.pyramid.notes]
+        case = Case(reference, image, None, _MODALITY, source, header, warnings, full_scale=255.0)
         cell_mm2 = overview.grid.mpp[0] * overview.grid.mpp[1] * 1e-6
         about = {
             "format": slide.pyramid.format,
@@ -123,7 +129,7 @@ class SlideSegmenter:
             "mpp_source": slide.mpp_source,
             "mask_mpp": grid.mpp,
             "mask_scale": grid.scale,
-            "overview_mpp": overview.grid.mpp,
+            "overview_mpp": shown.grid.mpp,
             "tissue_mm2": float(tissue.sum()) * cell_mm2,
             "tiles": count,
         }

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
+from bundle.cases.dicom.headers import MANUFACTURER
 from bundle.results.dicom_codes import display_colour, short_text, structure_codes
 from bundle.results.dicom_source import (
     ALGORITHM_FAMILY,
-    MANUFACTURER,
     NAME,
     Algorithm,
     NoDicomResult,

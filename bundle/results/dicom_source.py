@@ -22,7 +22,6 @@ from bundle.cases.dicom import DicomSource
 from bundle.results.prediction import Prediction
 
 NAME = "Text-prior diffusion segmentation"
-MANUFACTURER = "Text-prior diffusion segmentation (research use only)"
 ALGORITHM_FAMILY = CodedConcept("123110", "DCM", "Artificial Intelligence")
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://monai.io/model-zoo/text_prior_diffusion_segmentation")
 # Of type 2 in the Patient, General Study and General Series modules (PS3.3 C.7.1.1, C.7.2.1): present, maybe empty.
@@ -132,6 +131,10 @@ def source_images(prediction: Prediction) -> SourceImages:
     source = case.header
     if not isinstance(source, DicomSource):
         raise NoDicomResult("The input is not DICOM: no DICOM objects were written.")
+    if prediction.is_overview:
+        raise NoDicomResult(
+            "No DICOM objects are written of whole-slide images: mask.tif and mask.geojson hold the mask."
+        )
     headers = source.datasets()
     for header in headers:
         _make_complete(header, source)

@@ -27,6 +27,7 @@ from highdicom.sr import (
 )
 from numpy.typing import NDArray
 
+from bundle.cases.dicom.headers import MANUFACTURER
 from bundle.results.dicom_codes import PRIVATE_SCHEME, structure_codes
 from bundle.results.dicom_seg import (
     NO_UNITS,
@@ -39,7 +40,6 @@ from bundle.results.dicom_seg import (
 )
 from bundle.results.dicom_source import (
     ALGORITHM_FAMILY,
-    MANUFACTURER,
     NAME,
     Algorithm,
     SourceImages,

@@ -40,7 +40,7 @@ class GeoJsonResults:
             raise ValueError(f"geojson must be true or false, not {self.pictures!r}")
 
     def __call__(self, prediction: Prediction, folder: Path) -> Supplement | None:
-        if not self.pictures or prediction.case.modality != "H&E":
+        if not self.pictures or prediction.case.modality != "H&E" or prediction.is_overview:
             return None
         pieces = write_geojson(folder / "mask.geojson", prediction.mask, prediction.labels)
         names = {prediction.labels[value]: count for value, count in pieces.items()}

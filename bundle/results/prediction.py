@@ -28,6 +28,7 @@ class Prediction:
         warnings: what the reader of the report should know, beyond the case's own warnings.
         settings: steps, members, seed, sampler and the like; they go into the report as they are.
         source_series: for DICOM input what identifies the series (UIDs); None for other formats.
+        is_overview: whether case and mask are the overview of a whole-slide image, not its own pixels.
 
     Raises:
         ValueError: on shapes, types or labels that do not fit together.
@@ -41,6 +42,7 @@ class Prediction:
     warnings: list[str] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
     source_series: dict[str, Any] | None = None
+    is_overview: bool = False
 
     def __post_init__(self) -> None:
         spatial = self.case.array.shape[1:]

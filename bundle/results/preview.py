@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,7 @@ def write_preview(prediction: Prediction, report: Mapping[str, Any], path: Path)
     legend_top = _HEAD + _COLUMN_HEAD + sum(high + GAP for _, high in sizes) + _SPACE
     below_top = legend_top + (LINE * -(-len(legend) // LEGEND_COLUMNS) + _SPACE if legend else 0)
     sheet = Sheet(round(below_top + LINE * len(below) + FOOT))
-    _draw_head(sheet, prediction, note)
+    _draw_head(sheet, prediction, facts_of(prediction, report), note)
     _draw_rows(sheet, prediction, views, sizes)
     _draw_colour_bar(sheet, _HEAD + _COLUMN_HEAD, sizes[0][1])
     sheet.legend(legend, legend_top + LINE / 2)
@@ -99,11 +99,20 @@ def _panel_left(column: int, wide: float) -> float:
     return MARGIN + column * (_PANEL + GAP) + (_PANEL - wide) / 2
 
 
-def _draw_head(sheet: Sheet, prediction: Prediction, note: str) -> None:
-    case = prediction.case
-    facts = [case.modality, " x ".join(str(edge) for edge in prediction.mask.shape)]
+def facts_of(prediction: Prediction, report: Mapping[str, Any]) -> list[str]:
+    """What stands in the corner: modality, size, and resolution where it is known; of a slide those of its level 0."""
+    case, slide = prediction.case, report.get("slide")
+    if slide is not None:
+        resolution = " x ".join(dict.fromkeys(f"{edge:.3g}" for edge in slide["mpp"]))
+        return [case.modality, f"{slide['width']:,} x {slide['height']:,}", f"{resolution} µm"]
+    facts: list[str] = [case.modality, " x ".join(str(edge) for edge in prediction.mask.shape)]
     if case.spacing is not None:
         facts.append(" x ".join(f"{edge:.3g}" for edge in case.spacing) + " mm")
+    return facts
+
+
+def _draw_head(sheet: Sheet, prediction: Prediction, facts: Sequence[str], note: str) -> None:
+    case = prediction.case
     sheet.text(
         MARGIN, 32, shorten(printable(case.reference.id), _TITLE_ROOM), fontsize=_TITLE_SIZE, weight="bold"
     )

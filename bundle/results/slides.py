@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from bundle.results.prediction import Prediction
 from bundle.results.preview import write_preview
 from bundle.results.report import build_report, to_plain, write_json
 from bundle.results.slide_prediction import SlidePrediction
-from bundle.results.writer import files_of, folder_for
+from bundle.results.writer import Companion, files_of, folder_for, supplemented
 
 _TILE = 512
 _SMALLEST_LEVEL = 512  # pixels along its longer side
@@ -30,12 +30,15 @@ _PROBABILITY_NOTE = (
 
 
 def write_slide(
-    prediction: SlidePrediction, output_dir: Path, elapsed_seconds: float | None = None
+    prediction: SlidePrediction,
+    output_dir: Path,
+    elapsed_seconds: float | None = None,
+    companions: Sequence[Companion] = (),
 ) -> dict[str, Any]:
     """Write mask.tif, mask.geojson, probability.png, uncertainty.png, preview, report and page of a slide.
 
-    probability.png and uncertainty.png are overviews, whose resolution the report states. Otherwise as
-    `bundle.results.write_prediction`.
+    probability.png and uncertainty.png are overviews, whose resolution the report states. Companions are called with
+    the overview. Otherwise as `bundle.results.write_prediction`.
     """
     with replace_folder(folder_for(prediction.case.reference.id, output_dir)) as folder:
         write_mask_pyramid(folder / "mask.tif", prediction.mask, prediction.grid)
@@ -46,8 +49,12 @@ def write_slide(
             prediction.grid.scale,
             prediction.one_piece,
         )
-        overview = _overview(prediction)
-        report = {**build_report(overview, elapsed_seconds), **to_plain(_measured(prediction, pieces))}
+        overview, supplements = supplemented(_overview(prediction), folder, companions)
+        report = {
+            **build_report(overview, elapsed_seconds),
+            **to_plain(_measured(prediction, pieces)),
+            **supplements,
+        }
         write_png(folder / "probability.png", to_bytes(np.asarray(overview.probability).sum(axis=0)))
         write_png(folder / "uncertainty.png", to_bytes(overview.uncertainty))
         write_preview(overview, report, folder / "preview.png")
@@ -73,6 +80,8 @@ def _overview(prediction: SlidePrediction) -> Prediction:
         labels=prediction.labels,
         warnings=prediction.warnings,
         settings=prediction.settings,
+        source_series=prediction.case.source_series,
+        is_overview=True,
     )
 
 

@@ -106,12 +106,14 @@ def _plane_view(prediction: Prediction, grid: UprightGrid, plane: Plane, index: 
 def _picture_views(prediction: Prediction) -> list[View]:
     mask = prediction.mask
     height, width = mask.shape
-    whole = _part_view(prediction, f"{width} x {height} pixels", slice(None), slice(None))
+    kind = "Overview, " if prediction.is_overview else ""
+    whole = _part_view(prediction, f"{kind}{width} x {height} pixels", slice(None), slice(None))
     if prediction.case.modality != "H&E" or min(height, width) < _DETAIL_FROM_EDGE or not mask.any():
         return [whole]
     top, left = _densest_corner(mask, _DETAIL_EDGE)
     whole.inset = (left / width, top / height, _DETAIL_EDGE / width, _DETAIL_EDGE / height)
-    title = f"Detail, {_DETAIL_EDGE} x {_DETAIL_EDGE} pixels"
+    part = "Detail of it" if prediction.is_overview else "Detail"
+    title = f"{part}, {_DETAIL_EDGE} x {_DETAIL_EDGE} pixels"
     return [whole, _part_view(prediction, title, *_detail(top, left))]
 
 

@@ -78,18 +78,24 @@ def write_prediction(
     """
     case_id = prediction.case.reference.id
     with replace_folder(folder_for(case_id, output_dir)) as folder:
-        supplements = [companion(prediction, folder) or Supplement() for companion in companions]
-        noted = [text for supplement in supplements for text in supplement.warnings]
-        prediction = replace(prediction, warnings=[*prediction.warnings, *noted])
-        report = build_report(prediction, elapsed_seconds)
-        for supplement in supplements:
-            report.update(to_plain(supplement.entries))
+        prediction, entries = supplemented(prediction, folder, companions)
+        report = {**build_report(prediction, elapsed_seconds), **entries}
         (_write_volume if prediction.case.is_volume else _write_picture)(prediction, folder)
         write_preview(prediction, report, folder / "preview.png")
         write_json(folder / "report.json", report)
         write_case_page(prediction, report, folder)
         files = files_of(folder, case_id)
     return {"files": files, "report": report}
+
+
+def supplemented(
+    prediction: Prediction, folder: Path, companions: Sequence[Companion]
+) -> tuple[Prediction, dict[str, Any]]:
+    """Call the companions; the prediction with their warnings, and their entries of the report."""
+    supplements = [companion(prediction, folder) or Supplement() for companion in companions]
+    noted = [text for supplement in supplements for text in supplement.warnings]
+    entries = {key: value for one in supplements for key, value in to_plain(one.entries).items()}
+    return replace(prediction, warnings=[*prediction.warnings, *noted]), entries
 
 
 def folder_for(case_id: str, output_dir: Path) -> Path:

@@ -80,7 +80,7 @@ def _prepare(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> Node
     if arguments.pacs == "dicomweb":
         source = destination = _dicomweb(arguments)
     else:
-        source = spool = Spool(state / "spool", int(arguments.max_gb * _GIGA))
+        source = spool = Spool(state / "spool", int(arguments.max_gb * _GIGA), arguments.prompt_from_report)
         listener, destination = _listener(arguments, spool), _forward(arguments)
     segment = SeriesSegmenter(arguments, arguments.dicom_modalities, outbox.folder)
     node = Node(source, destination, segment, journal, outbox, pace, arguments.keep_results)
@@ -136,6 +136,7 @@ def _dicomweb(arguments: argparse.Namespace) -> DicomWebServer:
         arguments.days,
         _file(arguments.ca, "--ca"),
         credentials_from(os.environ),
+        arguments.prompt_from_report,
     )
 
 

@@ -17,12 +17,14 @@ from dicomweb_client import DICOMwebClient
 from pydicom.dataset import Dataset
 
 from bundle.cases.dicom.headers import quiet
+from bundle.cases.dicom.reports import PROSE_REPORTS
 from bundle.serving.exchange import ArrivedSeries, ServerError, SettingError, is_uid
 
 _SECONDS = 10.0, 300.0  # for a connection, and without a word from the server
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 # Tags of the DICOM JSON model, PS3.18 F.
 _STUDY, _SERIES, _MODALITY = "0020000D", "0020000E", "00080060"
+_CLASS, _INSTANCE = "00080016", "00080018"
 _STUDY_INSTANCES, _SERIES_INSTANCES = "00201208", "00201209"
 
 
@@ -37,6 +39,7 @@ class DicomWebServer:
         days: take only studies dated within so many days; None for any.
         ca: file of certificates that the server's is checked by, instead of the system's.
         credentials: see `credentials_from`.
+        with_reports: fetch the reports of studies.
 
     Raises:
         SettingError: the address cannot be used.
@@ -51,6 +54,7 @@ class DicomWebServer:
         days: int | None = None,
         ca: Path | None = None,
         credentials: requests.auth.AuthBase | None = None,
+        with_reports: bool = False,
         today: Callable[[], date] = date.today,
     ) -> None:
         check_url(url, credentials is not None)
@@ -58,6 +62,7 @@ class DicomWebServer:
         self.modalities = frozenset(modalities)
         self.query = dict(query or {})
         self.days = days
+        self.with_reports = with_reports
         self.today = today
         self.client = DICOMwebClient(url.rstrip("/"), session=_session(ca, credentials), timeout=_SECONDS)
         self.client.set_http_retry_params(retry=False)  # the node has its own
@@ -125,6 +130,42 @@ class DicomWebServer:
         if count < series.instances:
             raise ServerError(f"The server sent {count} of {series.instances} instances.")
         return folder
+
+    def reports(self, study: str) -> list[Path]:
+        if not self.with_reports:
+            return []
+        folder = self.folder / study / "reports"
+        folder.mkdir(parents=True, exist_ok=True)
+        with _in_a_sentence("search for reports"):
+            found = self.client.search_for_series(
+                study_instance_uid=study, search_filters={"Modality": "SR"}, get_remaining=True
+            )
+        return [
+            self._fetch_report(study, series, instance, folder)
+            for series in (_value(entry, _SERIES) for entry in found if _value(entry, _MODALITY) == "SR")
+            if is_uid(series)
+            for instance in self._prose_in(study, series)
+        ]
+
+    def _prose_in(self, study: str, series: str) -> list[str]:
+        """SOPInstanceUIDs of a series' reports in prose; dose and CAD reports are not fetched."""
+        with _in_a_sentence("search for reports"):
+            found = self.client.search_for_instances(
+                study_instance_uid=study, series_instance_uid=series, get_remaining=True
+            )
+        prose = (_value(entry, _INSTANCE) for entry in found if _value(entry, _CLASS) in PROSE_REPORTS)
+        return [instance for instance in prose if is_uid(instance)]
+
+    def _fetch_report(self, study: str, series: str, instance: str, folder: Path) -> Path:
+        path = folder / f"{instance}.dcm"
+        with _in_a_sentence("retrieval of a report"), quiet():
+            report = self.client.retrieve_instance(
+                study, series, instance, media_types=(("application/dicom", "*"),)
+            )
+            if report.get("SOPInstanceUID") != instance:
+                raise ServerError("The server sent an object that was not asked for.")
+            report.save_as(path)
+        return path
 
     def grew(self, series: ArrivedSeries) -> bool:
         now = next((one for one in self._series_of(series.study) if one.series == series.series), series)

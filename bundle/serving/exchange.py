@@ -60,6 +60,13 @@ class Source(Protocol):
             ServerError: they cannot be had now.
         """
 
+    def reports(self, study: str) -> Sequence[Path]:
+        """Files of the reports of a study, as far as they have arrived; none where they are not to be had from it.
+
+        Raises:
+            ServerError: they cannot be had now.
+        """
+
     def grew(self, series: ArrivedSeries) -> bool:
         """Whether more of a series has arrived since it was fetched.
 

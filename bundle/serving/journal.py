@@ -62,12 +62,18 @@ class Journal:
             known.finished = max(known.finished, instances)
 
     def write(
-        self, series: ArrivedSeries, status: Status, reason: str = "", objects: Sequence[str] = ()
+        self,
+        series: ArrivedSeries,
+        status: Status,
+        reason: str = "",
+        objects: Sequence[str] = (),
+        prompt_source: str = "",
     ) -> None:
         """Append a line and have it on disk.
 
         Args:
             objects: SOPInstanceUIDs of the results.
+            prompt_source: who gave the prompt; empty for none.
         """
         entry: dict[str, Any] = {
             "status": status,
@@ -79,6 +85,8 @@ class Journal:
             entry["reason"] = reason
         if objects:
             entry["objects"] = list(objects)
+        if prompt_source:
+            entry["prompt_source"] = prompt_source
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
             file.flush()

@@ -45,7 +45,8 @@ class Node:
 
     Args:
         destination: None to leave results in the outbox.
-        segment: a folder of a series, a folder for its results -> `Outcome`; see `SeriesSegmenter`.
+        segment: a folder of a series, a folder for its results, files of the study's reports -> `Outcome`; see
+            `SeriesSegmenter`.
         keep_results: keep delivered results in the outbox.
 
     Attributes:
@@ -56,7 +57,7 @@ class Node:
         self,
         source: Source,
         destination: Destination | None,
-        segment: Callable[[Path, Path], Outcome],
+        segment: Callable[[Path, Path, Sequence[Path]], Outcome],
         journal: Journal,
         outbox: Outbox,
         pace: Pace,
@@ -147,7 +148,7 @@ class Node:
             return False
         try:
             folder = self.source.fetch(series)
-            self._segment(series, folder)
+            self._segment(series, folder, self.source.reports(series.study))
         except (NothingToSegment, CannotBeSegmented) as error:
             self._end(series, "left out" if isinstance(error, NothingToSegment) else "failed", str(error))
             self.source.discard(series)
@@ -174,14 +175,16 @@ class Node:
             self.journal.write(series, "stopped")
         self.source.put_back(series)
 
-    def _segment(self, series: ArrivedSeries, folder: Path) -> None:
+    def _segment(self, series: ArrivedSeries, folder: Path, reports: Sequence[Path]) -> None:
         self.journal.write(series, "started")
         with self.outbox.filling(series) as results:
-            outcome = self.segment(folder, results)
+            outcome = self.segment(folder, results, reports)
             if self.source.grew(series):
                 raise _Grew
             self.outbox.seal(results, series, outcome)
-        self.journal.write(series, "segmented", objects=list(outcome.objects))
+        self.journal.write(
+            series, "segmented", objects=list(outcome.objects), prompt_source=outcome.prompt_source
+        )
         self._undelivered[series.series] = self.outbox.parcel(series.series)
 
     def _deliver_all(self) -> bool:
@@ -207,7 +210,8 @@ class Node:
                 return again
         self.retries.succeeded(series.series)
         reason = " ".join([*outcome.errors, *outcome.notes])
-        self._end(series, "failed" if outcome.errors else "done", reason, list(outcome.objects))
+        status: Status = "failed" if outcome.errors else "done"
+        self._end(series, status, reason, list(outcome.objects), outcome.prompt_source)
         del self._undelivered[series.series]
         if not self.keep_results:
             self.outbox.remove(parcel)
@@ -224,9 +228,14 @@ class Node:
         return False
 
     def _end(
-        self, series: ArrivedSeries, status: Status, reason: str = "", objects: Sequence[str] = ()
+        self,
+        series: ArrivedSeries,
+        status: Status,
+        reason: str = "",
+        objects: Sequence[str] = (),
+        prompt_source: str = "",
     ) -> None:
-        self.journal.write(series, status, reason, objects)
+        self.journal.write(series, status, reason, objects, prompt_source)
         self.failures += status == "failed"
         count = "" if status == "left out" else f", {len(objects)} objects"
         say(f"series {series.series}: {status}{count}{': ' if reason else ''}{reason}")

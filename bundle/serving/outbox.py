@@ -22,12 +22,14 @@ class Outcome:
     Attributes:
         objects: SOPInstanceUID -> DICOM file of results, relative to the folder of results.
         errors: a sentence for each case of the series that failed.
-        notes: a sentence for each DICOM object that could not be made.
+        notes: a sentence for each DICOM object that could not be made, and on a report that was not there.
+        prompt_source: who gave the prompt, see `bundle.cases.CaseReference`; empty where there was none.
     """
 
     objects: dict[str, str] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    prompt_source: str = ""
 
 
 @dataclass(frozen=True)

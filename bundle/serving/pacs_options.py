@@ -106,7 +106,13 @@ def _add_node_options(command: argparse.ArgumentParser, poll: float) -> None:
         choices=_MODALITIES,
         help="of series; repeatable; default: all of these",
     )
-    command.add_argument("--prompt", metavar="TEXT", help="what to segment, one for all series")
+    prompt = command.add_mutually_exclusive_group()
+    prompt.add_argument("--prompt", metavar="TEXT", help="what to segment, one for all series")
+    prompt.add_argument(
+        "--prompt-from-report",
+        action="store_true",
+        help="the text of the study's structured report, where it has one in prose",
+    )
     command.add_argument(
         "--keep-results", action="store_true", help="in the state folder, when they are stored"
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import functools
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,18 +13,19 @@ from ignite.engine import Engine, Events
 from pydicom.dataset import Dataset
 
 from bundle.cases import CaseError
-from bundle.cases.dicom.headers import quiet, text
+from bundle.cases.dicom.headers import MANUFACTURER, quiet, text
 from bundle.cases.dicom.locate import LeftOutError
 from bundle.inference import CaseDataset, CaseEvaluator, CaseList, find_cases
 from bundle.inference.evaluator import reason
 from bundle.results import DicomResults, Prediction, write_prediction
-from bundle.results.dicom_source import MANUFACTURER
 from bundle.results.writer import Supplement
 from bundle.segment_options import ROOT, inference_workflow, series_options
 from bundle.serving.outbox import Outcome
 
 # Options that decide on a result, beside weights and what is written into it as its settings.
 _DECIDING = ("prompt", "photometric", "xray_sides", "seg_type", "resample_slices", "steps", "members", "seed")
+
+_NO_REPORT = "The study has no report in prose yet; the default of the modality was segmented."
 
 
 class NothingToSegment(Exception):
@@ -61,12 +61,16 @@ class SeriesSegmenter:
         self.device = content("device")
         self.dicom_results: DicomResults = content("dicom_results")
         self.selection = {"prompt": arguments.prompt, **series_options(arguments)}
+        self.from_report = bool(arguments.prompt_from_report)
         self.request = _request_digest(arguments)
 
-    def __call__(self, folder: Path, output: Path) -> Outcome:
+    def __call__(self, folder: Path, output: Path, reports: Sequence[Path] = ()) -> Outcome:
         """Segment the series in a folder and write the results of each of its cases to a folder in `output`.
 
-        The same series, weights and options give objects of the same UIDs, on any device.
+        The same series, prompt, weights and options give objects of the same UIDs, on any device.
+
+        Args:
+            reports: files of the study's reports, the latest of which in prose is the prompt where none was given.
 
         Raises:
             NothingToSegment: it is of another modality, a localizer, a result of this software or the like.
@@ -75,12 +79,12 @@ class SeriesSegmenter:
         """
         self._check_kind(folder)
         try:
-            cases = find_cases([folder], **self.selection)
+            cases = find_cases([folder], reports=reports, **self.selection)
         except LeftOutError as error:
             raise NothingToSegment(_without(folder, f"{error.source}: {error.problem}")) from error
         except CaseError as error:
             raise CannotBeSegmented(_without(folder, str(error))) from error
-        writer = _ResultWriter(output, functools.partial(self.dicom_results, request=self.request))
+        writer = _ResultWriter(output, self._objects)
         evaluator = CaseEvaluator(
             CaseDataset(cases.references, self.preprocessing),
             self.network,
@@ -93,11 +97,22 @@ class SeriesSegmenter:
         if writer.problem is not None:
             raise writer.problem
         outcome = writer.outcome
+        if self.from_report and not outcome.prompt_source:
+            outcome.notes.append(_NO_REPORT)
         outcome.errors[:0] = [failure.error for failure in cases.failures]
         outcome.errors = [_without(folder, error) for error in outcome.errors]
         if outcome.errors and not writer.written:
             raise CannotBeSegmented(" ".join(outcome.errors))
         return outcome
+
+    def _objects(self, prediction: Prediction, folder: Path) -> Supplement | None:
+        reference = prediction.case.reference
+        request = self.request
+        if reference.prompt and reference.prompt_source == "DICOM SR":
+            words = reference.prompt.encode("utf-8", "replace")
+            request = hashlib.sha256(request.encode("ascii") + words).hexdigest()
+        supplement: Supplement | None = self.dicom_results(prediction, folder, request=request)
+        return supplement
 
     def _check_kind(self, folder: Path) -> None:
         """Refuse by the first file what need not be read further: all of a series have one modality and one maker."""
@@ -145,6 +160,8 @@ class _ResultWriter:
             return
         self.written += 1
         case_id = output["reference"].id
+        if output["reference"].prompt:
+            self.outcome.prompt_source = output["reference"].prompt_source
         for entry in written["report"].get("dicom", {}).values():
             self.outcome.objects[entry["sop_instance_uid"]] = f"{case_id}/{entry['file']}"
 

@@ -3,6 +3,8 @@
 partial/                       objects that are being written
 arrived/<study>/<series>/      objects that are whole; a sender was told so
 taken/<study>/<series>/        series that are being segmented
+reports/<study>/               reports that are read as prompts, where they are; kept for a day and for as long as
+                               images of their study wait
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
+import time
 import uuid
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -17,8 +20,11 @@ from pathlib import Path
 
 import pydicom
 
-from bundle.cases.dicom.headers import quiet, uid
+from bundle.cases.dicom.headers import MANUFACTURER, quiet, text, uid
+from bundle.cases.dicom.reports import PROSE_REPORTS
 from bundle.serving.exchange import ArrivedSeries, is_uid
+
+_REPORT_SECONDS = 86_400.0
 
 
 class SpoolFull(Exception):
@@ -35,18 +41,23 @@ class Spool:
     Args:
         folder: of this spool alone.
         max_bytes: that all objects in it may have together.
+        with_reports: keep reports for `reports`, which are series to be handed on otherwise.
     """
 
-    def __init__(self, folder: Path, max_bytes: int) -> None:
-        self.partial, self.arrived, self.taken = (folder / name for name in ("partial", "arrived", "taken"))
+    def __init__(self, folder: Path, max_bytes: int, with_reports: bool = False) -> None:
+        self.partial, self.arrived, self.taken, self.kept = (
+            folder / name for name in ("partial", "arrived", "taken", "reports")
+        )
         self.max_bytes = max_bytes
+        self.with_reports = with_reports
         self._lock = threading.Lock()
         shutil.rmtree(self.partial, ignore_errors=True)
-        for path in (self.partial, self.arrived, self.taken):
+        for path in (self.partial, self.arrived, self.taken, self.kept):
             path.mkdir(parents=True, exist_ok=True)
         for path in sorted(self.taken.glob("*/*")):
             self._return(path)  # of a process that was killed
-        self._bytes = sum(path.stat().st_size for path in self.arrived.glob("*/*/*"))
+        whole = (*self.arrived.glob("*/*/*"), *self.kept.glob("*/*"))
+        self._bytes = sum(path.stat().st_size for path in whole)
 
     # --- for the receiver ----------------------------------------------------------------------------------
 
@@ -65,9 +76,9 @@ class Spool:
             NotUsable: it is not what the sender stated.
             OSError: it cannot be written.
         """
-        study, series = _identity(path, instance)
+        study, series, is_report = _identity(path, instance)
         _synchronise(path)
-        folder = self.arrived / study / series
+        folder = self.kept / study if is_report and self.with_reports else self.arrived / study / series
         place = folder / f"{instance}.dcm"
         with self._lock:
             more = path.stat().st_size - (place.stat().st_size if place.exists() else 0)
@@ -76,12 +87,13 @@ class Spool:
             folder.mkdir(parents=True, exist_ok=True)
             os.replace(path, place)
             self._bytes += more
-            for parent in (folder, folder.parent, self.arrived):
+            for parent in (folder, folder.parent, folder.parent.parent):
                 _synchronise(parent)
 
     # --- for the node --------------------------------------------------------------------------------------
 
     def studies(self) -> Mapping[str, Sequence[ArrivedSeries]]:
+        self._drop_old_reports()
         studies: defaultdict[str, list[ArrivedSeries]] = defaultdict(list)
         for folder in sorted(self.arrived.glob("*/*")):
             count = len(os.listdir(folder))
@@ -95,6 +107,9 @@ class Spool:
         with self._lock:
             os.replace(self._place(series), taken)
         return taken
+
+    def reports(self, study: str) -> list[Path]:
+        return sorted((self.kept / study).glob("*.dcm"))
 
     def grew(self, series: ArrivedSeries) -> bool:
         return self._place(series).exists()
@@ -117,6 +132,21 @@ class Spool:
                 if parent.exists() and not os.listdir(parent):
                     parent.rmdir()
 
+    def _drop_old_reports(self) -> None:
+        """Delete reports a day after they came, unless images of their study wait: they may come before or after it."""
+        oldest = time.time() - _REPORT_SECONDS
+        for folder in sorted(self.kept.iterdir()):
+            if any((place / folder.name).exists() for place in (self.arrived, self.taken)):
+                continue
+            with self._lock:
+                for path in folder.iterdir():
+                    status = path.stat()
+                    if status.st_mtime < oldest:
+                        path.unlink()
+                        self._bytes -= status.st_size
+                if not os.listdir(folder):
+                    folder.rmdir()
+
     def _place(self, series: ArrivedSeries) -> Path:
         return self.arrived / series.study / series.series
 
@@ -132,18 +162,22 @@ class Spool:
         taken.rmdir()
 
 
-def _identity(path: Path, instance: str) -> tuple[str, str]:
-    """Study and series of an object."""
+def _identity(path: Path, instance: str) -> tuple[str, str, bool]:
+    """Study and series of an object, and whether it is a report in prose that is not of this software."""
     try:
         with quiet():
             keywords = ["SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"]
-            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=keywords)
+            further = ["SOPClassUID", "Manufacturer"]
+            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=[*keywords, *further])
             own, study, series = (uid(header, keyword) for keyword in keywords)
+            is_prose = (
+                uid(header, "SOPClassUID") in PROSE_REPORTS and text(header, "Manufacturer") != MANUFACTURER
+            )
     except Exception as error:  # pydicom raises every kind for what is not DICOM
         raise NotUsable("cannot be read") from error
     if own != instance or not all(is_uid(one) for one in (own, study, series)):
         raise NotUsable("has no UIDs, or others than stated")
-    return study, series
+    return study, series, is_prose
 
 
 def _synchronise(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,19 @@ import torch
 from scipy import ndimage
 from torch import Tensor, nn
 
-from bundle.cases import CaseError, CaseReference
+from bundle.cases import CaseError, CaseReference, collect_cases
 from bundle.cases.phantoms.slide import write_slide_phantom
 from bundle.cases.slides import open_slide
 from bundle.cases.structures import Structures
 from bundle.diffusion.sampling import Sampling
 from bundle.inference import CaseDataset, CaseEvaluator, SegmentationInferer, SlideSegmenter
 from bundle.inference.entries import CaseResults
-from bundle.results import write_index, write_slide
+from bundle.results import DicomResults, GeoJsonResults, Prediction, write_index, write_slide
+from bundle.results.preview import facts_of
+from bundle.results.views import select_views
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "cases"))
+from dicom_slides import write_dicom_slide  # noqa: E402
 
 openslide = pytest.importorskip("openslide", reason="the extra 'slides' is not installed")
 pytest.importorskip("imagecodecs", reason="the extra 'slides' is not installed")
@@ -115,9 +121,29 @@ def test_the_report_measures_the_whole_mask(results: tuple[Path, dict[str, Any]]
     assert corners.min(axis=0) == pytest.approx([2 * columns.min(), 2 * rows.min()])
     assert corners.max(axis=0) == pytest.approx([2 * columns.max() + 2, 2 * rows.max() + 2])
     assert report["slide"]["mpp"] == [0.25, 0.25] and report["slide"]["mask_mpp"] == [0.5, 0.5]
+    # of a small slide the overview is finer than tissue is looked for
+    assert report["slide"]["overview_mpp"] == pytest.approx([550 / 1024, 400 / 745], abs=1e-6)
     assert report["shape"] == [800, 1100] and report["found"] is True
     tiles = 1 + -(-(800 - 128) // 96), 1 + -(-(1100 - 128) // 96)
     assert 0 < report["slide"]["tiles"] < tiles[0] * tiles[1]
+
+
+def test_the_preview_shows_a_small_slide_up_close(slide_file: Path) -> None:
+    prediction = segmenter()(CaseReference("slide", slide_file), Dark())
+    shown = Prediction(
+        case=prediction.case,
+        mask=(prediction.probability[0] > 0.5).astype(np.uint8) * 2,
+        probability=prediction.probability,
+        uncertainty=prediction.uncertainty,
+        labels=prediction.labels,
+        is_overview=True,
+    )
+    facts = facts_of(shown, {"slide": prediction.about})
+    assert facts == ["H&E", "2,200 x 1,600", "0.25 µm"]
+    whole, detail = select_views(shown)[0]
+    assert whole.title == "Overview, 1024 x 745 pixels" and whole.size == (1024.0, 745.0)
+    # a nucleus of 8 micrometres has many pixels
+    assert detail.title == "Detail of it, 256 x 256 pixels" and detail.mask.any()
 
 
 def test_the_index_has_a_row_for_it(results: tuple[Path, dict[str, Any]]) -> None:
@@ -178,6 +204,37 @@ def test_a_slide_that_cannot_be_used_costs_itself_alone(slide_file: Path, tmp_pa
     assert "does not say how many micrometres" in entries["bare"]["error"]
     assert "the modality is stated as X-ray" in entries["film"]["error"]
     assert set(entries["good"]["checks"]) == set(entries["good"]["files"])
+
+
+def test_a_dicom_slide_gives_the_mask_of_its_tiff(
+    slide_file: Path, results: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    with tifffile.TiffFile(slide_file) as tiff:
+        levels = [page.asarray() for page in tiff.pages]
+    dataset, *_ = write_dicom_slide(tmp_path / "Sorrow" / "slide", levels)
+    [reference], _ = collect_cases(tmp_path)
+    output = tmp_path / "out"
+    output.mkdir()
+    for options, uids_are_those_of_the_source in (({}, True), ({"identifiers": "replace"}, False)):
+        companions = [DicomResults(**options), GeoJsonResults(pictures=True)]  # type: ignore[arg-type]
+        report = write_slide(segmenter()(reference, Dark()), output, 1.0, companions)["report"]
+        folder = output / reference.id
+        mask = tifffile.imread(folder / "mask.tif")
+        assert np.array_equal(mask, tifffile.imread(results[0] / "slide" / "mask.tif"))
+        assert (folder / "mask.geojson").read_bytes() == (results[0] / "slide" / "mask.geojson").read_bytes()
+        expected = results[1]["report"]
+        assert report["labels"] == expected["labels"]
+        assert report["slide"] == {**expected["slide"], "format": "DICOM"}
+        assert (report["source_series"]["series_instance_uid"] == dataset.SeriesInstanceUID) is (
+            uids_are_those_of_the_source
+        )
+        # GeoJSON of the overview would be of other pixels, and a segmentation of other tiles
+        assert report["warnings"] == [
+            "No DICOM objects are written of whole-slide images: mask.tif and mask.geojson hold the mask."
+        ]
+        assert "geojson" not in report and "dicom" not in report
+        for path in folder.iterdir():
+            assert b"Sorrow" not in path.read_bytes() and b"HX-48151" not in path.read_bytes()
 
 
 def test_options_are_checked(slide_file: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "cases"))
-from dicom_files import Ct, set_pixels  # noqa: E402
+from dicom_files import Ct, report, set_pixels  # noqa: E402
 
 from bundle.cases.phantoms import ct_phantom  # noqa: E402
 
@@ -25,6 +25,13 @@ def phantom_series(seed: int = 0) -> Ct:
         dataset.PixelSpacing = [12.0, 12.0]
         set_pixels(dataset, volume[:, :, index].T.astype("int16") + 1024, intercept=-1024)
     return ct
+
+
+def study_report(study: str, text: str, by: str = "Hospital") -> Any:
+    """A Basic Text SR of a study with the findings `text`, in memory."""
+    written = report(study, ("Findings", text))
+    written.Manufacturer = by
+    return written
 
 
 def free_port() -> int:

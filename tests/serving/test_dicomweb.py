@@ -20,7 +20,7 @@ import pytest
 
 from bundle.serving.dicomweb import DicomWebServer, check_url, credentials_from
 from bundle.serving.exchange import ArrivedSeries, ServerError, SettingError
-from tests.serving.helpers import phantom_series
+from tests.serving.helpers import phantom_series, study_report
 
 SECRETS = ("nurse", "s3cret-pw", "t0ken-abc")
 STUDY, SERIES = "1.2.3", "1.2.3.4"
@@ -71,8 +71,8 @@ class Stub:
         headers = {"Content-Type": "application/dicom+json"}
         self.answers[f"/dicom-web{path}"] = 200, headers, json.dumps(content).encode()
 
-    def series(self, *datasets: Any) -> None:
-        """The objects of SERIES, as WADO-RS sends them."""
+    def series(self, *datasets: Any, path: str = f"/studies/{STUDY}/series/{SERIES}") -> None:
+        """The objects of a series, or of what else is at `path`, as WADO-RS sends them."""
         body = b""
         for dataset in datasets:
             content = BytesIO()
@@ -82,7 +82,7 @@ class Stub:
             body += b"\r\n--xx\r\nContent-Type: application/dicom\r\n\r\n" + content.getvalue()
         body += b"\r\n--xx--"
         headers = {"Content-Type": 'multipart/related; type="application/dicom"; boundary=xx'}
-        self.answers[f"/dicom-web/studies/{STUDY}/series/{SERIES}"] = 200, headers, body
+        self.answers[f"/dicom-web{path}"] = 200, headers, body
 
 
 @pytest.fixture
@@ -135,6 +135,38 @@ def test_the_query_reaches_the_server(stub: Stub, tmp_path: Path) -> None:
     assert source.studies() == {}
     [(_, _, query, _), *_] = stub.asked
     assert query["StudyDescription"] == ["*ABDOMEN*"] and query["StudyDate"] == ["20240228-"]
+
+
+def test_reports_in_prose_are_fetched_where_they_are_asked_for(stub: Stub, tmp_path: Path) -> None:
+    report = study_report(STUDY, "Liver enlarged.")
+    reports, instance = f"/studies/{STUDY}/series/1.2.3.6", str(report.SOPInstanceUID)
+    stub.json(
+        f"/studies/{STUDY}/series",
+        {"0020000E": "1.2.3.6", "00080060": "SR"},
+        {"0020000E": SERIES, "00080060": "CT"},  # of a server that does not filter
+        {"0020000E": "../6", "00080060": "SR"},
+    )
+    stub.json(
+        f"{reports}/instances",
+        {"00080016": report.SOPClassUID, "00080018": instance},
+        {"00080016": "1.2.840.10008.5.1.4.1.1.88.67", "00080018": "1.2.3.6.2"},  # a dose report
+        {"00080016": report.SOPClassUID, "00080018": "../../7"},
+    )
+    stub.series(report, path=f"{reports}/instances/{instance}")
+    assert server(stub, tmp_path).reports(STUDY) == [] and stub.asked == []
+    source = server(stub, tmp_path, with_reports=True)
+    [path] = source.reports(STUDY)
+    assert pydicom.dcmread(path) == report and path.is_relative_to(tmp_path / "fetched")
+    source.discard(ArrivedSeries(STUDY, SERIES, 1))
+    assert not path.exists()
+
+    other = study_report(STUDY, "Spleen enlarged.")
+    stub.series(other, path=f"{reports}/instances/{instance}")
+    with pytest.raises(ServerError, match="not asked for"):
+        source.reports(STUDY)
+    del stub.answers[f"/dicom-web{reports}/instances/{instance}"]
+    with pytest.raises(ServerError, match="answered 404 to the retrieval of a report"):
+        source.reports(STUDY)
 
 
 def test_a_series_is_fetched_as_it_is(stub: Stub, tmp_path: Path) -> None:

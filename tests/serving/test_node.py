@@ -63,6 +63,10 @@ class World:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
+    def reports(self, study: str) -> list[Path]:
+        self.step("reports")
+        return [self.folder / f"report of {study}"]
+
     def grew(self, series: ArrivedSeries) -> bool:
         self.step("grew")
         return self.series[series.series] > series.instances
@@ -82,7 +86,8 @@ class World:
 
     # --- the rest
 
-    def segment(self, folder: Path, output: Path) -> Outcome:
+    def segment(self, folder: Path, output: Path, reports: Sequence[Path]) -> Outcome:
+        assert [path.name for path in reports] == [f"report of 9.{folder.name}"]
         self.step("segment")
         objects = {}
         for kind in ("seg", "sr"):
@@ -91,7 +96,7 @@ class World:
             objects[uid] = f"{kind}.dcm"
             self.step("segment")
         self.segmented[folder.name] += 1
-        return Outcome(objects)
+        return Outcome(objects, prompt_source="DICOM SR")
 
     def node(self, destination: bool = True, **options: Any) -> Node:
         world = self
@@ -155,6 +160,8 @@ def test_every_series_is_done_once(world: World) -> None:
     assert node.failures == 0
     assert set(world.results.values()) == {1} and len(world.results) == 6
     assert world.statuses("1.1") == ["started", "segmented", "done"]
+    told = [line.get("prompt_source") for line in world.lines() if line["series"] == "1.1"]
+    assert told == [None, "DICOM SR", "DICOM SR"]
     assert not any((world.folder / "state" / "results").iterdir())
     world.node().run(once=True)
     assert set(world.segmented.values()) == {1} and len(world.lines()) == 9
@@ -226,7 +233,7 @@ def test_what_is_nothing_to_segment_is_no_failure(world: World) -> None:
     assert node.failures == 0 and world.statuses("1.1") == ["started", "left out"]
 
 
-@pytest.mark.parametrize("what", ["fetch", "deliver", "delivered", "grew"])
+@pytest.mark.parametrize("what", ["fetch", "reports", "deliver", "delivered", "grew"])
 def test_a_server_that_fails_is_asked_again(world: World, what: str) -> None:
     world.fail(what, ServerError("The server cannot be reached."), 2)
     node = world.node()

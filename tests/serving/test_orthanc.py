@@ -22,7 +22,7 @@ import requests
 from bundle.segment_options import ROOT
 from tests.conftest import ENVIRONMENT
 from tests.serving.conftest import Orthanc
-from tests.serving.helpers import NAMES, phantom_series, wait_for
+from tests.serving.helpers import NAMES, phantom_series, study_report, wait_for
 
 Pacs = Callable[..., int]
 
@@ -58,12 +58,53 @@ def test_over_dicomweb(
     assert results_of(orthanc, ct.study) == found
 
 
+def test_the_report_of_a_study_is_its_prompt_and_ours_never_is(
+    orthanc: Orthanc, pacs: Pacs, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    read, silent = phantom_series(6), phantom_series(7)
+    read.slices.append(study_report(read.study, "Mrs Sorrow: the liver is enlarged."))
+    for number, series in enumerate((read, silent)):
+        orthanc.store(series.write(tmp_path / f"series_{number}"))
+    watch = ["dicomweb", "--url", orthanc.dicomweb, "--settle", 0, "--poll", 0.1, "--once", "--keep-results"]
+    watch += ["--query", f"StudyInstanceUID={read.study},{silent.study}", "--prompt-from-report"]
+
+    def told(state: str) -> dict[str, tuple[Any, Any, list[Any]]]:
+        """Series -> prompt and its source in the report, and what the journal says of the source."""
+        lines = [json.loads(line) for line in (tmp_path / state / "journal.jsonl").read_text().splitlines()]
+        found = {}
+        for series in (read.series, silent.series):
+            [path] = (tmp_path / state / "results" / series).rglob("report.json")
+            report = json.loads(path.read_text())
+            sources = [one.get("prompt_source") for one in lines if one["series"] == series]
+            found[series] = report["prompt"], report["prompt_source"], sources
+        return found
+
+    assert pacs(*watch, "--state", tmp_path / "state") == 0
+    first = told("state")
+    prompt, source, journalled = first[read.series]
+    assert prompt.endswith(": the liver is enlarged.") and source == "DICOM SR"
+    assert journalled == [None, "DICOM SR", "DICOM SR"]
+    assert first[silent.series] == ("", None, [None, None, None])
+    said = capfd.readouterr().err + (tmp_path / "state" / "journal.jsonl").read_text()
+    assert said.count("no report in prose") == 2 and "enlarged" not in said
+    assert not any(name in said + prompt for name in NAMES)
+    found = {series.study: results_of(orthanc, series.study) for series in (read, silent)}
+    assert len(found[read.study]["SR"]) == 2 and len(found[silent.study]["SR"]) == 1
+
+    # a node that has lost its state finds our own report beside the hospital's, and the same comes of it
+    assert pacs(*watch, "--state", tmp_path / "other") == 0
+    assert told("other") == first
+    assert {series.study: results_of(orthanc, series.study) for series in (read, silent)} == found
+
+
 def test_over_c_store(orthanc: Orthanc, commands: Any, tiny: Any, tmp_path: Path) -> None:
     ct = phantom_series(5)
+    ct.slices.append(study_report(ct.study, "The spleen is enlarged."))
     study = orthanc.store(ct.write(tmp_path / "series"))
     # Orthanc takes objects from those it knows only; it knows the node as 'bundle'
     node = ["pacs", "listen", "--allow", "ORTHANC", "--port", orthanc.listener, "--state", tmp_path / "state"]
     node += ["--forward-to", f"127.0.0.1:{orthanc.dicom}:ORTHANC", "--settle", 0.5, "--poll", 0.1]
+    node += ["--prompt-from-report"]
     network = ["--config", tiny.config, "--weights", tiny.random, "--device", "cpu", "--keep-results"]
     echo = f"{orthanc.url}/modalities/bundle/echo"
     journal = tmp_path / "state" / "journal.jsonl"
@@ -77,9 +118,16 @@ def test_over_c_store(orthanc: Orthanc, commands: Any, tiny: Any, tmp_path: Path
     done = commands("bundle", *node, *network, watch=watch)
     assert done.code == 130, done.stderr
     found = results_of(orthanc, ct.study)
+    found["SR"] = [one for one in found["SR"] if one.SOPClassUID != ct.slices[-1].SOPClassUID]
     for name, objects in (("seg", found["SEG"]), ("sr", found["SR"])):
         [written] = (tmp_path / "state" / "results").rglob(f"{name}.dcm")
         assert objects == [pydicom.dcmread(written)]
+    [report] = (tmp_path / "state" / "results").rglob("report.json")
+    told = json.loads(report.read_text())
+    assert (told["prompt"], told["prompt_source"]) == ("The spleen is enlarged.", "DICOM SR")
+    assert (
+        journal.read_text().count('"prompt_source": "DICOM SR"') == 2 and "spleen" not in journal.read_text()
+    )
 
 
 @pytest.mark.slow

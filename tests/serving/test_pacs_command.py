@@ -13,14 +13,15 @@ from typing import Any
 import filelock
 import pydicom
 import pytest
+from dicom_files import save
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE
 from pynetdicom.sop_class import CTImageStorage
 
 from bundle.__main__ import parser
-from bundle.results.dicom_source import MANUFACTURER
+from bundle.cases.dicom.headers import MANUFACTURER
 from bundle.serving.segmenter import SeriesSegmenter
-from tests.serving.helpers import NAMES, free_port, phantom_series, wait_for
+from tests.serving.helpers import NAMES, free_port, phantom_series, study_report, wait_for
 
 Pacs = Callable[..., int]
 
@@ -186,3 +187,42 @@ def test_the_same_series_gets_the_same_objects(tiny: Any, tmp_path: Path) -> Non
         assert {pydicom.dcmread(output / path).SOPInstanceUID for path in objects.values()} == set(objects)
         uids.append(list(objects))
     assert uids[0] == uids[1] and len({uid for found in uids for uid in found}) == 6
+
+
+def test_the_report_of_the_study_is_the_prompt(tiny: Any, tmp_path: Path) -> None:
+    ct = phantom_series(4)
+    folder = ct.write(tmp_path / "series")
+    options = ["--config", tiny.config, "--weights", tiny.random, "--device", "cpu", "--state", "unused"]
+    node = ["pacs", "listen", "--allow", "A", "--prompt-from-report", *options]
+    output = tmp_path / "results"
+    segment = SeriesSegmenter(parser().parse_args([str(one) for one in node]), ["CT"], output)
+    texts = {
+        "none": [],
+        "own": [study_report(ct.study, "Spleen.", MANUFACTURER)],
+        "other": [study_report("1.2.3", "Spleen.")],
+        "liver": [study_report(ct.study, "Sorrow: liver enlarged.")],
+        "amended": [
+            study_report(ct.study, "Liver enlarged."),
+            study_report(ct.study, "Spleen enlarged."),
+            study_report(ct.study, "Kidney.", MANUFACTURER),
+        ],
+    }
+    texts["amended"][1].ContentDate = texts["amended"][2].ContentDate = "20200301"
+    prompts, objects = {}, {}
+    for name, written in texts.items():
+        files = [save(one, tmp_path / name / f"{number}.dcm") for number, one in enumerate(written)]
+        outcome = segment(folder, output / name, files)
+        told = json.loads(next((output / name).glob("*/report.json")).read_text())
+        prompts[name], objects[name] = told["prompt"], set(outcome.objects)
+        prose = name in ("liver", "amended")
+        assert (told["prompt_source"] or "") == outcome.prompt_source == ("DICOM SR" if prose else "")
+        assert any("no report in prose" in note for note in outcome.notes) is not prose
+    assert prompts["amended"] == "Spleen enlarged." and not any(
+        prompts[name] for name in ("none", "own", "other")
+    )
+    assert "iver enlarged." in prompts["liver"] and not any(name in prompts["liver"] for name in NAMES)
+    # what the words say decides on the objects, and that there are none does not
+    assert objects["none"] == objects["own"] == objects["other"]
+    assert len({*objects["none"], *objects["liver"], *objects["amended"]}) == 6
+    with pytest.raises(SystemExit):
+        parser().parse_args([*map(str, node), "--prompt", "liver"])

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from bundle.cases.dicom.headers import MANUFACTURER
 from bundle.serving.exchange import ArrivedSeries
 from bundle.serving.spool import NotUsable, Spool, SpoolFull
-from tests.serving.helpers import phantom_series
+from tests.serving.helpers import phantom_series, study_report
 
 
 @pytest.fixture
@@ -53,6 +54,42 @@ def test_objects_become_studies_and_go(spool: Spool) -> None:
     spool.discard(ArrivedSeries(ct.study, ct.series, 1))
     assert spool.studies() == {} and everything(spool) == 0
     assert not any(spool.arrived.iterdir()) and not any(spool.taken.iterdir())
+
+
+def test_reports_are_kept_for_the_images_of_their_study(tmp_path: Path) -> None:
+    ct = phantom_series()
+    written_by_us, dose = study_report(ct.study, "Liver.", MANUFACTURER), study_report(ct.study, "Dose.")
+    dose.SOPClassUID = "1.2.840.10008.5.1.4.1.1.88.67"
+    prose = study_report(ct.study, "Liver enlarged.")
+    spool = Spool(tmp_path / "spool", 10**6, with_reports=True)
+    for dataset in (prose, written_by_us, dose, ct.slices[0]):
+        sent(spool, dataset)
+    # what is no prose of a person is a series like others, which the node leaves out and says so
+    series = {one.series for one in spool.studies()[ct.study]}
+    assert series == {ct.series, written_by_us.SeriesInstanceUID, dose.SeriesInstanceUID}
+    [path] = spool.reports(ct.study)
+    assert path.name == f"{prose.SOPInstanceUID}.dcm" and spool.reports("1.2") == []
+    for one in spool.studies()[ct.study]:
+        spool.discard(one)
+    assert spool.studies() == {} and spool.reports(ct.study) == [path]
+
+    # it counts as what waits, over a restart too, and goes after a day without images
+    again = Spool(tmp_path / "spool", 10**6, with_reports=True)
+    assert again._bytes == path.stat().st_size == spool._bytes
+    sent(again, ct.slices[0])
+    os.utime(path, (0, 0))
+    again.studies()
+    assert again.reports(ct.study) == [path]
+    again.discard(ArrivedSeries(ct.study, ct.series, 1))
+    again.studies()
+    assert again.reports(ct.study) == [] and again._bytes == 0 and not any(again.kept.iterdir())
+
+
+def test_without_being_asked_for_a_report_is_a_series(spool: Spool) -> None:
+    report = study_report("1.2.3", "Liver enlarged.")
+    sent(spool, report)
+    assert spool.studies() == {"1.2.3": [ArrivedSeries("1.2.3", report.SeriesInstanceUID, 1)]}
+    assert spool.reports("1.2.3") == []
 
 
 def test_what_is_put_back_is_whole_again(spool: Spool) -> None:

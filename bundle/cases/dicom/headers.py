@@ -16,6 +16,8 @@ import pydicom
 from bundle.cases.files import DICOM_SUFFIXES
 from bundle.cases.privacy import Identity
 
+#: Of every object that this software makes: by it a result is known again and is neither segmented nor read.
+MANUFACTURER = "Text-prior diffusion segmentation (research use only)"
 #: PS3.4 B.5: what the storage classes named here hold.
 MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
 WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
@@ -38,6 +40,7 @@ MODALITY_OF_CLASS = {
     "1.2.840.10008.5.1.4.1.1.128": "PT",
     "1.2.840.10008.5.1.4.1.1.20": "NM",
     "1.2.840.10008.5.1.4.1.1.6.1": "US",
+    WHOLE_SLIDE: "SM",
 }
 _STRUCTURED_REPORTS = "1.2.840.10008.5.1.4.1.1.88."
 _FOR_PROCESSING = "1.2.840.10008.5.1.4.1.1.1.1.1"
@@ -104,6 +107,10 @@ class Instance:
     @property
     def sop_class(self) -> str:
         return self.uids["SOPClassUID"] or self.media["SOPClassUID"]
+
+    @property
+    def is_slide(self) -> bool:
+        return self.sop_class == WHOLE_SLIDE
 
     @property
     def is_report(self) -> bool:

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from bundle.cases.case import CaseError, Modality
 from bundle.cases.dicom.geometry import Plane, Stack, read_plane, stack
-from bundle.cases.dicom.headers import MODALITY_OF_CLASS, WHOLE_SLIDE, numbers, quiet, text
+from bundle.cases.dicom.headers import MODALITY_OF_CLASS, numbers, quiet, text
+from bundle.cases.dicom.leaving_out import MICROSCOPY_MODALITIES, XRAY_MODALITIES
 from bundle.cases.dicom.pixels import as_colour, as_film, in_hounsfield, open_image, stored_values
-from bundle.cases.dicom.series import MICROSCOPY_MODALITIES, XRAY_MODALITIES, DicomSeries
+from bundle.cases.dicom.series import DicomSeries
 from bundle.cases.dicom.source import DicomSource
 from bundle.cases.pictures import MAX_PIXELS, MIN_EDGE
 from bundle.cases.volumes import MAX_VOXELS
@@ -65,8 +66,9 @@ def read_series(series: DicomSeries, stated: Modality | None = None) -> DicomIma
 
 def _told(series: DicomSeries, stated: Modality | None) -> Modality:
     modality = series.modality
-    if series.sop_class == WHOLE_SLIDE:
-        raise CaseError(series.place, "is a whole-slide image", "export the region of interest as a picture")
+    if series.is_slide:
+        problem = "is a whole-slide image, which is not read as a whole"
+        raise CaseError(series.place, problem, "segment it with `python -m bundle segment`")
     of_class = MODALITY_OF_CLASS.get(series.sop_class, modality)
     if modality == "CT" and of_class not in ("CT", "CR", "DX"):
         problem = f"says that it is {modality}, and by its storage class it is {of_class}"

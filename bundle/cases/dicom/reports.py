@@ -13,10 +13,10 @@ from typing import Any
 
 import pydicom
 
-from bundle.cases.dicom.headers import Instance, quiet, text
+from bundle.cases.dicom.headers import MANUFACTURER, Instance, quiet, text
 
 #: Basic Text, Enhanced, Comprehensive and Comprehensive 3D SR; dose and CAD reports are no prose.
-_PROSE = tuple(f"1.2.840.10008.5.1.4.1.1.88.{number}" for number in ("11", "22", "33", "34"))
+PROSE_REPORTS = tuple(f"1.2.840.10008.5.1.4.1.1.88.{number}" for number in ("11", "22", "33", "34"))
 _MEASUREMENT_REPORT = "126000"
 _CONCLUSIONS = re.compile(r"finding|impression|conclusion|opinion|befund|beurteilung", re.IGNORECASE)
 _DEEPEST = 20
@@ -27,7 +27,7 @@ def report_text(reports: Sequence[Instance], study_uid: str, hide: bool = True) 
     """The text of a study's report.
 
     Findings and conclusions where the report has sections of such names, else all its text. Names of persons are
-    not taken.
+    not taken. What this or other software measured (TID 1500) is no prose, nor is anything else of this software.
 
     Args:
         reports: of any study.
@@ -39,7 +39,11 @@ def report_text(reports: Sequence[Instance], study_uid: str, hide: bool = True) 
     """
     found: list[tuple[str, str]] = []
     for report in reports:
-        if not study_uid or report.uids["StudyInstanceUID"] != study_uid or report.sop_class not in _PROSE:
+        if (
+            not study_uid
+            or report.uids["StudyInstanceUID"] != study_uid
+            or report.sop_class not in PROSE_REPORTS
+        ):
             continue
         read = _read(report.path)
         if read is not None:
@@ -62,7 +66,10 @@ def _read(path: Path) -> tuple[str, str] | None:
         with quiet():
             report = pydicom.dcmread(path, force=True)
             title = report.get("ConceptNameCodeSequence") or [pydicom.Dataset()]
-            if text(title[0], "CodeValue") == _MEASUREMENT_REPORT:
+            if (
+                text(report, "Manufacturer") == MANUFACTURER
+                or text(title[0], "CodeValue") == _MEASUREMENT_REPORT
+            ):
                 return None
             items = list(_texts(report, False, 0))
             when = text(report, "ContentDate") + text(report, "ContentTime")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
 import os
 import re
@@ -10,42 +9,14 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
 
 from pydicom.uid import generate_uid
 
 from bundle.cases.case import Modality
-from bundle.cases.dicom.headers import MEDIA_DIRECTORY, SECONDARY_CAPTURES, Instance, read_instance
-from bundle.cases.dicom.selection import SeriesSelection, nearest_plane
+from bundle.cases.dicom.headers import MEDIA_DIRECTORY, WHOLE_SLIDE, Instance, read_instance
+from bundle.cases.dicom.leaving_out import Reason, is_volume, no_patient_image, not_selected
+from bundle.cases.dicom.selection import SeriesSelection
 from bundle.cases.privacy import Identity
-
-#: DICOM modalities (PS3.3 C.7.3.1.1.1) whose images are films, and those that are microscopy.
-XRAY_MODALITIES = frozenset(("CR", "DX", "RG", "DR", "XR"))
-MICROSCOPY_MODALITIES = frozenset(("SM", "GM"))
-_NO_IMAGES = {
-    "SEG": "a segmentation",
-    "SR": "a structured report",
-    "PR": "a presentation state",
-    "KO": "a selection of key images",
-    "RTSTRUCT": "a structure set",
-    "RTPLAN": "a treatment plan",
-    "RTDOSE": "a dose distribution",
-    "RTRECORD": "a treatment record",
-    "REG": "a registration",
-    "DOC": "a document",
-    "RWV": "a value mapping",
-    "ECG": "a waveform",
-    "FID": "a set of fiducials",
-}
-_LOCALIZERS = frozenset(("LOCALIZER", "SCOUT", "TOPOGRAM", "SURVIEW"))
-# Of images that are computed from others: what is no stack of the patient's own slices any more.
-_REFORMATS = frozenset(
-    (
-        *("MIP", "MINIP", "MPR", "CPR", "VRT", "SSD", "REFORMATTED", "PROJECTION IMAGE", "PROJECTION"),
-        *("VOLREN", "VOLUME RENDERING", "RENDERED", "COLLAGE"),
-        *("SCREEN SAVE", "SCREENSHOT", "DOSE_INFO", "DOSE INFO"),
-    )
-)
 
 
 @dataclass(frozen=True)
@@ -57,7 +28,8 @@ class DicomSeries:
         instances: SOPInstanceUID of each file.
         modality: DICOM modality.
         description: SeriesDescription.
-        is_volume: whether the files are slices, or frames, of one volume; else one film or picture.
+        is_volume: whether the files are slices, or frames, of one volume; else one film or picture, or the levels of a
+            whole-slide image.
         repaired: file -> keyword -> value of what was empty or absent and was filled in.
         notes: what a reader of the report should know of the sorting.
         resample: let unevenly spaced or missing slices be interpolated.
@@ -76,6 +48,10 @@ class DicomSeries:
     notes: tuple[str, ...] = ()
     resample: bool = False
     identity: Identity = field(default=Identity(), repr=False)
+
+    @property
+    def is_slide(self) -> bool:
+        return self.sop_class == WHOLE_SLIDE
 
     @property
     def place(self) -> Path:
@@ -200,12 +176,12 @@ def _sort_one(
     uid = instances[0].uids["SeriesInstanceUID"]
     identity = Identity.union({one.identity for one in instances})
     wanted = uid in selection.series
-    reasons = {one.path: _no_patient_image(one, stated, wanted) for one in instances}
+    reasons = {one.path: no_patient_image(one, stated, wanted) for one in instances}
     kept = [one for one in instances if reasons[one.path] is None]
-    if kept and (not_selected := _not_selected(kept, selection, stated)) is not None:
-        reasons.update({one.path: not_selected for one in kept})
+    if kept and (unwanted := not_selected(kept, selection, stated)) is not None:
+        reasons.update({one.path: unwanted for one in kept})
         kept = []
-    dropped: defaultdict[_Reason, list[Path]] = defaultdict(list)
+    dropped: defaultdict[Reason, list[Path]] = defaultdict(list)
     for path, why in reasons.items():
         if why is not None:
             dropped[why].append(path)
@@ -218,6 +194,7 @@ def _sort_one(
     notes = [
         f"Left out of the series: {_files(len(files))}, since each {reason.clause}."
         for reason, files in dropped.items()
+        if not reason.is_usual
     ]
     repaired, study, series = _repaired(kept)
     if repaired:
@@ -234,7 +211,7 @@ def _sort_one(
             series_uid=series,
             modality=part[0].modality,
             description=part[0].description,
-            is_volume=_is_volume(part[0], stated),
+            is_volume=is_volume(part[0], stated),
             sop_class=part[0].sop_class,
             repaired={path: repaired[path] for path in paths if path in repaired},
             notes=tuple(notes),
@@ -242,83 +219,6 @@ def _sort_one(
             identity=identity,
         )
         result.cases.append((_name(dicom, named, hide), dicom))
-
-
-# --- what is no image of the patient, and what is not wanted -------------------------------------------------
-
-
-class _Reason(NamedTuple):
-    """Why files are left out.
-
-    Attributes:
-        clause: such as 'is a localizer'.
-        remedy: the option that would take them, as a clause with a place for the series' {uid}.
-    """
-
-    clause: str
-    remedy: str = ""
-
-
-_BY_SERIES = "--series {uid} takes it"
-
-
-def _no_patient_image(instance: Instance, stated: Modality | None, wanted: bool) -> _Reason | None:
-    """Why an instance is left out; None where it is not."""
-    kind = "SR" if instance.is_report and instance.modality not in _NO_IMAGES else instance.modality
-    if kind in _NO_IMAGES:
-        return _Reason(f"is {_NO_IMAGES[kind]} ({kind}), not an image")
-    if not instance.has_pixels:
-        return _Reason(f"is an object without an image ({instance.modality or 'no modality'})")
-    if wanted:
-        return None
-    if _LOCALIZERS.intersection(instance.image_type):
-        return _Reason("is a localizer", _BY_SERIES)
-    if instance.image_type[:1] == ("DERIVED",) and (what := _REFORMATS.intersection(instance.image_type)):
-        return _Reason(f"is derived from other images ({min(what)})", _BY_SERIES)
-    if (
-        instance.sop_class in SECONDARY_CAPTURES
-        and stated is None
-        and instance.modality not in XRAY_MODALITIES
-    ):
-        return _Reason("is a secondary capture, such as a screenshot", _BY_SERIES)
-    if instance.for_processing and stated is None:
-        return _Reason("is a film for processing, not for presentation", _BY_SERIES)
-    return None
-
-
-def _not_selected(
-    kept: list[Instance], selection: SeriesSelection, stated: Modality | None
-) -> _Reason | None:
-    first = kept[0]
-    if selection.series and first.uids["SeriesInstanceUID"] not in selection.series:
-        return _Reason("is not a series that was asked for", _BY_SERIES)
-    if selection.modality is not None and first.modality != selection.modality:
-        return _Reason(
-            f"has modality {first.modality}, not {selection.modality}",
-            f"series_modality {first.modality} takes it",
-        )
-    if selection.description is not None and not fnmatch.fnmatchcase(
-        first.description.lower(), selection.description.lower()
-    ):
-        return _Reason(
-            f"has a description that does not match '{selection.description}'",
-            "another --series-description, or none, takes it",
-        )
-    if not _is_volume(first, stated):
-        return None
-    slices = sum(one.frames for one in kept)
-    if slices < selection.min_slices:
-        return _Reason(
-            f"has {slices} slices, fewer than {selection.min_slices}", f"--min-slices {slices} takes it"
-        )
-    if selection.orientation is not None:
-        plane = nearest_plane(next((one.orientation for one in kept if one.orientation), ()))
-        if plane != selection.orientation:
-            return _Reason(
-                f"is {plane or 'of unknown orientation'}, not {selection.orientation}",
-                f"--orientation {plane} takes it" if plane else "",
-            )
-    return None
 
 
 # --- identity ----------------------------------------------------------------------------------------------
@@ -361,23 +261,21 @@ def _content_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _is_volume(instance: Instance, stated: Modality | None) -> bool:
-    if instance.modality == "CT":
-        return True
-    if instance.modality in XRAY_MODALITIES | MICROSCOPY_MODALITIES:
-        return False
-    return stated == "CT" or (stated is None and (bool(instance.orientation) or instance.frames > 1))
-
-
 def _parts(kept: list[Instance], stated: Modality | None) -> list[list[Instance]]:
-    """The cases within one series: each film, and each file of several frames, is one of its own."""
-    whole = [one for one in kept if _is_volume(one, stated) and one.frames == 1]
+    """The cases within one series: each film, and each file of several frames, is one of its own.
+
+    The files of a whole-slide image are its levels, and one case together.
+    """
+    slide = [one for one in kept if one.is_slide]
+    whole = [one for one in kept if is_volume(one, stated) and one.frames == 1]
     single: defaultdict[str, list[Instance]] = defaultdict(list)
     for one in kept:
-        if not _is_volume(one, stated) or one.frames > 1:
+        if one.is_slide:
+            continue
+        if not is_volume(one, stated) or one.frames > 1:
             # Copies of one instance stay together, to be compared when they are read.
             single[one.uids["SOPInstanceUID"] or one.media["SOPInstanceUID"] or str(one.path)].append(one)
-    return ([whole] if whole else []) + list(single.values())
+    return [part for part in (slide, whole) if part] + list(single.values())
 
 
 def _name(series: DicomSeries, named: frozenset[Path], hide: bool) -> str:
@@ -391,7 +289,8 @@ def _name(series: DicomSeries, named: frozenset[Path], hide: bool) -> str:
 
 def unique_hash(series: DicomSeries) -> str:
     """Eight letters that tell a case from others of its name, the same wherever the files lie."""
-    single = "" if series.is_volume and len(series.files) > 1 else series.files[0].name
+    together = (series.is_volume or series.is_slide) and len(series.files) > 1
+    single = "" if together else series.files[0].name
     return hashlib.sha256(f"{series.study_uid} {series.series_uid} {single}".encode()).hexdigest()[:8]
 
 

@@ -2,6 +2,15 @@
 
 from bundle.cases.slides.recognise import is_slide
 from bundle.cases.slides.slide import Slide, SlideGrid, open_slide
-from bundle.cases.slides.tissue import Overview, overview_of, tissue_mask
+from bundle.cases.slides.tissue import SHOWN_SIDE, Overview, overview_of, tissue_mask
 
-__all__ = ["Overview", "Slide", "SlideGrid", "is_slide", "open_slide", "overview_of", "tissue_mask"]
+__all__ = [
+    "SHOWN_SIDE",
+    "Overview",
+    "Slide",
+    "SlideGrid",
+    "is_slide",
+    "open_slide",
+    "overview_of",
+    "tissue_mask",
+]

@@ -37,6 +37,8 @@ def open_pyramid(path: Path) -> Pyramid:
 class OpenSlidePyramid:
     """Levels by OpenSlide; see `Pyramid`."""
 
+    notes: list[str] = []
+
     def __init__(self, path: Path, vendor: str) -> None:
         import openslide
 
@@ -65,6 +67,8 @@ class OpenSlidePyramid:
 
 class TiffPyramid:
     """Levels of a tiled TIFF by tifffile, in SubIFDs or in the pages that follow; see `Pyramid`."""
+
+    notes: list[str] = []
 
     def __init__(self, path: Path) -> None:
         import tifffile

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bundle.cases.case import CaseError
+from bundle.cases.dicom.series import DicomSeries
 from bundle.cases.files import read_head
 from bundle.cases.slides.recognise import LEAST_MPP, MOST_MPP
 
@@ -28,11 +29,13 @@ class Pyramid(Protocol):
         sizes: width and height of each level in pixels, the largest first.
         mpp: micrometres per pixel of level 0, across and down, as the file states them; None where it does not.
         format: of the file, for the report.
+        notes: what a reader of the report should know.
     """
 
     sizes: list[tuple[int, int]]
     mpp: tuple[float, float] | None
     format: str
+    notes: list[str]
 
     def region(self, level: int, left: int, top: int, width: int, height: int) -> NDArray[np.uint8]:
         """(height, width, 3), transparent parts on white; the region lies within the level."""
@@ -138,21 +141,28 @@ def _up(value: float) -> int:
     return int(np.ceil(value - 1e-6))
 
 
-def open_slide(path: Path, mpp: float | None = None) -> Slide:
+def open_slide(path: Path, mpp: float | None = None, series: DicomSeries | None = None) -> Slide:
     """Open a slide.
 
     Args:
-        path: the file.
+        path: the file; of DICOM the folder of the files, or the one file.
         mpp: micrometres per pixel of level 0, whatever the file states; None for what it states.
+        series: the levels' files, of DICOM.
 
     Raises:
         CaseError: the file cannot be read as a slide, is not tiled, or nothing says what its resolution is.
     """
-    from bundle.cases.slides.pyramids import open_pyramid
-
-    read_head(path)
+    pyramid: Pyramid
     with _only_case_errors(path):
-        pyramid = open_pyramid(path)
+        if series is None:
+            from bundle.cases.slides.pyramids import open_pyramid
+
+            read_head(path)
+            pyramid = open_pyramid(path)
+        else:
+            from bundle.cases.slides.dicom import DicomPyramid
+
+            pyramid = DicomPyramid(series)
     try:
         if mpp is not None:
             return Slide(path, pyramid, (mpp, mpp), "option")

@@ -11,7 +11,9 @@ from skimage.filters import threshold_otsu
 
 from bundle.cases.slides.slide import Slide, SlideGrid
 
-_OVERVIEW_MPP = 8.0
+OVERVIEW_MPP = 8.0
+#: Pixels of the longer side of an overview that is looked at, where a slide is small.
+SHOWN_SIDE = 1024
 _LONGEST_SIDE = 3000  # of the overview in pixels
 _BLOCK = 128  # rows of the overview read at a time
 # Saturation, of 0 to 1: glass lies below the first, stained tissue above the second; Otsu decides between them. On
@@ -33,19 +35,21 @@ class Overview:
     grid: SlideGrid
 
 
-def overview_of(slide: Slide, finest_mpp: float) -> Overview:
+def overview_of(slide: Slide, finest_mpp: float, least_side: int = 1) -> Overview:
     """The slide at 8 micrometres per pixel, or less fine where it would be more than 3,000 pixels long.
 
     Read band by band, so that a slide without small levels takes no more memory than others.
 
     Args:
         finest_mpp: never finer than this.
+        least_side: pixels of its longer side, for which it becomes finer than 8 micrometres per pixel.
 
     Raises:
         CaseError: the slide cannot be read.
     """
     longest = max(slide.width * slide.mpp[0], slide.height * slide.mpp[1])
-    grid = slide.grid(max(_OVERVIEW_MPP, longest / _LONGEST_SIDE, finest_mpp))
+    mpp = min(OVERVIEW_MPP, longest / least_side)
+    grid = slide.grid(max(mpp, longest / _LONGEST_SIDE, finest_mpp))
     image = np.empty((grid.height, grid.width, 3), dtype=np.uint8)
     for top in range(0, grid.height, _BLOCK):
         for left in range(0, grid.width, _BLOCK):
