@@ -80,15 +80,17 @@ class SlideSegmenter:
         network: nn.Module,
         box: Box | None = None,
         device: torch.device | str = "cpu",
+        most_pixels: int | None = None,
     ) -> RegionPrediction:
         """Segment a region of a slide, which gives what the whole slide would have there.
 
         Args:
             box: in pixels of level 0; what lies outside the slide is left out, and the rest is widened to whole pixels
                 of the mask. None for the whole slide.
+            most_pixels: of the mask, which is held in memory.
 
         Raises:
-            CaseError: as for the whole slide; the box lies outside it.
+            CaseError: as for the whole slide; the box lies outside it, or has more pixels.
         """
         with self._opened(reference) as (slide, overview, tissue):
             segmenter = cast(Segmenter, network)
@@ -98,6 +100,14 @@ class SlideSegmenter:
                 size = f"{slide.width} x {slide.height}"
                 problem = "does not reach to the region that was asked for"
                 raise CaseError(reference.image, problem, f"name one inside its {size} pixels")
+            pixels = (inside[2] - inside[0]) * (inside[3] - inside[1])
+            if most_pixels is not None and pixels > most_pixels:
+                problem = f"would have a mask of {pixels / 1e6:,.0f} million pixels in this region"
+                remedy = (
+                    f"ask for regions of at most {most_pixels / 1e6:,.0f} million at {grid.mpp[0]:.2g} "
+                    "micrometres, or segment the slide with python -m bundle segment"
+                )
+                raise CaseError(reference.image, problem, remedy)
             labels, named = self._labels(segmenter, reference.prompt)
             tiles = self._tiles(grid, overview, tissue, inside)
             result = _RegionResult(inside, tiles.left, self.structures.of_modality(_MODALITY), labels)
