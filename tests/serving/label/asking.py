@@ -100,8 +100,11 @@ def started(root: Path, studies: Path | str, home: Path) -> Iterator[Server]:
 
 
 def segment(root: Path, source: Path, output: Path, *options: object) -> None:
+    """Run the command with a bundle's weights, and with its small network where it has one."""
     torch.set_num_threads(1)
-    network = ["--config", root / "tiny.yaml", "--weights", root / "models" / "model.pt", "--device", "cpu"]
+    small = root / "tiny.yaml"
+    network = ["--weights", root / "models" / "model.pt", "--device", "cpu"]
+    network += ["--config", small] if small.exists() else []
     assert main([str(one) for one in ("segment", source, "--output", output, *network, *options)]) == 0
 
 

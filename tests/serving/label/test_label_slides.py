@@ -98,6 +98,13 @@ def test_polygons_of_a_region_are_the_mask_of_the_slide(
     assert not width or not (found & outside).any()
 
 
+def test_a_slide_is_known_by_the_name_of_its_file(server: Server) -> None:
+    """As the extension asks before; where it is not, a picture of the region is sent."""
+    for image, known in (("slide", True), ("other", False)):
+        answer = requests.head(f"{server.url}/datastore/image", params={"image": image}, timeout=60)
+        assert answer.ok == known
+
+
 def test_what_extensions_send_by_default(server: Server, command: Any) -> None:
     whole = np.kron(command("slide") > 0, np.ones((2, 2), dtype=bool))
     every, large = (ask(server, "slide", REGIONS[0], "json", least).json()["features"] for least in (0, 80))
