@@ -115,7 +115,7 @@ class LabelApp(MONAILabelApp):
             if not self._received(image):
                 self._check_known(image, store)
                 image = store.get_image_uri(image)
-            features = list(self._features(Path(image), checked, region, store))
+            features = list(self._features(Path(str(image)), checked, region, store))
             if region.output == "json":
                 return {"file": None, "params": as_geojson(features)}
             write = {"asap": create_asap_annotations_xml, "dsa": create_dsa_annotations_json}[region.output]
