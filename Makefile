@@ -9,7 +9,9 @@ BIN := $(VENV)/bin
 CORE := $(VENV)/.core-installed
 DEV := $(VENV)/.dev-installed
 
-.PHONY: demo label label-setup setup test check bundle lock clean orthanc chromium dicom3tools
+VERSIONS := .cache/label-versions
+
+.PHONY: demo label label-setup label-versions setup test check bundle lock clean orthanc chromium dicom3tools
 
 demo: $(CORE)
 	$(BIN)/python scripts/demo.py --output out/demo
@@ -20,6 +22,16 @@ PORT ?= 8000
 # In an environment of its own, .venv-label, of which this makes nothing else.
 label-setup:
 	@PYTHON=$(PYTHON) scripts/serve_monai_label.sh --setup
+
+# NumPy and pydicom of that environment alone, with which a test repeats inference.
+label-versions: $(VERSIONS)/.installed
+
+$(VERSIONS)/.installed: requirements/label.txt $(VENV)/bin/python
+	@# where there is Python 3.11, for which they are pinned
+	@if $(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'; then \
+	  rm -rf $(VERSIONS) && $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	    --target $(VERSIONS) $$(grep -E '^(numpy|pydicom)==' requirements/label.txt); fi
+	@mkdir -p $(VERSIONS) && touch $@
 
 label:
 	@PYTHON=$(PYTHON) TRAINERS=$(TRAINERS) scripts/serve_monai_label.sh "$(STUDIES)" $(PORT)
@@ -49,10 +61,10 @@ chromium:
 dicom3tools:
 	@scripts/apt_install.sh dciodvfy dicom3tools
 
-test: $(DEV)
+test: $(DEV) label-versions
 	$(BIN)/python -m pytest -q -m "not slow"
 
-check: $(DEV)
+check: $(DEV) label-versions
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

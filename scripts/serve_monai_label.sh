@@ -5,6 +5,7 @@
 #   PYTHON         Python 3.11 that .venv-label is made with, where it is not there yet
 #   TRAINERS=no    offer no training
 #   LABEL_HOME     folder of logs, sessions and trainings (.label)
+#   LABEL_MAX_MB   megabytes that a request may have (2048); a ZIP may unpack to four times as much
 #   LABEL_HOSTS    further names of the server, with commas, where a proxy in front of it keeps them
 set -euo pipefail
 fail() { echo "error: $1" >&2; exit 2; }
@@ -19,6 +20,7 @@ if [ "$studies" != --setup ]; then
   esac
   [[ $port =~ ^[0-9]+$ ]] && ((port > 0 && port < 65536)) || fail "PORT is $port; give a number from 1 to 65535."
 fi
+[[ ${LABEL_MAX_MB:-2048} =~ ^[1-9][0-9]*$ ]] || fail "LABEL_MAX_MB is $LABEL_MAX_MB; give a whole number of megabytes."
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
 [ "$studies" = --setup ] || [ -f models/model.pt ] || fail "models/model.pt: no such file; MONAI Label serves these weights."
@@ -42,6 +44,8 @@ fi
 home=${LABEL_HOME:-$root/.label}
 application=$home/apps/monaibundle
 mkdir -p "$application/model" "$home/sessions" "$home/dicom"
+# of its own, since files that lie there count as uploaded
+mkdir -p -m 700 "$home/temporary"
 ln -sfn "$root" "$application/model/text_prior_diffusion_segmentation"
 echo 'from bundle.serving.label_app import LabelApp  # noqa: F401' > "$application/main.py"
 "$environment/bin/python" -c "import socket; socket.socket().bind(('127.0.0.1', $port))" 2>/dev/null ||
@@ -50,10 +54,11 @@ echo 'from bundle.serving.label_app import LabelApp  # noqa: F401' > "$applicati
 skip=false
 [ "${TRAINERS:-yes}" = yes ] || skip=true
 export PATH=$environment/bin:$PATH PYTHONPATH=$root HF_HUB_OFFLINE=1 PYTHONDONTWRITEBYTECODE=1
+export TMPDIR=$home/temporary
 export MONAI_LABEL_SESSION_PATH=$home/sessions MONAI_LABEL_DICOMWEB_CACHE_PATH=$home/dicom
 # A DICOM series is read by the bundle, which refuses what it cannot read right, and not converted before.
 export MONAI_LABEL_DICOMWEB_CONVERT_TO_NIFTI=false MONAI_LABEL_TRACKING_ENABLED=false
-export MONAI_LABEL_DATASTORE_FILE_EXT='["*.nii.gz","*.nii","*.nrrd","*.mha","*.png","*.jpg","*.jpeg","*.tif","*.tiff","*.webp"]'
+export MONAI_LABEL_DATASTORE_FILE_EXT='["*.nii.gz","*.nii","*.nrrd","*.mha","*.png","*.jpg","*.jpeg","*.tif","*.tiff","*.webp","*.svs","*.ndpi","*.scn","*.bif","*.mrxs","*.svslide"]'
 echo "MONAI Label: http://127.0.0.1:$port (ready when it says 'Application startup complete'; Ctrl-C stops it)"
 exec "$environment/bin/python" -m monailabel.main start_server --app "$application" --studies "$studies" \
   --host 127.0.0.1 --port "$port" --uvicorn_app bundle.serving.label_server:app \

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
@@ -20,10 +21,11 @@ from bundle.cases.dicom import DicomSource
 from bundle.cases.slides import SHOWN_SIDE, Overview, Slide, SlideGrid, open_slide, overview_of, tissue_mask
 from bundle.cases.slides.recognise import LEAST_MPP, MOST_MPP
 from bundle.cases.structures import Structures
-from bundle.inference.inferer import SegmentationInferer, tile_importance
+from bundle.inference.inferer import SegmentationInferer
 from bundle.inference.postprocess import prompt_warnings
+from bundle.inference.slide_tiles import Box, Tiles, blended
 from bundle.networks.protocol import Segmenter
-from bundle.results.slide_prediction import SlidePrediction, StructureSums
+from bundle.results.slide_prediction import RegionPrediction, SlidePrediction, StructureSums
 from bundle.transforms.content_key import content_key
 
 _MODALITY: Modality = "H&E"
@@ -69,6 +71,60 @@ class SlideSegmenter:
         Raises:
             CaseError: the slide cannot be read, states no resolution, or shows no tissue.
         """
+        with self._opened(reference) as (slide, overview, tissue):
+            return self._segmented(reference, slide, overview, tissue, cast(Segmenter, network), device)
+
+    @torch.inference_mode()
+    def region(
+        self,
+        reference: CaseReference,
+        network: nn.Module,
+        box: Box | None = None,
+        device: torch.device | str = "cpu",
+        most_pixels: int | None = None,
+    ) -> RegionPrediction:
+        """Segment a region of a slide, which gives what the whole slide would have there.
+
+        Args:
+            box: in pixels of level 0; what lies outside the slide is left out, and the rest is widened to whole pixels
+                of the mask. None for the whole slide.
+            most_pixels: of the mask, which is held in memory.
+
+        Raises:
+            CaseError: as for the whole slide; the box lies outside it, or has more pixels.
+        """
+        with self._opened(reference) as (slide, overview, tissue):
+            segmenter = cast(Segmenter, network)
+            grid = slide.grid(self.mpp)
+            inside = _on_grid(grid, slide, box)
+            if inside[0] >= inside[2] or inside[1] >= inside[3]:
+                size = f"{slide.width} x {slide.height}"
+                problem = "does not reach to the region that was asked for"
+                raise CaseError(reference.image, problem, f"name one inside its {size} pixels")
+            pixels = (inside[2] - inside[0]) * (inside[3] - inside[1])
+            if most_pixels is not None and pixels > most_pixels:
+                problem = f"would have a mask of {pixels / 1e6:,.0f} million pixels in this region"
+                remedy = (
+                    f"ask for regions of at most {most_pixels / 1e6:,.0f} million at {grid.mpp[0]:.2g} "
+                    "micrometres, or segment the slide with python -m bundle segment"
+                )
+                raise CaseError(reference.image, problem, remedy)
+            labels, named = self._labels(segmenter, reference.prompt)
+            tiles = self._tiles(grid, overview, tissue, inside)
+            result = _RegionResult(inside, tiles.left, self.structures.of_modality(_MODALITY), labels)
+            self._run(reference, slide, overview, tiles, segmenter, device, result.add)
+            return RegionPrediction(
+                mask=result.mask,
+                grid=grid,
+                corner=inside[:2],
+                labels=labels,
+                one_piece=self.structures.in_one_piece(),
+                warnings=prompt_warnings(segmenter, self.structures, reference.prompt, named, _MODALITY),
+            )
+
+    @contextmanager
+    def _opened(self, reference: CaseReference) -> Iterator[tuple[Slide, Overview, NDArray[np.bool_]]]:
+        """The slide, made small, and where it shows tissue."""
         if reference.modality not in (None, _MODALITY):
             problem = f"is a whole-slide image, but the modality is stated as {reference.modality}"
             raise CaseError(reference.image, problem, "state H&E, or leave the modality out")
@@ -80,7 +136,42 @@ class SlideSegmenter:
             tissue = tissue_mask(overview)
             if not tissue.any():
                 raise CaseError(reference.image, "shows no tissue", "check that it is a stained slide")
-            return self._segmented(reference, slide, overview, tissue, cast(Segmenter, network), device)
+            yield slide, overview, tissue
+
+    def _labels(self, network: Segmenter, prompt: str) -> tuple[dict[int, str], list[int] | None]:
+        """Mask value -> name of what a prompt asks for, and the values that it names."""
+        known = self.structures.of_modality(_MODALITY)
+        named = network.named_channels(prompt)
+        return (known if named is None else {value: known[value] for value in known if value in named}), named
+
+    def _tiles(
+        self, grid: SlideGrid, overview: Overview, tissue: NDArray[np.bool_], box: Box | None = None
+    ) -> Tiles:
+        return Tiles(grid, self.inferer.tile_size, self.inferer.tile_overlap, overview.grid, tissue, box)
+
+    def _run(
+        self,
+        reference: CaseReference,
+        slide: Slide,
+        overview: Overview,
+        tiles: Tiles,
+        network: Segmenter,
+        device: torch.device | str,
+        add: Callable[[int, NDArray[np.float32], NDArray[np.float32]], None],
+    ) -> int:
+        """The tiles through the network, as `blended`."""
+        asked = self.inferer.asked(network, _MODALITY, reference.prompt)
+        key = content_key(overview.image)
+
+        def segmented(places: Sequence[tuple[int, int]]) -> Iterator[NDArray[np.float32]]:
+            for start in range(0, len(places), self.inferer.batch_size):
+                batch = places[start : start + self.inferer.batch_size]
+                read = [slide.read(tiles.grid, left, top, tiles.width, tiles.height) for top, left in batch]
+                images = torch.from_numpy(np.stack(read)).movedim(-1, 1).to(device).float() / 255.0
+                keys = [f"{key}/tile {top} {left}" for top, left in batch]
+                yield from self.inferer.images(network, images, keys, asked).numpy()
+
+        return blended(tiles, len(asked.channels) + 1, segmented, add)
 
     def _segmented(
         self,
@@ -92,26 +183,13 @@ class SlideSegmenter:
         device: torch.device | str,
     ) -> SlidePrediction:
         grid = slide.grid(self.mpp)
-        known = self.structures.of_modality(_MODALITY)
-        named = network.named_channels(reference.prompt)
-        labels = known if named is None else {value: known[value] for value in known if value in named}
-        asked = self.inferer.asked(network, _MODALITY, reference.prompt)
-        tiles = _Tiles(grid, self.inferer.tile_size, self.inferer.tile_overlap, overview.grid, tissue)
+        labels, named = self._labels(network, reference.prompt)
         # of a small slide a finer one is looked at; what tissue is and the noise do not depend on that
         is_fine = max(overview.image.shape) >= SHOWN_SIDE
         shown = overview if is_fine else overview_of(slide, self.mpp, SHOWN_SIDE)
-        result = _Result(grid, shown.grid, known, labels)
-        key = content_key(overview.image)
-
-        def segmented(places: Sequence[tuple[int, int]]) -> Iterator[NDArray[np.float32]]:
-            for start in range(0, len(places), self.inferer.batch_size):
-                batch = places[start : start + self.inferer.batch_size]
-                read = [slide.read(grid, left, top, tiles.width, tiles.height) for top, left in batch]
-                images = torch.from_numpy(np.stack(read)).movedim(-1, 1).to(device).float() / 255.0
-                keys = [f"{key}/tile {top} {left}" for top, left in batch]
-                yield from self.inferer.images(network, images, keys, asked).numpy()
-
-        count = _blended(tiles, len(asked.channels) + 1, segmented, result.add)
+        result = _Result(grid, shown.grid, self.structures.of_modality(_MODALITY), labels)
+        tiles = self._tiles(grid, overview, tissue)
+        count = self._run(reference, slide, overview, tiles, network, device, result.add)
         image = np.ascontiguousarray(shown.image.transpose(2, 0, 1), dtype=np.float32)
         source = "file" if reference.modality is None else reference.modality_source
         series, header = reference.series, None
@@ -149,77 +227,58 @@ class SlideSegmenter:
         )
 
 
-class _Tiles:
-    """Where tiles lie over tissue.
+def _on_grid(grid: SlideGrid, slide: Slide, box: Box | None) -> Box:
+    """A box of level 0 as the pixels of a grid that it touches."""
+    left, top, right, bottom = box or (0, 0, slide.width, slide.height)
+    across, down = grid.scale
+    return (
+        max(0, int(left / across)),
+        max(0, int(top / down)),
+        min(grid.width, int(np.ceil(right / across))),
+        min(grid.height, int(np.ceil(bottom / down))),
+    )
+
+
+def _values(known: Mapping[int, str], labels: Mapping[int, str]) -> NDArray[np.uint8]:
+    """Mask value of each channel, background first; 0 for those that are not kept."""
+    return np.array([0, *(value if value in labels else 0 for value in known)], dtype=np.uint8)
+
+
+def _decided(
+    total: NDArray[np.float32], weight: NDArray[np.float32], values: NDArray[np.uint8]
+) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.bool_]]:
+    """Of weighted sums the means in [0, 1], the mask, and which pixels lie in a tile."""
+    covered = weight > 0
+    maps = np.divide(total, weight, out=np.zeros_like(total), where=covered)
+    np.clip(maps, 0.0, 1.0, out=maps)
+    mask = values[maps[:-1].argmax(axis=0)]
+    mask[~covered] = 0
+    return maps, mask, covered
+
+
+class _RegionResult:
+    """Takes rows of pixels, as `_Result` does, and keeps the mask of a box alone.
 
     Args:
-        grid: that they are cut from.
-        size: longest side of a tile.
-        overlap: share by which neighbours overlap.
-        overview, tissue: (H, W) of the overview, where there is tissue.
+        box: of the grid.
+        left: column of the grid that rows begin at.
+        known, labels: as for `_Result`.
     """
 
-    def __init__(
-        self, grid: SlideGrid, size: int, overlap: float, overview: SlideGrid, tissue: NDArray[np.bool_]
-    ) -> None:
-        self.grid = grid
-        self.height, self.width = min(size, grid.height), min(size, grid.width)
-        self.tops = _starts(grid.height, self.height, overlap)
-        self.lefts = _starts(grid.width, self.width, overlap)
-        self._tissue = tissue
-        self._scale = overview.height / grid.height, overview.width / grid.width
+    def __init__(self, box: Box, left: int, known: Mapping[int, str], labels: Mapping[int, str]) -> None:
+        self._left, self._top, right, self._bottom = box
+        self._columns = slice(self._left - left, right - left)
+        self._values = _values(known, labels)
+        self.mask = np.zeros((self._bottom - self._top, right - self._left), dtype=np.uint8)
 
-    def row(self, top: int) -> list[tuple[int, int]]:
-        """(top, left) of the tiles of a row that show tissue."""
-        down, across = self._scale
-        rows: NDArray[np.bool_] = np.any(
-            self._tissue[int(top * down) : int(np.ceil((top + self.height) * down))], axis=0
-        )
-        return [
-            (top, left)
-            for left in self.lefts
-            if rows[int(left * across) : int(np.ceil((left + self.width) * across))].any()
-        ]
-
-
-def _starts(length: int, tile: int, overlap: float) -> list[int]:
-    """Where tiles begin along a side, the last one flush with its end."""
-    step = max(1, int(tile * (1.0 - overlap)))
-    return [*range(0, length - tile, step), length - tile]
-
-
-def _blended(
-    tiles: _Tiles,
-    channels: int,
-    segment: Callable[[Sequence[tuple[int, int]]], Iterator[NDArray[np.float32]]],
-    add: Callable[[int, NDArray[np.float32], NDArray[np.float32]], None],
-) -> int:
-    """Blend tiles, weighted as those of pictures are, and hand on rows of pixels as soon as no tile can change them.
-
-    Args:
-        segment: places -> (channels, H, W) of each.
-        add: gets the first row, (channels, rows, W) of weighted sums, and (rows, W) of weights.
-
-    Returns:
-        How many tiles there were.
-    """
-    importance = tile_importance((tiles.height, tiles.width)).numpy()
-    total = np.zeros((channels, tiles.height, tiles.grid.width), dtype=np.float32)
-    weight = np.zeros(total.shape[1:], dtype=np.float32)
-    count = 0
-    for number, top in enumerate(tiles.tops):
-        places = tiles.row(top)
-        for (_, left), maps in zip(places, segment(places), strict=True):
-            total[:, :, left : left + tiles.width] += maps * importance
-            weight[:, left : left + tiles.width] += importance
-        count += len(places)
-        last = number + 1 == len(tiles.tops)
-        done = tiles.height if last else tiles.tops[number + 1] - top
-        add(top, total[:, :done], weight[:done])
-        for array in (total, weight):
-            array[..., : tiles.height - done, :] = array[..., done:, :]
-            array[..., tiles.height - done :, :] = 0.0
-    return count
+    def add(self, top: int, total: NDArray[np.float32], weight: NDArray[np.float32]) -> None:
+        """Rows of pixels from `top` on; see `blended`."""
+        first, last = max(top, self._top), min(top + len(weight), self._bottom)
+        if first >= last:
+            return
+        rows = slice(first - top, last - top)
+        _, mask, _ = _decided(total[:, rows, self._columns], weight[rows, self._columns], self._values)
+        self.mask[first - self._top : last - self._top] = mask
 
 
 class _Result:
@@ -236,7 +295,7 @@ class _Result:
         self, grid: SlideGrid, overview: SlideGrid, known: Mapping[int, str], labels: Mapping[int, str]
     ) -> None:
         self.labels = labels
-        self._values = np.array([0, *(value if value in labels else 0 for value in known)], dtype=np.uint8)
+        self._values = _values(known, labels)
         self._kept = [channel for channel, value in enumerate(known, start=1) if value in labels]
         # without a name: it goes when the process does, however that ends
         file = tempfile.TemporaryFile()  # noqa: SIM115
@@ -250,12 +309,8 @@ class _Result:
         self._uncertainty = np.zeros(2)
 
     def add(self, top: int, total: NDArray[np.float32], weight: NDArray[np.float32]) -> None:
-        """Rows of pixels from `top` on; see `_blended`."""
-        covered = weight > 0
-        maps = np.divide(total, weight, out=np.zeros_like(total), where=covered)
-        np.clip(maps, 0.0, 1.0, out=maps)
-        mask = self._values[maps[:-1].argmax(axis=0)]
-        mask[~covered] = 0
+        """Rows of pixels from `top` on; see `blended`."""
+        maps, mask, covered = _decided(total, weight, self._values)
         self.mask[top : top + len(mask)] = mask
         for value, channel in zip(self.labels, self._kept, strict=True):
             inside = mask == value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.spatial.distance import cdist
 from skimage.measure import find_contours
 
 from bundle.results.colours import structure_colour
@@ -54,18 +55,11 @@ def write_geojson(
     scale: tuple[float, float] = (1.0, 1.0),
     one_piece: Collection[int] = (),
 ) -> dict[int, int]:
-    """Write a FeatureCollection with a feature a connected piece, pieces that meet at a corner apart.
-
-    A ring runs along the edges of pixels, so the polygons cover the mask exactly. Coordinates count pixels from the
-    upper left corner of the image; holes are the rings after the first (RFC 7946, 3.1.6). It says nothing of the
-    patient or the file.
+    """Write a FeatureCollection of `polygon_features`. It says nothing of the patient or the file.
 
     Args:
         path: the file.
-        mask: (H, W) of labels.
-        labels: mask value -> name; with its colour that is the classification.
-        scale: pixels of the coordinates per pixel of the mask, across and down.
-        one_piece: values whose pieces are annotations; those of others are detections.
+        mask, labels, scale, one_piece: see `polygon_features`.
 
     Returns:
         Mask value -> number of pieces.
@@ -73,17 +67,46 @@ def write_geojson(
     Raises:
         OSError: the file cannot be written.
     """
-    counts = {}
-    with (
-        path.open("w", encoding="utf-8") as stream,
-        tempfile.TemporaryFile() as file,
-        tempfile.TemporaryFile() as other,
-    ):
+    counts = dict.fromkeys(labels, 0)
+    with path.open("w", encoding="utf-8") as stream:
         stream.write('{"type": "FeatureCollection", "features": [')
+        separator = "\n"
+        for value, feature in polygon_features(mask, labels, scale, one_piece):
+            counts[value] += 1
+            stream.write(separator + json.dumps(feature, ensure_ascii=False))
+            separator = ",\n"
+        stream.write("\n]}\n")
+    return counts
+
+
+def polygon_features(
+    mask: NDArray[np.uint8],
+    labels: Mapping[int, str],
+    scale: tuple[float, float] = (1.0, 1.0),
+    one_piece: Collection[int] = (),
+    offset: tuple[float, float] = (0.0, 0.0),
+    least_area: float = 0.0,
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """A GeoJSON feature a connected piece, pieces that meet at a corner apart.
+
+    A ring runs along the edges of pixels, so the polygons cover the mask exactly. Coordinates count pixels from the
+    upper left corner of the image; holes are the rings after the first (RFC 7946, 3.1.6).
+
+    Args:
+        mask: (H, W) of labels.
+        labels: mask value -> name; with its colour that is the classification.
+        scale: pixels of the coordinates per pixel of the mask, across and down.
+        one_piece: values whose pieces are annotations; those of others are detections.
+        offset: coordinates of the mask's upper left corner, across and down.
+        least_area: in square pixels of the coordinates; smaller pieces are left out.
+
+    Yields:
+        Mask value, and the feature.
+    """
+    with tempfile.TemporaryFile() as file, tempfile.TemporaryFile() as other:
         # of a slide these are large; in files, the system may take their memory back
         pieces = np.memmap(file, np.int32, "w+", shape=mask.shape)
         chosen = np.memmap(other, np.bool_, "w+", shape=mask.shape)
-        separator = "\n"
         for value, name in labels.items():
             properties = {
                 "objectType": "annotation" if value in one_piece else "detection",
@@ -93,21 +116,46 @@ def write_geojson(
                 },
             }
             np.equal(mask, value, out=chosen)
-            counts[value] = ndimage.label(chosen, output=pieces)
-            for rings in _polygons(pieces):
-                geometry = {"type": "Polygon", "coordinates": [_coordinates(ring, scale) for ring in rings]}
-                feature: dict[str, Any] = {"type": "Feature", "geometry": geometry, "properties": properties}
-                stream.write(separator + json.dumps(feature, ensure_ascii=False))
-                separator = ",\n"
-        stream.write("\n]}\n")
-    return counts
+            ndimage.label(chosen, output=pieces)
+            for rings in _polygons(pieces, least_area / (scale[0] * scale[1])):
+                coordinates = [_coordinates(ring, scale, offset) for ring in rings]
+                geometry = {"type": "Polygon", "coordinates": coordinates}
+                yield value, {"type": "Feature", "geometry": geometry, "properties": properties}
 
 
-def _polygons(pieces: NDArray[np.int32]) -> Iterator[list[Ring]]:
-    """The rings of each piece, the outer one first."""
+def joined_ring(rings: Sequence[Sequence[Sequence[float]]]) -> list[list[float]]:
+    """A polygon with holes as one closed ring, for formats whose polygons have none.
+
+    The ring goes to each hole and back on the same way, along edges of pixels from a corner nearby, and runs round
+    holes the other way: it encloses the same area by the even-odd and by the non-zero rule.
+
+    Args:
+        rings: (N, 2) each, closed, the outer one first.
+    """
+    outer = _turning(np.asarray(rings[0], dtype=np.float64), 1.0)
+    path = outer
+    for one in rings[1:]:
+        hole = _turning(np.asarray(one, dtype=np.float64), -1.0)[:-1]
+        nearest = cdist(path, hole, "cityblock").argmin()
+        at, start = divmod(int(nearest), len(hole))
+        turned = np.roll(hole, -start, axis=0)
+        bend = np.array([[turned[0, 0], path[at, 1]]])
+        path = np.concatenate([path[: at + 1], bend, turned, turned[:1], bend, path[at:]])
+    plain: list[list[float]] = path.tolist()
+    return plain
+
+
+def _turning(ring: Ring, sign: float) -> Ring:
+    return ring if np.sign(_area(ring)) == sign else ring[::-1]
+
+
+def _polygons(pieces: NDArray[np.int32], least_area: float) -> Iterator[list[Ring]]:
+    """The rings of each piece of no less than some pixels, the outer one first."""
     for number, box in enumerate(ndimage.find_objects(pieces), start=1):
-        corner = np.array([box[0].start, box[1].start])
-        yield [ring + corner for ring in rings_of(pieces[box] == number)]
+        piece = pieces[box] == number
+        if piece.sum() >= least_area:
+            corner = np.array([box[0].start, box[1].start])
+            yield [ring + corner for ring in rings_of(piece)]
 
 
 def rings_of(piece: NDArray[np.bool_]) -> list[Ring]:
@@ -148,8 +196,8 @@ def _area(ring: Ring) -> float:
     return float(np.dot(rows[:-1], columns[1:]) - np.dot(rows[1:], columns[:-1])) / 2.0
 
 
-def _coordinates(ring: Ring, scale: tuple[float, float]) -> list[list[float]]:
+def _coordinates(ring: Ring, scale: tuple[float, float], offset: tuple[float, float]) -> list[list[float]]:
     """As x and y."""
-    points = np.round(ring[:, ::-1] * scale, _DECIMALS)
+    points = np.round(ring[:, ::-1] * scale + np.asarray(offset), _DECIMALS)
     plain: list[list[float]] = points.tolist()
     return plain

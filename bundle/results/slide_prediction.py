@@ -56,3 +56,27 @@ class SlidePrediction:
     about: dict[str, Any]
     warnings: list[str] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class RegionPrediction:
+    """The mask of a region of a slide.
+
+    Attributes:
+        mask: (h, w) uint8, a part of `grid`; 0 or keys of `labels`.
+        grid: of the mask of the whole slide.
+        corner: column and row of the grid that the mask begins at.
+        labels, one_piece: as of `SlidePrediction`.
+    """
+
+    mask: NDArray[np.uint8]
+    grid: SlideGrid
+    corner: tuple[int, int]
+    labels: dict[int, str]
+    one_piece: Sequence[int]
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def offset(self) -> tuple[float, float]:
+        """Where its upper left corner lies, across and down, in pixels of level 0."""
+        return self.corner[0] * self.grid.scale[0], self.corner[1] * self.grid.scale[1]

@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import monailabel
+import numpy as np
 from fastapi import HTTPException
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.utils.others.generic import strtobool
+from monailabel.utils.others.pathology import create_asap_annotations_xml, create_dsa_annotations_json
 from monailabel.utils.sessions import Sessions
+from PIL import Image
 
 from bundle.cases import CaseError
+from bundle.cases.slides import is_slide
 from bundle.networks import WeightsError
+from bundle.results.geojson import polygon_features
+from bundle.serving.label_datastore import CheckedDatastore
+from bundle.serving.label_guard import upload_limit
+from bundle.serving.label_regions import Feature, RegionRequest, as_annotations, as_geojson, checked_region
 from bundle.serving.label_requests import (
     RequestError,
+    checked_archive,
     checked_id,
     checked_inference,
     checked_session,
@@ -32,6 +44,8 @@ from bundle.serving.label_tasks import (
 
 _UID = re.compile(r"[0-9.]{1,64}")
 MODEL = "text_prior_diffusion_segmentation"
+#: Bytes that an archive may unpack to, as a multiple of those that a request may have.
+UNPACKED = 4
 
 
 class LabelApp(MONAILabelApp):
@@ -54,6 +68,11 @@ class LabelApp(MONAILabelApp):
             version=monailabel.__version__,
         )
 
+    def init_datastore(self) -> Any:
+        if self.studies.startswith(("http://", "https://")):
+            return super().init_datastore()
+        return CheckedDatastore(self.studies)
+
     def init_infers(self) -> dict[str, Any]:
         return {MODEL: SegmentationTask(str(self.bundle_root), self.conf)}
 
@@ -75,23 +94,57 @@ class LabelApp(MONAILabelApp):
     def infer(self, request: dict[str, Any], datastore: Any = None) -> dict[str, Any]:
         """As MONAI Label's, with a checked request; what cannot be done is answered with one sentence."""
         image = request.get("image")
-        try:
+        with _one_sentence(image):
             checked = checked_inference(request, devices(), weight_files(self.bundle_root))
             if not self._received(image):
                 self._check_known(image, datastore or self.datastore())
             return super().infer(checked, datastore)
-        except RequestError as error:
-            raise HTTPException(400, str(error)) from error
-        except WeightsError as error:
-            raise HTTPException(503, str(error)) from error
-        except Exception as error:
-            cause = _case_error(error)
-            if cause is None:
-                raise
-            raise HTTPException(422, f"{_name(image)}: {cause.problem}; {cause.remedy}.") from error
 
     def infer_wsi(self, request: dict[str, Any], datastore: Any = None) -> dict[str, Any]:
-        raise HTTPException(501, "This server segments images, not whole slides; send a region as a picture.")
+        """Polygons of a region of a slide, or of a picture; see `bundle.serving.label_regions`.
+
+        The file names no path and no patient. Coordinates are pixels of level 0 of the slide.
+        """
+        image = request.get("image")
+        with _one_sentence(image):
+            region = checked_region(request)
+            checked = checked_inference(request, devices(), weight_files(self.bundle_root))
+            if request.get("model") not in self._infers:
+                raise RequestError(f"This server has no such model; ask for {MODEL}.")
+            store = datastore or self.datastore()
+            if not self._received(image):
+                self._check_known(image, store)
+                image = store.get_image_uri(image)
+            features = list(self._features(Path(str(image)), checked, region, store))
+            if region.output == "json":
+                return {"file": None, "params": as_geojson(features)}
+            write = {"asap": create_asap_annotations_xml, "dsa": create_dsa_annotations_json}[region.output]
+            file, _ = write(as_annotations(MODEL, features, region), "WARNING")
+            return {"file": file, "params": {}}
+
+    def _features(
+        self, path: Path, request: dict[str, Any], region: RegionRequest, datastore: Any
+    ) -> Iterator[Feature]:
+        task: SegmentationTask = self._infers[MODEL]
+        if path.is_file() and is_slide(path):
+            found = task.region(path, request, region.box)
+            labels, scale, one_piece = found.labels, found.grid.scale, found.one_piece
+            mask, offset = found.mask, found.offset
+        else:
+            picture = {**request, "image": str(path), "modality": "H&E", "result_extension": ".png"}
+            file = Path(super().infer({**picture, "save_label": False}, datastore)["file"])
+            try:
+                mask = np.asarray(Image.open(file))
+            finally:
+                file.unlink()
+            structures = task.slides().structures
+            labels, scale, one_piece = structures.of_modality("H&E"), (1.0, 1.0), structures.in_one_piece()
+            left, top, right, bottom = region.box or (0, 0, mask.shape[1], mask.shape[0])
+            mask, offset = mask[top:bottom, left:right], (float(left), float(top))
+            if not mask.size:
+                raise RequestError("The region lies outside the image; name one inside it.")
+        for _, feature in polygon_features(mask, labels, scale, one_piece, offset, region.least_area):
+            yield feature
 
     def train(self, request: dict[str, Any]) -> dict[str, Any]:
         """As MONAI Label's, of this bundle alone."""
@@ -132,6 +185,34 @@ class _CheckedSessions(Sessions):
 
     def remove_session(self, session_id: str) -> None:
         super().remove_session(checked_session(session_id))
+
+    def add_session(
+        self, data_file: str, expiry: int = 0, uncompress: bool = False, session_id: str | None = None
+    ) -> Any:
+        try:
+            if uncompress and os.path.isfile(data_file):
+                checked_archive(Path(data_file), UNPACKED * upload_limit())
+        except RequestError:
+            # what was received for it, which nothing else removes then
+            shutil.rmtree(os.path.dirname(data_file), ignore_errors=True)
+            raise
+        return super().add_session(data_file, expiry, uncompress, session_id)
+
+
+@contextmanager
+def _one_sentence(image: Any) -> Iterator[None]:
+    """What cannot be done is answered with a status and one sentence."""
+    try:
+        yield
+    except RequestError as error:
+        raise HTTPException(400, str(error)) from error
+    except WeightsError as error:
+        raise HTTPException(503, str(error)) from error
+    except Exception as error:
+        cause = _case_error(error)
+        if cause is None:
+            raise
+        raise HTTPException(422, f"{_name(image)}: {cause.problem}; {cause.remedy}.") from error
 
 
 def _case_error(error: BaseException | None) -> CaseError | None:

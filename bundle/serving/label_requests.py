@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
+import zipfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 #: Of an image, a label or a session.
@@ -18,6 +20,8 @@ MAX_ID = 200
 #: Characters of a prompt; the network's own limit, in tokens, lies far below and is told in a warning.
 MAX_PROMPT = 1_000_000
 MAX_EPOCHS = 1000
+#: Files in an archive.
+MAX_MEMBERS = 50_000
 
 _TAG = re.compile(r"[A-Za-z0-9_-]{1,50}")
 _SESSION = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -72,6 +76,27 @@ def checked_tag(value: Any) -> str:
             f"The tag {_shown(value)} is not known; use letters, digits, _ and -, as in 'original'."
         )
     return value
+
+
+def checked_archive(path: Path, most_bytes: int) -> None:
+    """An archive that is sent as a session, before it is unpacked.
+
+    Raises:
+        RequestError: it is no ZIP, cannot be read, or unpacks to too much.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
+        raise RequestError("The archive is no ZIP that can be read; pack the files again.") from None
+    if len(members) > MAX_MEMBERS:
+        raise RequestError(f"The archive has {len(members):,} files; send at most {MAX_MEMBERS:,}.")
+    # zipfile unpacks no more of a member than its entry says
+    unpacked = sum(member.file_size for member in members)
+    if unpacked > most_bytes:
+        raise RequestError(
+            f"The archive unpacks to {unpacked / 2**20:,.0f} MB; send at most {most_bytes / 2**20:,.0f} MB."
+        )
 
 
 def checked_inference(
@@ -180,15 +205,22 @@ def checked_training(
     if _truth("pretrained", given["pretrained"]):
         chosen = checked_weights(_first(request.get("model_filename")) or "model.pt", weights)
     return TrainingRequest(
-        epochs=int(_number("max_epochs", given["max_epochs"], 1, MAX_EPOCHS, whole=True)),
+        epochs=checked_whole("max_epochs", given["max_epochs"], 1, MAX_EPOCHS),
         validation_share=float(_number("val_split", given["val_split"], 0.0, 0.9)),
         weights=chosen,
         device=checked_device(request.get("device"), devices),
-        images_per_epoch=int(
-            _number("images_per_epoch", given["images_per_epoch"], 16, 1_000_000, whole=True)
-        ),
+        images_per_epoch=checked_whole("images_per_epoch", given["images_per_epoch"], 16, 1_000_000),
         learning_rate=float(_number("learning_rate", given["learning_rate"], 1e-8, 1.0)),
     )
+
+
+def checked_whole(name: str, value: Any, low: int, high: int) -> int:
+    """A whole number.
+
+    Raises:
+        RequestError: it is none, or lies outside its range.
+    """
+    return int(_number(name, value, low, high, whole=True))
 
 
 def _number(name: str, value: Any, low: float, high: float, whole: bool = False) -> int | float:

@@ -6,16 +6,13 @@ monailabel start_server --uvicorn_app bundle.serving.label_server:app ...
 from __future__ import annotations
 
 import os
-import tarfile
 
 from fastapi import Request
 from fastapi.responses import JSONResponse
 from monailabel.app import app as monailabel_app
 
-from bundle.serving.label_guard import LOOPBACK, Guard
-
-# Archives that are sent as a session may not write outside their folder; this Python trusts them otherwise.
-tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)  # type: ignore[assignment]
+from bundle.serving.label_guard import LOOPBACK, Guard, upload_limit
+from bundle.serving.label_requests import RequestError
 
 
 def failed(request: Request, error: Exception) -> JSONResponse:
@@ -24,6 +21,14 @@ def failed(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": f"The server could not do this ({sentence}); its log says more."}, 500)
 
 
+def refused(request: Request, error: RequestError) -> JSONResponse:
+    """What a field of the request has wrong."""
+    return JSONResponse({"detail": str(error)}, 400)
+
+
 monailabel_app.add_exception_handler(Exception, failed)
+monailabel_app.add_exception_handler(RequestError, refused)
 _further = os.environ.get("LABEL_HOSTS", "")
-app = Guard(monailabel_app, LOOPBACK | {host.strip() for host in _further.split(",") if host.strip()})
+app = Guard(
+    monailabel_app, LOOPBACK | {host.strip() for host in _further.split(",") if host.strip()}, upload_limit()
+)

@@ -7,7 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -22,7 +22,11 @@ import transformers
 import yaml
 
 from bundle.atomic import write_atomically
+from bundle.cases import CaseReference
+from bundle.inference import SlideSegmenter
 from bundle.networks import load_weights
+from bundle.results.slide_prediction import RegionPrediction
+from bundle.serving.label_regions import MOST_MASK_PIXELS
 from bundle.serving.label_requests import TRAINING_OPTIONS, RequestError, TrainingRequest, checked_training
 
 
@@ -97,6 +101,30 @@ class SegmentationTask(BundleInferTask):
             kept = (load_weights(copy.deepcopy(self.network), path, device), state)
             self._networks[(device, name)] = kept
         return kept[0]
+
+    def slides(self) -> SlideSegmenter:
+        """What the bundle segments slides with."""
+        segmenter: SlideSegmenter = self.bundle_config.get_parsed_content("slides", instantiate=True)
+        return segmenter
+
+    def region(
+        self, path: Path, request: Mapping[str, Any], box: tuple[int, int, int, int] | None
+    ) -> RegionPrediction:
+        """A region of a slide.
+
+        Args:
+            path: the slide.
+            request: checked, see `bundle.serving.label_requests.checked_inference`.
+            box: see `bundle.inference.SlideSegmenter.region`.
+
+        Raises:
+            CaseError: the slide or the region cannot be segmented.
+            WeightsError: see `bundle.networks.load_weights`.
+        """
+        device = request["device"]
+        reference = CaseReference(id=path.name.split(".")[0], image=path, prompt=request.get("prompt", ""))
+        network = self._get_network(device, request)
+        return self.slides().region(reference, network, box, device, MOST_MASK_PIXELS)
 
 
 class TolerantBatchTask(BatchInferTask):

@@ -244,3 +244,25 @@ def test_options_are_checked(slide_file: Path) -> None:
         segmenter(mpp="0.5")
     with pytest.raises(CaseError, match="set macenko to false"):
         segmenter(macenko=True)(CaseReference("slide", slide_file), Dark())
+
+
+@pytest.mark.parametrize(
+    "box",
+    [(0, 0, 2200, 1600), (513, 301, 1202, 900), (700, 701, 703, 702), (1900, 1500, 9000, 9000), None],
+    ids=["all", "odd", "a few pixels", "over the edge", "none"],
+)
+def test_a_region_is_what_the_whole_slide_has_there(
+    slide_file: Path, results: tuple[Path, dict[str, Any]], box: tuple[int, int, int, int] | None
+) -> None:
+    whole = tifffile.imread(results[0] / "slide" / "mask.tif")
+    found = segmenter().region(CaseReference("slide", slide_file), Dark(), box)
+    left, top, right, bottom = box or (0, 0, 2200, 1600)
+    expected = whole[top // 2 : -(-bottom // 2), left // 2 : -(-right // 2)]
+    assert np.array_equal(found.mask, expected) and found.mask.dtype == np.uint8
+    assert found.offset == (left // 2 * 2, top // 2 * 2) and found.labels == {2: "nucleus"}
+
+
+def test_a_region_outside_the_slide_is_refused(slide_file: Path) -> None:
+    for box in ((2200, 0, 2300, 50), (10, 10, 10, 20), (-50, 0, 0, 20)):
+        with pytest.raises(CaseError, match="2200 x 1600"):
+            segmenter().region(CaseReference("slide", slide_file), Dark(), box)

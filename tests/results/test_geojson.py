@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw
 from scipy import ndimage
 from skimage.draw import polygon2mask
 
 from bundle.results.colours import structure_colour
-from bundle.results.geojson import GeoJsonResults, write_geojson
+from bundle.results.geojson import GeoJsonResults, joined_ring, polygon_features, write_geojson
 
 
 def random_mask(seed: int, sigma: float, shape: tuple[int, int] = (60, 80)) -> NDArray[np.uint8]:
@@ -93,3 +94,31 @@ def test_an_empty_mask_gives_an_empty_collection(tmp_path: Path) -> None:
 def test_the_option_is_checked() -> None:
     with pytest.raises(ValueError, match="geojson must be true or false"):
         GeoJsonResults("yes")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.8, 3.0])
+def test_a_ring_with_its_holes_joined_encloses_the_same(sigma: float) -> None:
+    mask = (random_mask(5, sigma) != 1).astype(np.uint8)
+    found = np.zeros(mask.shape, dtype=np.uint8)
+    holes = 0
+    for _, feature in polygon_features(mask, {1: "nucleus"}):
+        rings = feature["geometry"]["coordinates"]
+        ring = np.array(joined_ring(rings))
+        holes += len(rings) - 1
+        assert (ring[0] == ring[-1]).all()
+        # pixels as small squares, whose middles no line meets
+        image = Image.new("1", (mask.shape[1] * 8, mask.shape[0] * 8))
+        ImageDraw.Draw(image).polygon([tuple(point) for point in ring * 8 - 0.5], fill=1)
+        found += np.asarray(image)[4::8, 4::8]
+        winding = polygon2mask(mask.shape, ring[:, ::-1] - 0.5)
+        assert np.array_equal(winding, np.asarray(image)[4::8, 4::8])
+    assert holes and np.array_equal(found, mask)
+
+
+def test_pieces_are_moved_and_small_ones_left_out() -> None:
+    mask = np.array([[1, 0, 1], [1, 0, 0]], dtype=np.uint8)
+    options = {"scale": (2.0, 2.0), "offset": (10.0, 20.0)}
+    [(_, first), (_, second)] = polygon_features(mask, {1: "nucleus"}, **options)
+    assert sorted(first["geometry"]["coordinates"][0][:-1]) == [[10, 20], [10, 24], [12, 20], [12, 24]]
+    assert sorted(second["geometry"]["coordinates"][0][:-1]) == [[14, 20], [14, 22], [16, 20], [16, 22]]
+    assert list(polygon_features(mask, {1: "nucleus"}, **options, least_area=5.0)) == [(1, first)]

@@ -17,12 +17,16 @@ from bundle.cases.phantoms import ct_phantom  # noqa: E402
 NAMES = ("Sorrow", "HX-48151", "19550312", "20200229")  # of the patient, who must never come up
 
 
-def phantom_series(seed: int = 0) -> Ct:
-    """A CT phantom of 32 x 32 x 8 voxels as DICOM, in memory."""
-    volume = ct_phantom(seed, shape=(32, 32, 8), spacing=(12.0, 12.0, 24.0)).image
-    ct = Ct(count=8, step=24.0)
+def phantom_series(
+    seed: int = 0,
+    shape: tuple[int, int, int] = (32, 32, 8),
+    spacing: tuple[float, float, float] = (12.0, 12.0, 24.0),
+) -> Ct:
+    """A CT phantom as DICOM, in memory."""
+    volume = ct_phantom(seed, shape=shape, spacing=spacing).image
+    ct = Ct(count=shape[2], step=spacing[2])
     for index, dataset in enumerate(ct.slices):
-        dataset.PixelSpacing = [12.0, 12.0]
+        dataset.PixelSpacing = [spacing[1], spacing[0]]
         set_pixels(dataset, volume[:, :, index].T.astype("int16") + 1024, intercept=-1024)
     return ct
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import zipfile
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bundle.serving.label_guard import Guard
+from bundle.serving.label_guard import MEGABYTE, Guard, upload_limit
+from bundle.serving.label_regions import RegionRequest, checked_region
 from bundle.serving.label_requests import (
     MAX_PROMPT,
     RequestError,
+    checked_archive,
     checked_id,
     checked_inference,
     checked_session,
@@ -107,6 +111,38 @@ def test_numbers_of_a_training_are_numbers() -> None:
             checked_training(wrong, DEVICES, WEIGHTS)
 
 
+def test_regions_are_whole_numbers_inside_a_slide() -> None:
+    asked = checked_region({"location": [10, 20], "size": (30, 40), "min_poly_area": 80, "output": "asap"})
+    assert asked == RegionRequest((10, 20, 40, 60), 80, "asap")
+    assert checked_region({"level": 0, "location": [0, 0], "size": [0, 0]}) == RegionRequest(None, 0, "json")
+    for wrong in (
+        {"location": [-1, 0], "size": [5, 5]},
+        {"size": [5, 0]},
+        {"size": [5]},
+        {"size": "$1/0"},
+        {"size": [5.5, 5]},
+        {"size": [1 << 40, 5]},
+        {"level": 1},
+        {"min_poly_area": "@x"},
+        {"output": "../x"},
+    ):
+        with pytest.raises(RequestError):
+            checked_region(wrong)
+
+
+def test_archives_that_would_fill_the_disk_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "series.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.dcm", bytes(3_000_000))
+    assert path.stat().st_size < 10_000
+    checked_archive(path, 3_000_000)
+    with pytest.raises(RequestError, match="unpacks to 3 MB"):
+        checked_archive(path, 2_999_999)
+    path.write_bytes(b"PK no archive")
+    with pytest.raises(RequestError, match="no ZIP"):
+        checked_archive(path, 3_000_000)
+
+
 # --- in front of the endpoints -----------------------------------------------------------------------------
 
 
@@ -154,6 +190,19 @@ def answer(method: str, path: str, query: str = "", **headers: str) -> tuple[int
         (403, "POST", "/reload", "", {}),
         (403, "GET", "/info/", "", {"origin": "https://example.org"}),
         (403, "GET", "/info/", "", {"origin": "null"}),
+        (200, "PUT", "/datastore/", "image=case", {}),
+        (400, "PUT", "/datastore/", "", {}),
+        (400, "PUT", "/datastore/image", "image=", {}),
+        (200, "GET", "/proxy/dicom/wado/studies/1.2/series/3.4/instances/5.6/frames/1,2", "", {}),
+        (200, "GET", "/proxy/dicom/qido/studies", "limit=1", {}),
+        (403, "GET", "/proxy/dicom/../instances", "", {}),
+        (403, "GET", "/proxy/dicom/qido/../../system", "", {}),
+        (403, "GET", "/proxy/dicom/%2e%2e/instances", "", {}),
+        (403, "POST", "/proxy/dicom/wado/..", "", {}),
+        (403, "GET", "/proxy/dicom/wado\\..\\x", "", {}),
+        (501, "POST", "/infer/model", "image=case&output=dicom_seg", {}),
+        (413, "PUT", "/session/", "", {"content-length": str(3000 << 20)}),
+        (413, "PUT", "/session/", "", {"content-length": "-1"}),
         (421, "GET", "/info/", "", {"host": "example.org"}),
         (421, "GET", "/info/", "", {"host": "[::1"}),
     ],
@@ -163,3 +212,37 @@ def test_requests_that_go_on_and_that_do_not(
 ) -> None:
     given, detail = answer(method, path, query, **headers)
     assert given == status and (detail.endswith(".") or status == 200)
+
+
+def test_a_body_of_unknown_length_ends_at_the_limit() -> None:
+    sent: list[Any] = []
+    taken: list[int] = []
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            while (message := await receive())["type"] == "http.request":
+                taken.append(len(message["body"]))
+        finally:  # as frameworks answer what breaks off
+            await send({"type": "http.response.start", "status": 400, "headers": []})
+            await send({"type": "http.response.body", "body": b"{}"})
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": bytes(MEGABYTE), "more_body": True}
+
+    scope = {"type": "http", "method": "PUT", "path": "/session/", "query_string": b""}
+    guard = Guard(application, most_bytes=3 * MEGABYTE)
+    asyncio.run(guard({**scope, "headers": [(b"host", b"localhost")]}, receive, send))
+    assert taken == [MEGABYTE] * 3 and [one.get("status") for one in sent] == [413, None]
+    assert "3 MB" in json.loads(sent[1]["body"])["detail"]
+
+
+def test_the_limit_is_a_number_of_megabytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABEL_MAX_MB", "5")
+    assert upload_limit() == 5 * MEGABYTE
+    for wrong in ("0", "5 GB", "-1"):
+        monkeypatch.setenv("LABEL_MAX_MB", wrong)
+        with pytest.raises(ValueError, match="LABEL_MAX_MB"):
+            upload_limit()
