@@ -50,7 +50,10 @@ def filled(rings: list[Any], shape: tuple[int, int]) -> NDArray[np.bool_]:
 def from_geojson(answer: requests.Response, shape: tuple[int, int]) -> NDArray[np.bool_]:
     features = answer.json()["features"]
     assert {one["properties"]["classification"]["name"] for one in features} == {"nucleus"}
-    return np.any([filled(one["geometry"]["coordinates"], shape) for one in features], axis=0)
+    found = np.zeros(shape, dtype=bool)
+    for one in features:
+        found |= filled(one["geometry"]["coordinates"], shape)
+    return found
 
 
 def from_asap(answer: requests.Response, shape: tuple[int, int]) -> NDArray[np.bool_]:
