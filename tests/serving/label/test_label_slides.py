@@ -43,8 +43,17 @@ def ask(
 
 def filled(rings: list[Any], shape: tuple[int, int]) -> NDArray[np.bool_]:
     """Pixels of level 0 whose middles lie in a polygon, by scikit-image's rule; holes are rings after the first."""
-    outer, *holes = (polygon2mask(shape, np.asarray(ring)[:, ::-1] - 0.5) for ring in rings)
-    return outer & ~np.any(holes, axis=0) if holes else outer
+    found = np.zeros(shape, dtype=bool)
+    corners = np.asarray(rings[0])
+    left, top = np.floor(corners.min(axis=0)).astype(int)
+    right, bottom = np.ceil(corners.max(axis=0)).astype(int)
+    part = bottom - top, right - left
+    outer, *holes = (
+        polygon2mask(part, np.asarray(ring)[:, ::-1] - (top + 0.5, left + 0.5)) for ring in rings
+    )
+    piece = outer & ~np.any(holes, axis=0) if holes else outer
+    found[top:bottom, left:right] = piece[: shape[0] - top, : shape[1] - left]
+    return found
 
 
 def from_geojson(answer: requests.Response, shape: tuple[int, int]) -> NDArray[np.bool_]:
