@@ -21,6 +21,7 @@ from test_survival import contents, journalled, kill, when_done  # noqa: E402
 
 pytest.importorskip("openslide", reason="the extra 'slides' is not installed")
 pytest.importorskip("imagecodecs", reason="the extra 'slides' is not installed")
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
