@@ -81,7 +81,8 @@ def test_dcmqi_and_highdicom_read_the_mask_back(
     numbers = np.zeros(256, dtype=np.uint8)
     numbers[list(segments)] = list(segments.values())
     assert np.array_equal(
-        np.bincount(numbers[volume.array].ravel(), minlength=256)[1:], np.bincount(mask.ravel(), minlength=256)[1:]
+        np.bincount(numbers[volume.array].ravel(), minlength=256)[1:],
+        np.bincount(mask.ravel(), minlength=256)[1:],
     )
 
 
