@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# Our network and the papers' configurations on the same X-rays and texts, with about the same time: 25 minutes of one
-# core each (4th-generation Xeon). Nothing is chosen on any list: the weights at the end are evaluated.
+# Our network and the papers' configurations on the same X-rays and texts, with about the same time. Nothing is chosen on
+# any list: the weights at the end are evaluated.
 # Usage: scripts/compare_with_papers.sh XRAY_FOLDER OUTPUT_FOLDER [SEEDS] [NETWORKS]   (XRAY_FOLDER holds datalist.json)
 # Finished parts are left as they are, unfinished ones go on: it can be stopped and started at will.
 set -euo pipefail
 xray=$1; output=$2; seeds=${3:-"0"}; networks=${4:-"ours medconddiff lcpdn fasttextdiff"}
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 
-# Images are what 25 minutes allow. Ours begins with random weights but for the words, which take 4 minutes more; LCPDN
+# How many images each is shown is an estimate of what 25 minutes of one core allow; the log of each training says how
+# long it took. Ours begins with random weights but for the words, which take 4 minutes more; LCPDN
 # and FastTextDiff have frozen encoders, which learnt from the same images without labels and texts (models/README.md).
 options() {  # of a network: its configuration, what is set apart in it, and how it is trained
   common=(); training=()
