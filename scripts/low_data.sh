@@ -24,16 +24,20 @@ files() {  # WORKFLOW SET
   echo "['configs/$1.yaml','configs/data_$2.yaml'${config:+,'configs/$config.yaml'}]"
 }
 
-# Our image prior has seen the images of the training list, without labels or texts; words come from the few texts.
+# Our image prior has seen the images of the whole training list, without labels or texts, once for all seeds, as the
+# encoders of the others have; words come from the few texts.
 prepare_ours() {  # SET FOLDER RUN SEED
-  if ! [ -d "$3/pretraining/image_prior" ]; then
-    python -m monai.bundle run --datalist "$2/datalist.json" --output_dir "$3/pretraining" --seed "$4" \
-      --config_file "['configs/pretrain_image_ddpm.yaml','configs/pretrain_image_prior.yaml']"
+  local prior=$output/image_prior-$1 epochs=12
+  [ "$1" = histology_nuclei ] && epochs=4
+  if ! [ -d "$prior/image_prior" ]; then
+    python -m monai.bundle run --datalist "$2/datalist.json" --output_dir "$prior" --num_workers 0 \
+      --config_file "['configs/pretrain_image_ddpm.yaml','configs/pretrain_image_prior.yaml']" \
+      --epochs "$epochs" --schedule_epochs "$epochs"
   fi
   if ! [ -f "$3/naming/model.pt" ]; then
     python -m monai.bundle run --config_file "['configs/train.yaml','configs/data_$1.yaml','configs/train_naming.yaml']" \
       --datalist "$2/datalist.json" --split few_shot_training --output_dir "$3/naming" --seed "$4" \
-      --naming_steps 1000 --pretrained_image_prior "$3/pretraining/image_prior"
+      --naming_steps 500 --pretrained_image_prior "$prior/image_prior"
   fi
 }
 
@@ -43,8 +47,8 @@ train() {  # SET FOLDER RUN SEED, and more options
     prepare_ours "$set" "$folder" "$run" "$seed"
     set -- --initial_weights "$run/naming/model.pt" --frozen_parts "['text_prior','naming']" \
       --prompt_shares "{'silent':0.2,'own':0.8,'reworded':0.1,'foreign':0.0}" --mirrored_xrays 0.5 \
-      --pure_noise_share 0.4 --drop_path 0.1 --learning_rate 0.001 --images_per_epoch 1600 --epochs 25 \
-      --schedule_epochs 25
+      --pure_noise_share 0.4 --drop_path 0.1 --learning_rate 0.001 --num_workers 0 --images_per_epoch 1600 \
+      --epochs 16 --schedule_epochs 16
   fi
   python -m monai.bundle run --config_file "$(files train "$set")" \
     --datalist "$folder/datalist.json" --split few_shot_training --output_dir "$run" --seed "$seed" \

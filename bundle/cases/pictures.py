@@ -108,7 +108,9 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         with open(path, "rb") as stream, Image.open(stream, formats=_FORMATS) as image:
             _check_size(path, image.width, image.height)
             if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-                raise CaseError(path, f"holds {image.n_frames} pages", "save one page a file")  # type: ignore[attr-defined]
+                problem = f"holds {image.n_frames} pages"  # type: ignore[attr-defined]
+                remedy = "save one page a file; a slide is segmented with `python -m bundle segment`"
+                raise CaseError(path, problem, remedy)
             yield image
     except CaseError:
         raise

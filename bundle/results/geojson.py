@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.spatial.distance import cdist
+from scipy.spatial import cKDTree
 from skimage.measure import find_contours
 
 from bundle.results.colours import structure_colour
@@ -132,17 +132,48 @@ def joined_ring(rings: Sequence[Sequence[Sequence[float]]]) -> list[list[float]]
     Args:
         rings: (N, 2) each, closed, the outer one first.
     """
-    outer = _turning(np.asarray(rings[0], dtype=np.float64), 1.0)
-    path = outer
-    for one in rings[1:]:
-        hole = _turning(np.asarray(one, dtype=np.float64), -1.0)[:-1]
-        nearest = cdist(path, hole, "cityblock").argmin()
-        at, start = divmod(int(nearest), len(hole))
-        turned = np.roll(hole, -start, axis=0)
-        bend = np.array([[turned[0, 0], path[at, 1]]])
-        path = np.concatenate([path[: at + 1], bend, turned, turned[:1], bend, path[at:]])
-    plain: list[list[float]] = path.tolist()
-    return plain
+    turned = [
+        _turning(np.asarray(ring, dtype=np.float64), -1.0 if number else 1.0)
+        for number, ring in enumerate(rings)
+    ]
+    corners = np.concatenate(turned)
+    owner = np.repeat(np.arange(len(turned)), [len(ring) for ring in turned])
+    tree = cKDTree(corners)
+    begin = np.searchsorted(owner, np.arange(len(turned) + 1))
+    holes: dict[int, list[int]] = {}  # by the corner from which the way to them leads
+    for hole in range(1, len(turned)):
+        holes.setdefault(_nearest_before(tree, owner, corners[begin[hole]], hole), []).append(hole)
+
+    def along(ring: int) -> Iterator[NDArray[np.float64] | int]:
+        """Corners, and holes where the way round them is to be put in."""
+        for at in range(begin[ring], begin[ring + 1]):
+            yield corners[at]
+            for hole in holes.get(at, ()):
+                bend = np.array([corners[begin[hole], 0], corners[at, 1]])
+                yield from (bend, hole, bend, corners[at])
+
+    path: list[list[float]] = []
+    ways = [along(0)]  # no recursion: holes may be reached from one another, thousands deep
+    while ways:
+        step = next(ways[-1], None)
+        if step is None:
+            ways.pop()
+        elif isinstance(step, int):
+            ways.append(along(step))
+        else:
+            path.append(step.tolist())
+    return path
+
+
+def _nearest_before(tree: cKDTree, owner: NDArray[np.intp], corner: NDArray[np.float64], ring: int) -> int:
+    """The nearest corner of a ring that comes before."""
+    count = 8
+    while True:
+        near = tree.query(corner, k=min(count, len(owner)), p=1)[1]
+        before = near[owner[near] < ring]
+        if len(before):
+            return int(before[0])
+        count *= 4
 
 
 def _turning(ring: Ring, sign: float) -> Ring:

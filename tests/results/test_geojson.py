@@ -115,6 +115,18 @@ def test_a_ring_with_its_holes_joined_encloses_the_same(sigma: float) -> None:
     assert holes and np.array_equal(found, mask)
 
 
+def test_thousands_of_holes_are_joined_in_a_moment() -> None:
+    mask = np.ones((121, 121), dtype=np.uint8)
+    mask[1::2, 1::2] = 0
+    [(_, feature)] = polygon_features(mask, {1: "nucleus"})
+    rings = feature["geometry"]["coordinates"]
+    ring = np.array(joined_ring(rings))
+    assert len(rings) == 1 + 60**2 and len(ring) < 10 * len(rings)
+    across, down = ring[:, 0], ring[:, 1]
+    area = abs(np.sum(across[:-1] * down[1:] - across[1:] * down[:-1])) / 2  # holes count against it
+    assert area == mask.sum()
+
+
 def test_pieces_are_moved_and_small_ones_left_out() -> None:
     mask = np.array([[1, 0, 1], [1, 0, 0]], dtype=np.uint8)
     options = {"scale": (2.0, 2.0), "offset": (10.0, 20.0)}

@@ -163,7 +163,8 @@ def test_labels_that_are_no_masks_are_not_stored(server: Server) -> None:
 
 
 def pieces(count: int) -> Iterator[bytes]:
-    """A body whose length is not said before."""
+    """A body with one file, whose length is not said before."""
+    yield b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.bin"\r\n\r\n'
     for _ in range(count):
         yield bytes(1 << 20)
 

@@ -44,15 +44,13 @@ def ask(
 def filled(rings: list[Any], shape: tuple[int, int]) -> NDArray[np.bool_]:
     """Pixels of level 0 whose middles lie in a polygon, by scikit-image's rule; holes are rings after the first."""
     found = np.zeros(shape, dtype=bool)
-    corners = np.asarray(rings[0])
-    left, top = np.floor(corners.min(axis=0)).astype(int)
-    right, bottom = np.ceil(corners.max(axis=0)).astype(int)
-    part = bottom - top, right - left
-    outer, *holes = (
-        polygon2mask(part, np.asarray(ring)[:, ::-1] - (top + 0.5, left + 0.5)) for ring in rings
-    )
-    piece = outer & ~np.any(holes, axis=0) if holes else outer
-    found[top:bottom, left:right] = piece[: shape[0] - top, : shape[1] - left]
+    for number, ring in enumerate(rings):
+        corners = np.asarray(ring)
+        left, top = np.floor(corners.min(axis=0)).astype(int)
+        right, bottom = np.ceil(corners.max(axis=0)).astype(int)
+        inside = polygon2mask((bottom - top, right - left), corners[:, ::-1] - (top + 0.5, left + 0.5))
+        part = found[top:bottom, left:right]
+        part[inside[: shape[0] - top, : shape[1] - left]] = number == 0
     return found
 
 
