@@ -15,29 +15,35 @@ class Structure:
 
     Attributes:
         one_piece: a healthy body has it once and connected, as the liver, not as lungs or nuclei.
+        least_piece: pieces under this share of the largest are no part of it; in [0, 1].
     """
 
     name: str
     modality: Modality
     one_piece: bool = False
+    least_piece: float = 0.0
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> Structure:
+        """As a configuration states it; unstated, `least_piece` is a half for what is one piece, else 0."""
+        one_piece = bool(entry.get("one_piece", False))
+        least = float(entry.get("least_piece", 0.5 if one_piece else 0.0))
+        return cls(str(entry["name"]), entry["modality"], one_piece, least)
 
 
 class Structures(Sequence[Structure]):
     """What the channels of a network mean: channel 0 is background, structure i has channel and value i + 1.
 
     Args:
-        entries: mappings with `name`, `modality` and, where it is true, `one_piece`, in the order of the
-            channels.
+        entries: mappings with `name`, `modality` and, where wanted, `one_piece` and `least_piece`, in the order of
+            the channels.
 
     Raises:
-        ValueError: a name twice, an unknown modality, or more than 255 structures.
+        ValueError: a name twice, an unknown modality, a share outside [0, 1], or more than 255 structures.
     """
 
     def __init__(self, entries: Iterable[Mapping[str, Any]]) -> None:
-        self._entries = tuple(
-            Structure(str(entry["name"]), entry["modality"], bool(entry.get("one_piece", False)))
-            for entry in entries
-        )
+        self._entries = tuple(Structure.of(entry) for entry in entries)
         names = [entry.name for entry in self._entries]
         if len(set(names)) != len(names):
             raise ValueError(f"structures: a name stands twice in {', '.join(names)}")
@@ -47,6 +53,10 @@ class Structures(Sequence[Structure]):
             if entry.modality not in MODALITIES:
                 raise ValueError(
                     f"structures: {entry.name} has modality {entry.modality!r}, not one of {MODALITIES}"
+                )
+            if not 0.0 <= entry.least_piece <= 1.0:
+                raise ValueError(
+                    f"structures: {entry.name} has least_piece {entry.least_piece}, not in [0, 1]"
                 )
         self._values = {entry.name: index + 1 for index, entry in enumerate(self._entries)}
 
@@ -78,3 +88,7 @@ class Structures(Sequence[Structure]):
     def in_one_piece(self) -> list[int]:
         """Mask values of the structures that are one connected piece."""
         return [self._values[entry.name] for entry in self._entries if entry.one_piece]
+
+    def least_pieces(self) -> dict[int, float]:
+        """Mask value -> the share of the largest piece under which pieces are dropped, where there is one."""
+        return {self._values[entry.name]: entry.least_piece for entry in self._entries if entry.least_piece}

@@ -58,8 +58,8 @@ class ToPredictiond(MapTransform):
         structures: of the network.
         sampling: for the report.
         network: says what a prompt names, and what of it could not be read.
-        remove_fragments: of structures that are one piece, drop pieces under half of the largest; the
-            probabilities stay as they are.
+        remove_fragments: of volumes, drop pieces under a structure's `least_piece`; the probabilities stay as they
+            are.
         settings: what else decided on the result, for the report.
     """
 
@@ -97,7 +97,8 @@ class ToPredictiond(MapTransform):
             result = np.asarray(item.pop("pred"), dtype=np.float32).clip(0.0, 1.0)
             mask, uncertainty, probability = values[result[:-1].argmax(axis=0)], result[-1], result[kept]
         if self.remove_fragments and case.is_volume:
-            remove_fragments_of(mask, [value for value in labels if value in self.structures.in_one_piece()])
+            least = self.structures.least_pieces()
+            remove_fragments_of(mask, {value: least[value] for value in labels if value in least})
         prediction = Prediction(
             case=case,
             mask=mask,
@@ -234,17 +235,17 @@ def joined(found: Mapping[int, Prediction], names: Mapping[int, str]) -> Predict
     )
 
 
-def remove_fragments_of(mask: NDArray[np.uint8], values: Sequence[int]) -> None:
-    """Set to 0, in place, the face-connected pieces of each value that are less than half of its largest.
+def remove_fragments_of(mask: NDArray[np.uint8], least: Mapping[int, float]) -> None:
+    """Set to 0, in place, the face-connected pieces of each value that are less than a share of its largest.
 
     A second piece of like size stays: which of the two is the organ, size does not tell.
 
     Args:
         mask: (X, Y, Z) of labels.
-        values: each looked at on its own.
+        least: value -> the share, in [0, 1]; each value is looked at on its own.
     """
     boxes = ndimage.find_objects(mask)
-    for value in values:
+    for value, share in least.items():
         box = boxes[value - 1] if value <= len(boxes) else None
         if box is None:
             continue
@@ -256,7 +257,7 @@ def remove_fragments_of(mask: NDArray[np.uint8], values: Sequence[int]) -> None:
             for one in pieces:
                 sizes += np.bincount(one.ravel(), minlength=count + 1)
             sizes[0] = sizes[1:].max()  # what is not of the value stays as it is
-            part[(2 * sizes < sizes[0])[pieces]] = 0
+            part[(sizes < share * sizes[0])[pieces]] = 0
 
 
 def postprocessing(
