@@ -44,11 +44,13 @@ prepare_ours() {  # SET FOLDER RUN SEED
 train() {  # SET FOLDER RUN SEED, and more options
   local set=$1 folder=$2 run=$3 seed=$4; shift 4
   if [ -z "$config" ]; then
+    local epochs=16
+    [ "$set" = histology_nuclei ] && epochs=10
     prepare_ours "$set" "$folder" "$run" "$seed"
     set -- --initial_weights "$run/naming/model.pt" --frozen_parts "['text_prior','naming']" \
       --prompt_shares "{'silent':0.2,'own':0.8,'reworded':0.1,'foreign':0.0}" --mirrored_xrays 0.5 \
       --pure_noise_share 0.4 --drop_path 0.1 --learning_rate 0.001 --num_workers 0 --images_per_epoch 1600 \
-      --epochs 16 --schedule_epochs 16
+      --epochs "$epochs" --schedule_epochs "$epochs"
   fi
   python -m monai.bundle run --config_file "$(files train "$set")" \
     --datalist "$folder/datalist.json" --split few_shot_training --output_dir "$run" --seed "$seed" \
