@@ -28,7 +28,7 @@ files() {  # WORKFLOW SET
 # encoders of the others have; words come from the few texts.
 prepare_ours() {  # SET FOLDER RUN SEED
   local prior=$output/image_prior-$1 epochs=12
-  [ "$1" = histology_nuclei ] && epochs=4
+  [ "$1" = histology_nuclei ] && epochs=2
   if ! [ -d "$prior/image_prior" ]; then
     python -m monai.bundle run --datalist "$2/datalist.json" --output_dir "$prior" --num_workers 0 \
       --config_file "['configs/pretrain_image_ddpm.yaml','configs/pretrain_image_prior.yaml']" \
@@ -45,7 +45,7 @@ train() {  # SET FOLDER RUN SEED, and more options
   local set=$1 folder=$2 run=$3 seed=$4; shift 4
   if [ -z "$config" ]; then
     local epochs=16
-    [ "$set" = histology_nuclei ] && epochs=10
+    [ "$set" = histology_nuclei ] && epochs=8
     prepare_ours "$set" "$folder" "$run" "$seed"
     set -- --initial_weights "$run/naming/model.pt" --frozen_parts "['text_prior','naming']" \
       --prompt_shares "{'silent':0.2,'own':0.8,'reworded':0.1,'foreign':0.0}" --mirrored_xrays 0.5 \
