@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import requests
 from numpy.typing import NDArray
-from skimage.draw import polygon2mask
+from PIL import Image, ImageDraw
 
 from tests.serving.label.asking import MODEL, Server
 
@@ -42,13 +42,19 @@ def ask(
 
 
 def filled(rings: list[Any], shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """Pixels of level 0 whose middles lie in a polygon, by scikit-image's rule; holes are rings after the first."""
+    """Pixels of level 0 whose middles lie in a polygon, by Pillow's rule; holes are rings after the first.
+
+    Pixels are squares of four by four, whose middles no line meets.
+    """
     found = np.zeros(shape, dtype=bool)
     for number, ring in enumerate(rings):
         corners = np.asarray(ring)
         left, top = np.floor(corners.min(axis=0)).astype(int)
         right, bottom = np.ceil(corners.max(axis=0)).astype(int)
-        inside = polygon2mask((bottom - top, right - left), corners[:, ::-1] - (top + 0.5, left + 0.5))
+        image = Image.new("1", (4 * int(right - left), 4 * int(bottom - top)))
+        points = (corners - (left, top)) * 4 - 0.5
+        ImageDraw.Draw(image).polygon([tuple(point) for point in points.tolist()], fill=1)
+        inside = np.asarray(image)[2::4, 2::4]
         part = found[top:bottom, left:right]
         part[inside[: shape[0] - top, : shape[1] - left]] = number == 0
     return found
