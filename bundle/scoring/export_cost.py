@@ -286,5 +286,5 @@ def _network(parser: ConfigParser, runtime: Runtime) -> nn.Module:
         for name in _COMPILED:
             part = getattr(network, name)
             if part is not None:
-                part.compile()
+                part.compile(dynamic=False)
     return network.eval()
