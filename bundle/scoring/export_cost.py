@@ -286,5 +286,5 @@ def _network(parser: ConfigParser, runtime: Runtime) -> nn.Module:
         for name in _COMPILED:
             part = getattr(network, name)
             if part is not None:
-                part.compile(dynamic=False)
+                part.compile(dynamic=False)  # open sizes end in an InductorError (PyTorch 2.13)
     return network.eval()
