@@ -47,6 +47,7 @@ train() {  # SET FOLDER RUN SEED, and more options
     local epochs=16
     [ "$set" = histology_nuclei ] && epochs=8
     prepare_ours "$set" "$folder" "$run" "$seed"
+    # in the place of the options that the papers' networks are given
     set -- --initial_weights "$run/naming/model.pt" --frozen_parts "['text_prior','naming']" \
       --prompt_shares "{'silent':0.2,'own':0.8,'reworded':0.1,'foreign':0.0}" --mirrored_xrays 0.5 \
       --pure_noise_share 0.4 --drop_path 0.1 --learning_rate 0.001 --num_workers 0 --images_per_epoch 1600 \
