@@ -1,6 +1,12 @@
 """Training: data, loss, step, averaging and exact checkpoints, around MONAI's SupervisedTrainer."""
 
-from bundle.learning.dataset import TrainingImages, prepare_batch, training_references, worker_threads
+from bundle.learning.dataset import (
+    TrainingImages,
+    by_size,
+    prepare_batch,
+    training_references,
+    worker_threads,
+)
 from bundle.learning.drawing import case_references
 from bundle.learning.handlers import (
     AfterEachStep,
@@ -52,6 +58,7 @@ __all__ = [
     "ViewContrast",
     "ViewEncoder",
     "averaged_network",
+    "by_size",
     "case_references",
     "log_inverse_frequency",
     "loss_figure",

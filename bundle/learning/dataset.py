@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from monai.transforms import Compose
 from torch import Tensor
+from torch.utils.data import default_collate
 
 from bundle.cases import CaseError, CaseReference
 from bundle.cases.case import Modality
@@ -214,10 +215,28 @@ def possible_channels(structures: Structures, modality: Modality) -> Tensor:
     return channels
 
 
+def by_size(items: Sequence[Mapping[str, Any]]) -> Any:
+    """Collate images of one size to a batch, and those of several to a list of batches, the smallest first."""
+    sides = sorted({item["image"].shape[-1] for item in items})
+    parts = [default_collate([item for item in items if item["image"].shape[-1] == side]) for side in sides]
+    return parts[0] if len(parts) == 1 else parts
+
+
 def prepare_batch(
-    batch: Mapping[str, Any], device: torch.device | str | None, non_blocking: bool = False, **_: Any
-) -> tuple[Tensor, MaskTarget, tuple[()], dict[str, Any]]:
-    """For MONAI's SupervisedTrainer: image, target, and what the training step needs besides."""
+    batch: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+    device: torch.device | str | None,
+    non_blocking: bool = False,
+    **_: Any,
+) -> tuple[Any, Any, tuple[()], dict[str, Any]]:
+    """For MONAI's SupervisedTrainer: image, target, and what the training step needs besides.
+
+    Of a list of batches: lists of images and targets, and `parts`, what the step needs for each.
+    """
+    if isinstance(batch, Sequence):
+        images, targets, _none, needs = zip(
+            *(prepare_batch(part, device, non_blocking) for part in batch), strict=True
+        )
+        return list(images), list(targets), (), {"parts": list(needs)}
     moved = {
         key: value.to(device, non_blocking=non_blocking)
         for key, value in batch.items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -132,8 +133,18 @@ class HybridLoss(nn.Module):
         weights = None if class_weights is None else torch.as_tensor(class_weights, dtype=torch.float32)
         self.register_buffer("class_weights", weights)
 
-    def forward(self, output: Tensor | MaskAndNaming, target: MaskTarget) -> Tensor:
-        """(B, K, H, W) logits, and beside them log-odds of names where the network has some -> scalar."""
+    def forward(self, output: Any, target: MaskTarget | Sequence[MaskTarget]) -> Tensor:
+        """(B, K, H, W) logits, and beside them log-odds of names where the network has some -> scalar.
+
+        Of several batches, lists of them: each counts by its images.
+        """
+        if not isinstance(target, MaskTarget):
+            images = [len(part.label) for part in target]
+            losses = [self(*part) for part in zip(output, target, strict=True)]
+            of_all: Tensor = sum(loss * share for loss, share in zip(losses, images, strict=True)) / sum(
+                images
+            )
+            return of_all
         if not isinstance(output, MaskAndNaming):
             return self._of_mask(output, target)
         loss = self._of_mask(output.mask, target)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -33,31 +33,36 @@ class NoisedMaskInferer(Inferer):
 
     def __call__(
         self,
-        inputs: Tensor,
+        inputs: Tensor | Sequence[Tensor],
         network: nn.Module,
         *args: Any,
-        target: MaskTarget,
+        target: MaskTarget | None = None,
         noise: Tensor | None = None,
         prompts: Sequence[str] | None = None,
         texts: Sequence[str] | None = None,
+        parts: Sequence[Mapping[str, Any]] | None = None,
         **kwargs: Any,
     ) -> Any:
         """Predict the clean mask.
 
         Args:
-            inputs: (B, 3, H, W) images.
+            inputs: (B, 3, H, W) images, or several batches of them, one a size.
             network: see `bundle.networks.protocol.Segmenter`; it has a `schedule` besides.
             target: the truth.
             noise: (B, K, H / mask_stride, W / mask_stride) standard normal.
             prompts: a text an image.
             texts: further texts that the network shall tell the names in.
+            parts: target, noise, prompts and texts of each of several batches.
 
         Returns:
-            (B, K, H, W) logits, or `MaskAndNaming` of networks that name structures.
+            (B, K, H, W) logits, or `MaskAndNaming` of networks that name structures; of several batches a list.
 
         Raises:
             ValueError: no noise.
         """
+        if parts is not None:
+            return [self(images, network, **needed) for images, needed in zip(inputs, parts, strict=True)]
+        assert isinstance(inputs, Tensor) and target is not None
         if noise is None:
             raise ValueError(
                 "draw_noise: the training images hold no noise, which this network needs; set it to true"
@@ -89,14 +94,18 @@ class LogitsInferer(Inferer):
 
     def __call__(
         self,
-        inputs: Tensor,
+        inputs: Tensor | Sequence[Tensor],
         network: nn.Module,
         *args: Any,
-        target: MaskTarget,
+        target: MaskTarget | None = None,
         prompts: Sequence[str] | None = None,
+        parts: Sequence[Mapping[str, Any]] | None = None,
         **kwargs: Any,
-    ) -> Tensor:
-        """(B, 3, H, W) images with a text each -> (B, K, H, W) float32 logits."""
+    ) -> Any:
+        """(B, 3, H, W) images with a text each -> (B, K, H, W) float32 logits; of several batches a list."""
+        if parts is not None:
+            return [self(images, network, **needed) for images, needed in zip(inputs, parts, strict=True)]
+        assert isinstance(inputs, Tensor) and target is not None
         with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
             logits: Tensor = network(inputs, prompts=prompts, possible=target.possible, logits=True)
         return logits.float()

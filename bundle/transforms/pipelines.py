@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, cast, get_args
 
 import numpy as np
@@ -199,28 +200,37 @@ def cropping(image_size: int = 128, vary_intensity: bool = False) -> RandByModal
 
 
 def augmentation(
-    image_size: int = 128,
+    image_size: int | Mapping[Modality, int] = 128,
     ct_strength: float = 1.0,
     ct_air: float = 0.0,
     histology_flips: bool = True,
     vary: bool = True,
 ) -> RandByModalityd:
-    """Random variation of 2-D training images, ending in squares of `image_size`.
+    """Random variation of 2-D training images, ending in squares.
 
     CT and X-ray are never mirrored: left and right organs are told apart by their side alone, and so are the
     zones of the lungs that a report names.
 
     Args:
-        image_size: side of the result in pixels.
+        image_size: side of the result in pixels, or one a modality.
         ct_strength: scales the geometric ranges for CT.
         ct_air: of the preprocessing.
         histology_flips: mirror H&E and turn it by right angles; false where texts name sides of the image.
         vary: false only cuts images to size.
     """
-    square = (image_size, image_size)
+    sides = {
+        modality: image_size[modality] if isinstance(image_size, Mapping) else image_size
+        for modality in get_args(Modality)
+    }
 
     def affine(
-        rotate: float, scale: float, shift: float, shear: float, prob: float, outside: str = "border"
+        side: int,
+        rotate: float,
+        scale: float,
+        shift: float,
+        shear: float,
+        prob: float,
+        outside: str = "border",
     ) -> Transform:
         return cast(
             Transform,
@@ -230,20 +240,21 @@ def augmentation(
                 rotate_range=rotate,
                 # a single number would vary the first axis alone
                 scale_range=(scale, scale),
-                translate_range=(shift * image_size,) * 2,
+                translate_range=(shift * side,) * 2,
                 shear_range=(shear, shear),
                 mode=_MODES,
                 padding_mode=outside,
             ),
         )
 
-    def cut() -> list[Any]:
+    def cut(side: int) -> list[Any]:
         # a random place, so that pictures larger than the square are seen whole over time; edges repeated, so
         # that H&E is not framed in black, which no slide is
+        square = (side, side)
         return [SpatialPadd(_BOTH, square, mode="edge"), RandSpatialCropd(_BOTH, square, random_size=False)]
 
     if not vary:
-        return RandByModalityd({modality: cut() for modality in get_args(Modality)})
+        return RandByModalityd({modality: cut(side) for modality, side in sides.items()})
     blur_and_noise = [
         RandGaussianSmoothd("image", sigma_x=(0.3, 1.2), sigma_y=(0.3, 1.2), prob=0.15),
         RandGaussianNoised("image", prob=0.3, std=0.05),
@@ -276,9 +287,15 @@ def augmentation(
     return RandByModalityd(
         {
             "CT": [
-                *cut(),
+                *cut(sides["CT"]),
                 affine(
-                    0.26 * ct_strength, 0.2 * ct_strength, 0.1 * ct_strength, 0.1 * ct_strength, 0.9, "zeros"
+                    sides["CT"],
+                    0.26 * ct_strength,
+                    0.2 * ct_strength,
+                    0.1 * ct_strength,
+                    0.1 * ct_strength,
+                    0.9,
+                    "zeros",
                 ),
                 *grow_and_shrink,
                 RandAird("image", ct_air),
@@ -287,11 +304,16 @@ def augmentation(
                 *blur_and_noise,
                 RandCoarseDropoutd("image", holes=2, spatial_size=24, max_holes=4, fill_value=0.0, prob=0.2),
             ],
-            "X-ray": [*cut(), affine(0.15, 0.15, 0.06, 0.05, 0.8), *intensity, *blur_and_noise],
+            "X-ray": [
+                *cut(sides["X-ray"]),
+                affine(sides["X-ray"], 0.15, 0.15, 0.06, 0.05, 0.8),
+                *intensity,
+                *blur_and_noise,
+            ],
             "H&E": [
-                *cut(),
+                *cut(sides["H&E"]),
                 *flips,
-                affine(0.3, 0.2, 0.05, 0.05, 0.5),
+                affine(sides["H&E"], 0.3, 0.2, 0.05, 0.05, 0.5),
                 RandStaind("image", prob=0.7),
                 *blur_and_noise,
             ],

@@ -208,6 +208,17 @@ def test_pictures_are_judged_one_by_one_and_slices_over_the_batch() -> None:
     torch.testing.assert_close(HybridLoss(1.0, 0.0)(logits, mixed), over_the_batch)
 
 
+def test_batches_of_several_sizes_count_by_their_images() -> None:
+    (wide, wide_target), (small, small_target) = (
+        draw(3, fully=True, batch=4),
+        draw(3, fully=False, seed=1, batch=2),
+    )
+    loss = HybridLoss(0.3, 0.7)
+    both = loss([wide, small], [wide_target, small_target])
+    expected = (4 * loss(wide, wide_target) + 2 * loss(small, small_target)) / 6
+    torch.testing.assert_close(both, expected)
+
+
 def test_class_weights_are_the_log_of_the_inverse_frequency_with_a_mean_of_one() -> None:
     weights = log_inverse_frequency(torch.tensor([900.0, 90.0, 10.0, 0.0]))
     raw = [math.log(1 + 1 / share) for share in (0.9, 0.09, 0.01)]

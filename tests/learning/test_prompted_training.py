@@ -236,6 +236,21 @@ def test_without_pure_noise_times_are_spread_evenly_from_one_offset() -> None:
     assert torch.equal(times(3), expected) and torch.equal(times(3, pure_noise_share=0.0), expected)
 
 
+def test_each_of_several_batches_is_predicted_with_what_it_needs() -> None:
+    network, shown = Times(), []
+    network.register_forward_hook(lambda *_: shown.append(network.asked["prompts"]))
+    images, parts = [], []
+    for batch, side in ((3, 4), (2, 8)):
+        known = torch.ones(batch, 2, dtype=torch.bool)
+        target = MaskTarget(torch.zeros(batch, side, side, dtype=torch.long), known, known)
+        images.append(torch.rand(batch, 3, side, side))
+        noise = torch.zeros(batch, 2, side, side)
+        parts.append({"target": target, "noise": noise, "prompts": [f"{side}"] * batch})
+    predicted = NoisedMaskInferer()(images, network, parts=parts)
+    assert all(torch.equal(one, other) for one, other in zip(predicted, images, strict=True))
+    assert shown == [["4"] * 3, ["8"] * 2]
+
+
 @pytest.mark.parametrize("share", [-0.1, 1.0, 1.5])
 def test_a_share_of_pure_noise_that_is_none_is_refused(share: float) -> None:
     with pytest.raises(ValueError, match="pure_noise_share must lie in"):

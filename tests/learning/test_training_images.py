@@ -19,7 +19,13 @@ from torch.utils.data import DataLoader
 from bundle.cases import CaseError
 from bundle.cases.structures import Structures
 from bundle.command_line import sentence_for
-from bundle.learning import TrainingImages, prepare_batch, training_references, worker_threads
+from bundle.learning import (
+    TrainingImages,
+    by_size,
+    prepare_batch,
+    training_references,
+    worker_threads,
+)
 from bundle.learning.dataset import draw_weights
 from bundle.learning.drawing import stable_seed
 from bundle.transforms import augmentation, preprocessing
@@ -202,6 +208,23 @@ def test_the_target_reaches_the_trainer_as_it_was_drawn(three: TrainingImages) -
     assert named["target"] is target and torch.equal(named["noise"], batch["noise"])
     assert named["prompts"] == batch["prompt"] and len(batch["prompt"]) == 4
     assert torch.equal(target.label, batch["label"]) and torch.equal(target.possible, batch["possible"])
+
+
+def test_images_of_several_sizes_are_batches_of_one_size_each(phantoms: dict[str, Path]) -> None:
+    dataset = images(*phantoms.values())
+    dataset.augmentation = augmentation({"CT": 64, "X-ray": 64, "H&E": 96})
+    items = [dataset[position] for position in range(len(dataset))]
+    drawn = prepare_batch(by_size(items), "cpu")
+    histology = [item for item in items if item["image"].shape[-1] == 96]
+    assert 0 < len(histology) < len(items)
+    needs = drawn[3]["parts"]
+    for place, (side, shown) in enumerate({64: len(items) - len(histology), 96: len(histology)}.items()):
+        image, target, needed = drawn[0][place], drawn[1][place], needs[place]
+        of_this_size = [item for item in items if item["image"].shape[-1] == side]
+        assert image.shape == (shown, 3, side, side) and needed["target"] is target
+        assert needed["prompts"] == [item["prompt"] for item in of_this_size]
+        assert torch.equal(target.label, torch.stack([item["label"] for item in of_this_size]))
+    assert torch.equal(by_size(histology)["image"], drawn[0][1])
 
 
 # --- texts -----------------------------------------------------------------------------------------------

@@ -170,6 +170,16 @@ def test_place_and_size_vary_along_both_axes(modality: Modality) -> None:
     assert np.std(extents, axis=0).min() > 0.7
 
 
+@pytest.mark.parametrize("vary", [True, False])
+def test_each_modality_may_have_its_own_size(vary: bool) -> None:
+    sides: dict[Modality, int] = {"CT": 48, "X-ray": 64, "H&E": 96}
+    transform = augmentation(sides, vary=vary)
+    for modality, side in sides.items():
+        transform.set_random_state(seed=3)
+        drawn = transform(item(modality, three_marks()))
+        assert drawn["image"].shape == (3, side, side) and drawn["label"].shape == (1, side, side)
+
+
 def test_geometric_strength_of_ct_can_be_turned_off() -> None:
     for drawn in draws("CT", three_marks(), 10, ct_strength=0.0):
         assert torch.equal(drawn["label"].as_subclass(Tensor).round().to(torch.uint8), three_marks())
