@@ -41,21 +41,34 @@ prepare_ours() {  # SET FOLDER RUN SEED
   fi
 }
 
-train() {  # SET FOLDER RUN SEED, and more options
+fit() {  # SET FOLDER RUN SEED, and more options
   local set=$1 folder=$2 run=$3 seed=$4; shift 4
-  if [ -z "$config" ]; then
-    local epochs=16
-    [ "$set" = histology_nuclei ] && epochs=8
-    prepare_ours "$set" "$folder" "$run" "$seed"
-    # in the place of the options that the papers' networks are given
-    set -- --initial_weights "$run/naming/model.pt" --frozen_parts "['text_prior','naming']" \
-      --prompt_shares "{'silent':0.2,'own':0.8,'reworded':0.1,'foreign':0.0}" --mirrored_xrays 0.5 \
-      --pure_noise_share 0.4 --drop_path 0.1 --learning_rate 0.001 --num_workers 0 --images_per_epoch 1600 \
-      --epochs "$epochs" --schedule_epochs "$epochs"
-  fi
   python -m monai.bundle run --config_file "$(files train "$set")" \
     --datalist "$folder/datalist.json" --split few_shot_training --output_dir "$run" --seed "$seed" \
     --val_interval 1000 "${set_apart[@]}" "$@"
+}
+
+train() {  # SET FOLDER RUN SEED, and more options
+  if [ -n "$config" ]; then
+    fit "$@"
+    return
+  fi
+  # in the place of the options that the papers' networks are given
+  local set=$1 folder=$2 run=$3 seed=$4
+  local recipe=(--frozen_parts "['text_prior','naming']" --mirrored_xrays 0.5 --pure_noise_share 0.4 --drop_path 0.1
+    --prompt_shares "{'silent':0.2,'own':0.8,'reworded':0.1,'foreign':0.0}" --num_workers 0 --images_per_epoch 1600)
+  prepare_ours "$set" "$folder" "$run" "$seed"
+  if [ "$set" = xray_covid ]; then
+    fit "$set" "$folder" "$run" "$seed" "${recipe[@]}" --initial_weights "$run/naming/model.pt" \
+      --learning_rate 0.001 --epochs 16 --schedule_epochs 16
+    return
+  fi
+  # slides at 20x first, where a crop shows four times as much and costs half, then as they are judged
+  fit "$set" "$folder" "$run/at20x" "$seed" "${recipe[@]}" --initial_weights "$run/naming/model.pt" \
+    --learning_rate 0.001 --epochs 8 --schedule_epochs 8 --histology_zoom 0.5 --image_size 128
+  python scripts/export_weights.py "$run/at20x/latest.pt" "$run/at20x/weights.pt"
+  fit "$set" "$folder" "$run" "$seed" "${recipe[@]}" --initial_weights "$run/at20x/weights.pt" \
+    --learning_rate 0.0006 --epochs 5 --schedule_epochs 5
 }
 
 evaluate() {  # SET FOLDER RUN LIST

@@ -273,12 +273,13 @@ def test_no_room_knows_a_workflow_or_a_room_to_its_right() -> None:
 def test_two_processes_train_as_the_distributed_configuration_says(
     phantoms: dict[str, Path], tmp_path: Path
 ) -> None:
-    files = "['configs/train.yaml','configs/data_ct_abdomen.yaml','configs/multi_gpu_train.yaml']"
-    sizes = "--image_size 64 --denoiser_width 16 --upsample_widths [8,8] --ct_spacing [8.0,8.0,20.0]"
-    schedule = "--epochs 1 --images_per_epoch 8 --batch_size 2 --num_workers 0 --progress False"
+    files = "['configs/train.yaml','configs/multi_gpu_train.yaml']"
+    # of two sizes in a step one process may have both and the other one
+    sizes = "--image_size {'CT':64,'X-ray':64,'H&E':96} --denoiser_width 16 --upsample_widths [8,8] --ct_spacing [8.0,8.0,20.0]"
+    schedule = "--epochs 1 --images_per_epoch 32 --batch_size 2 --num_workers 0 --progress False"
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
     command = ["-m", "monai.bundle", "run", "--config_file", files, *sizes.split(), *schedule.split()]
-    places = ["--datalist", str(phantoms["CT"]), "--output_dir", str(tmp_path)]
+    places = ["--datalist", f"['{phantoms['CT']}','{phantoms['H&E']}']", "--output_dir", str(tmp_path)]
     done = subprocess.run(
         [*launcher, *command, *places], cwd=ROOT, capture_output=True, text=True, timeout=300
     )
