@@ -52,5 +52,5 @@ images "$work/longer" "$work/images/weights.pt" "[0.22,0.06,0.51,0.14,0.02,0.005
   --epochs 38 --schedule_epochs 38 --learning_rate 0.0008 --warmup_steps 200 --ct_augmentation 1.4 --drop_path 0.1 \
   --histology_zoom 0.5 --image_size 128 --seed 1
 images "$work/finer" "$work/longer/weights.pt" "[0.21,0.03,0.45,0.25,0.01,0.005,0.005,0.02,0.01,0.01]" \
-  --epochs 12 --schedule_epochs 12 --learning_rate 0.0005 --warmup_steps 100 --ct_augmentation 1.4 --drop_path 0.1 --seed 2
+  --epochs 10 --schedule_epochs 10 --learning_rate 0.0005 --warmup_steps 100 --ct_augmentation 1.4 --drop_path 0.1 --seed 2
 cp "$work/finer/weights.pt" models/model.pt
