@@ -16,8 +16,11 @@ import yaml
 from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata, verify_net_in_out
 
 import bundle
+from bundle.cases.structures import Structures
+from bundle.learning import TrainingImages, training_references
 from bundle.networks import count_parameters
 from bundle.networks.fusion import CrossModalBlock
+from bundle.transforms import augmentation, preprocessing
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "configs"
@@ -275,10 +278,20 @@ def test_two_processes_train_as_the_distributed_configuration_says(
 ) -> None:
     files = "['configs/train.yaml','configs/multi_gpu_train.yaml']"
     # of two sizes in a step one process may have both and the other one
-    sizes = "--image_size {'CT':64,'X-ray':64,'H&E':96} --denoiser_width 16 --upsample_widths [8,8] --ct_spacing [8.0,8.0,20.0]"
-    schedule = "--epochs 1 --images_per_epoch 32 --batch_size 2 --num_workers 0 --progress False"
+    sizes = "--image_size {'CT':64,'X-ray':64,'H&E':96} --ct_spacing [8.0,8.0,20.0]"
+    network = "--denoiser_width 16 --upsample_widths [8,8]"
+    schedule = "--epochs 1 --images_per_epoch 32 --batch_size 2 --num_workers 0"
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
-    command = ["-m", "monai.bundle", "run", "--config_file", files, *sizes.split(), *schedule.split()]
+    command = [
+        "-m",
+        "monai.bundle",
+        "run",
+        "--config_file",
+        files,
+        *sizes.split(),
+        *network.split(),
+        *schedule.split(),
+    ]
     places = ["--datalist", f"['{phantoms['CT']}','{phantoms['H&E']}']", "--output_dir", str(tmp_path)]
     done = subprocess.run(
         [*launcher, *command, *places], cwd=ROOT, capture_output=True, text=True, timeout=300
@@ -286,3 +299,29 @@ def test_two_processes_train_as_the_distributed_configuration_says(
     assert done.returncode == 0, done.stderr[-3000:]
     assert (tmp_path / "latest.pt").is_file()
     assert (tmp_path / "model.pt").is_file()
+    structures = Structures(yaml.safe_load((CONFIGS / "inference.yaml").read_text())["structures"])
+    drawn = TrainingImages(
+        training_references([phantoms["CT"], phantoms["H&E"]], "training"),
+        preprocessing(structures, ct_spacing=(8.0, 8.0, 20.0)),
+        augmentation(64),
+        structures,
+        images_per_epoch=32,
+        progress=False,
+    )
+    modalities = [drawn.items[drawn.units[int(unit)][0]]["modality"] for unit in drawn.plan]
+    steps = [
+        (modalities[start : start + 4 : 2], modalities[start + 1 : start + 4 : 2])
+        for start in range(0, 32, 4)
+    ]
+    assert any(len(set(first)) != len(set(second)) for first, second in steps)
+
+
+@pytest.mark.parametrize(
+    "paper", [(), ("medconddiff",), ("lcpdn",), ("fasttextdiff",), ("lcpdn", "published_encoders")]
+)
+def test_pictures_and_slides_are_shown_at_the_same_resolution(paper: tuple[str, ...]) -> None:
+    settings: dict[str, Any] = {}
+    for name in ("inference", *paper):
+        settings |= yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
+    assert settings["slide_resolution"] == pytest.approx(0.25 / settings["histology_zoom"], rel=1e-3)
+    assert settings["histology_zoom"] == (0.256 if "published_encoders" in paper else 0.5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -65,8 +66,8 @@ def load_checkpoint(
     for name, value in (settings or {}).items():
         if name in saved and saved[name] != value:
             raise WeightsError(
-                f"{path}: was trained with {name} {saved[name]}, not {value}; go on with --{name} {saved[name]}, "
-                "or give another --output_dir."
+                f"{path}: was trained with {name} {saved[name]}, not {value}; go on with "
+                f"--{name} {shlex.quote(saved[name])}, or give another --output_dir."
             )
     for name, part in parts.items():
         try:

@@ -54,7 +54,7 @@ class TrainingImages(DrawnImages):
     Args:
         groups: labelled cases, a list for each datalist.
         preprocessing: see `bundle.transforms.preprocessing`; its result is kept in memory.
-        augmentation: ends in images of one size, see `bundle.transforms.augmentation`.
+        augmentation: ends in squares, one size a modality, see `bundle.transforms.augmentation`.
         structures: of the network.
         images_per_epoch: how many are drawn, with replacement.
         shares: share of the draws each group gets, in their order; None for equal shares.
@@ -215,8 +215,8 @@ def possible_channels(structures: Structures, modality: Modality) -> Tensor:
     return channels
 
 
-def by_size(items: Sequence[Mapping[str, Any]]) -> Any:
-    """Collate images of one size to a batch, and those of several to a list of batches, the smallest first."""
+def by_size(items: Sequence[Mapping[str, Any]]) -> dict[str, Any] | list[dict[str, Any]]:
+    """Collate square images of one size to a batch, and of several to a list of batches, the smallest first."""
     sides = sorted({item["image"].shape[-1] for item in items})
     parts = [default_collate([item for item in items if item["image"].shape[-1] == side]) for side in sides]
     return parts[0] if len(parts) == 1 else parts
@@ -227,13 +227,13 @@ def prepare_batch(
     device: torch.device | str | None,
     non_blocking: bool = False,
     **_: Any,
-) -> tuple[Any, Any, tuple[()], dict[str, Any]]:
+) -> tuple[Tensor | list[Tensor], MaskTarget | list[MaskTarget], tuple[()], dict[str, Any]]:
     """For MONAI's SupervisedTrainer: image, target, and what the training step needs besides.
 
     Of a list of batches: lists of images and targets, and `parts`, what the step needs for each.
     """
     if isinstance(batch, Sequence):
-        images, targets, _none, needs = zip(
+        images, targets, _, needs = zip(
             *(prepare_batch(part, device, non_blocking) for part in batch), strict=True
         )
         return list(images), list(targets), (), {"parts": list(needs)}

@@ -141,7 +141,10 @@ class Checkpoints:
         self.best = Path(best)
         self.parts = parts
         self.averaged = averaged
-        self.settings = {name: str(value) for name, value in (settings or {}).items()}
+        self.settings = {
+            name: str(dict(sorted(value.items())) if isinstance(value, dict) else value)
+            for name, value in (settings or {}).items()
+        }
         self.validation_metric = validation_metric
         self.epoch_length = epoch_length
         self.write = write
@@ -230,10 +233,11 @@ def loss_figure(output: dict[str, Any]) -> dict[str, float]:
 
 @torch.no_grad()
 def step_figures(output: dict[str, Any], images: int = 4) -> dict[str, float]:
-    """Loss and, on the first images of the batch, mean Dice in per cent."""
-    target = output[Keys.LABEL]
+    """Loss and, on the first images of the batch or of the first of several, mean Dice in per cent."""
+    target, predicted = output[Keys.LABEL], output[Keys.PRED]
+    if isinstance(target, list):
+        target, predicted = target[0], predicted[0]
     target = type(target)(target.label[:images], target.labelled[:images], target.possible[:images])
-    predicted = output[Keys.PRED]
     mask = predicted.mask if isinstance(predicted, MaskAndNaming) else predicted
     possible = mask[:images].float().masked_fill(~target.possible[..., None, None], float("-inf"))
     dice = batch_dice(possible.softmax(dim=1), target)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -133,18 +133,22 @@ class HybridLoss(nn.Module):
         weights = None if class_weights is None else torch.as_tensor(class_weights, dtype=torch.float32)
         self.register_buffer("class_weights", weights)
 
-    def forward(self, output: Any, target: MaskTarget | Sequence[MaskTarget]) -> Tensor:
+    def forward(
+        self,
+        output: Tensor | MaskAndNaming | Sequence[Tensor | MaskAndNaming],
+        target: MaskTarget | Sequence[MaskTarget],
+    ) -> Tensor:
         """(B, K, H, W) logits, and beside them log-odds of names where the network has some -> scalar.
 
-        Of several batches, lists of them: each counts by its images.
+        Of several batches, lists of both: each counts by its images.
         """
-        if not isinstance(target, MaskTarget):
-            images = [len(part.label) for part in target]
-            losses = [self(*part) for part in zip(output, target, strict=True)]
-            of_all: Tensor = sum(loss * share for loss, share in zip(losses, images, strict=True)) / sum(
-                images
-            )
-            return of_all
+        if isinstance(target, MaskTarget):
+            return self._of_batch(cast(Any, output), target)
+        images = torch.tensor([float(len(part.label)) for part in target])
+        losses = [self._of_batch(*part) for part in zip(cast(Any, output), target, strict=True)]
+        return (torch.stack(losses) * images.to(losses[0]) / images.sum().to(losses[0])).sum()
+
+    def _of_batch(self, output: Tensor | MaskAndNaming, target: MaskTarget) -> Tensor:
         if not isinstance(output, MaskAndNaming):
             return self._of_mask(output, target)
         loss = self._of_mask(output.mask, target)

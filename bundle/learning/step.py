@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,9 +12,38 @@ from torch import Tensor, nn
 
 from bundle.diffusion.schedule import noised
 from bundle.learning.losses import MaskTarget
+from bundle.networks.segmenter import MaskAndNaming
 
 
-class NoisedMaskInferer(Inferer):
+class SizeBySize(Inferer):
+    """A training step that takes images of several sizes in a batch for each, see `bundle.learning.by_size`."""
+
+    def __call__(
+        self,
+        inputs: Tensor | Sequence[Tensor],
+        network: nn.Module,
+        *args: Any,
+        parts: Sequence[Mapping[str, Any]] | None = None,
+        **needed: Any,
+    ) -> Any:
+        """What `step` gives; of several batches a list.
+
+        Args:
+            inputs: (B, 3, H, W) images, or several batches of them.
+            network: see `bundle.networks.protocol.Segmenter`.
+            parts: what `step` needs for each of several batches.
+            needed: what it needs for one.
+        """
+        if parts is None:
+            return self.step(inputs, network, **needed)
+        return [self.step(images, network, **part) for images, part in zip(inputs, parts, strict=True)]
+
+    @abstractmethod
+    def step(self, images: Any, network: nn.Module, **needed: Any) -> Any:
+        """Predict for images of one size."""
+
+
+class NoisedMaskInferer(SizeBySize):
     """Predict x_0 from a mask noised to a random time; MONAI's SupervisedTrainer calls it as its inferer.
 
     x_0 prediction on one-hot masks scaled to [-1, 1] (MedCondDiff, sec. 2). Times are spread evenly over a
@@ -31,46 +61,40 @@ class NoisedMaskInferer(Inferer):
         self.bfloat16 = bfloat16
         self.pure_noise_share = pure_noise_share
 
-    def __call__(
+    def step(  # type: ignore[override]
         self,
-        inputs: Tensor | Sequence[Tensor],
+        images: Tensor,
         network: nn.Module,
-        *args: Any,
-        target: MaskTarget | None = None,
+        *,
+        target: MaskTarget,
         noise: Tensor | None = None,
         prompts: Sequence[str] | None = None,
         texts: Sequence[str] | None = None,
-        parts: Sequence[Mapping[str, Any]] | None = None,
-        **kwargs: Any,
-    ) -> Any:
+    ) -> Tensor | MaskAndNaming:
         """Predict the clean mask.
 
         Args:
-            inputs: (B, 3, H, W) images, or several batches of them, one a size.
+            images: (B, 3, H, W).
             network: see `bundle.networks.protocol.Segmenter`; it has a `schedule` besides.
             target: the truth.
             noise: (B, K, H / mask_stride, W / mask_stride) standard normal.
             prompts: a text an image.
             texts: further texts that the network shall tell the names in.
-            parts: target, noise, prompts and texts of each of several batches.
 
         Returns:
-            (B, K, H, W) logits, or `MaskAndNaming` of networks that name structures; of several batches a list.
+            (B, K, H, W) logits, or `MaskAndNaming` of networks that name structures.
 
         Raises:
             ValueError: no noise.
         """
-        if parts is not None:
-            return [self(images, network, **needed) for images, needed in zip(inputs, parts, strict=True)]
-        assert isinstance(inputs, Tensor) and target is not None
         if noise is None:
             raise ValueError(
                 "draw_noise: the training images hold no noise, which this network needs; set it to true"
             )
         segmenter: Any = getattr(network, "module", network)  # DistributedDataParallel wraps it
-        batch = len(inputs)
-        offset = torch.rand(1, device=inputs.device)
-        times = (offset + torch.arange(batch, device=inputs.device) / batch) % 1.0
+        batch = len(images)
+        offset = torch.rand(1, device=images.device)
+        times = (offset + torch.arange(batch, device=images.device) / batch) % 1.0
         times = times / (1.0 - self.pure_noise_share)
         # where sampling starts, and not the end of the schedule, which no sampler may reach
         start = segmenter.sampling.log_snrs(segmenter.schedule)[0].to(times)
@@ -78,11 +102,11 @@ class NoisedMaskInferer(Inferer):
         x_0 = target.scaled_one_hot(segmenter.mask_stride)
         x_t = noised(x_0, noise, log_snr)
         further = {"texts": texts} if texts and segmenter.learns_names else {}
-        with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
-            return network(inputs, prompts=prompts, noisy=(x_t, log_snr), possible=target.possible, **further)
+        with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
+            return network(images, prompts=prompts, noisy=(x_t, log_snr), possible=target.possible, **further)
 
 
-class LogitsInferer(Inferer):
+class LogitsInferer(SizeBySize):
     """The training step of networks that classify pixels directly, without denoising a mask.
 
     Args:
@@ -92,20 +116,16 @@ class LogitsInferer(Inferer):
     def __init__(self, bfloat16: bool = False) -> None:
         self.bfloat16 = bfloat16
 
-    def __call__(
+    def step(  # type: ignore[override]
         self,
-        inputs: Tensor | Sequence[Tensor],
+        images: Tensor,
         network: nn.Module,
-        *args: Any,
-        target: MaskTarget | None = None,
+        *,
+        target: MaskTarget,
         prompts: Sequence[str] | None = None,
-        parts: Sequence[Mapping[str, Any]] | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        """(B, 3, H, W) images with a text each -> (B, K, H, W) float32 logits; of several batches a list."""
-        if parts is not None:
-            return [self(images, network, **needed) for images, needed in zip(inputs, parts, strict=True)]
-        assert isinstance(inputs, Tensor) and target is not None
-        with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
-            logits: Tensor = network(inputs, prompts=prompts, possible=target.possible, logits=True)
+        **_: Any,
+    ) -> Tensor:
+        """(B, 3, H, W) images with a text each -> (B, K, H, W) float32 logits."""
+        with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
+            logits: Tensor = network(images, prompts=prompts, possible=target.possible, logits=True)
         return logits.float()

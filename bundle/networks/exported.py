@@ -25,13 +25,13 @@ from bundle.networks.weights import WeightsError, file_sha256
 ExportFormat = Literal["onnx", "torch-export"]
 DESCRIPTION, TOKENIZER = "export.json", "tokenizer"
 #: Of export.json itself; a runner refuses others.
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 SUFFIXES: Mapping[ExportFormat, str] = {"onnx": ".onnx", "torch-export": ".pt2"}
 GRAPHS = ("text_prior", "image_prior", "denoiser")
 #: Ids of configs/inference.yaml that decide on results and that a runner has no other way to know.
 SETTINGS = (
     *("structures", "ct_window", "ct_air", "ct_spacing", "ct_percentiles", "ct_in_plane_size"),
-    *("ct_slice_distance", "xray_size", "xray_percentiles", "histology_zoom", "macenko"),
+    *("ct_slice_distance", "xray_size", "xray_percentiles", "histology_zoom", "slide_resolution", "macenko"),
     *("steps", "members", "seed", "sampler", "placement", "consensus", "uncertainty"),
     *("temperature", "mirrored", "xray_sides", "remove_fragments", "tile_size", "tile_overlap"),
 )

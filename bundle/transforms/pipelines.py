@@ -217,11 +217,16 @@ def augmentation(
         ct_air: of the preprocessing.
         histology_flips: mirror H&E and turn it by right angles; false where texts name sides of the image.
         vary: false only cuts images to size.
+
+    Raises:
+        ValueError: a modality without a size, or an unknown one.
     """
-    sides = {
-        modality: image_size[modality] if isinstance(image_size, Mapping) else image_size
-        for modality in get_args(Modality)
-    }
+    modalities = get_args(Modality)
+    sides = dict(image_size) if isinstance(image_size, Mapping) else dict.fromkeys(modalities, image_size)
+    if set(sides) != set(modalities):
+        raise ValueError(
+            f"image_size must be a number, or one for each of {', '.join(modalities)}, not {image_size!r}"
+        )
 
     def affine(
         side: int,

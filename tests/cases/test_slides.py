@@ -77,6 +77,18 @@ def test_a_region_at_half_the_resolution_is_the_mean_of_its_pixels(tmp_path: Pat
         assert np.array_equal(part, whole[101:, 60:])
 
 
+def test_a_slide_that_was_scanned_coarser_is_enlarged(tmp_path: Path) -> None:
+    image = histology_phantom(1, size=512).image[:300, :200]
+    path = write_tiled(tmp_path / "coarse.tif", image, resolution=(2e4, 2e4), resolutionunit="CENTIMETER")
+    with open_slide(path) as slide:
+        grid = slide.grid(0.25)
+        assert (grid.width, grid.height, grid.scale) == (400, 600, (0.5, 0.5))
+        enlarged = slide.read(grid, 0, 0, grid.width, grid.height).astype(float)
+        assert np.abs(enlarged.reshape(300, 2, 200, 2, 3).mean(axis=(1, 3)) - image).mean() < 3.0
+        part = slide.read(grid, 120, 200, 160, 100)
+        assert np.abs(part - enlarged[200:300, 120:280])[2:-2, 2:-2].max() <= 1.0
+
+
 def test_pyramids_in_sub_ifds_and_the_units_of_ome_are_read(tmp_path: Path) -> None:
     image = histology_phantom(1, size=512).image
     path = tmp_path / "slide.ome.tif"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor
 
 from bundle.learning import HybridLoss, MaskTarget, log_inverse_frequency
 from bundle.learning.losses import batch_dice, true_log_probability
+from bundle.networks.segmenter import MaskAndNaming
 
 CLASSES = [2, 3, 4, 5, 6]
 
@@ -208,15 +211,20 @@ def test_pictures_are_judged_one_by_one_and_slices_over_the_batch() -> None:
     torch.testing.assert_close(HybridLoss(1.0, 0.0)(logits, mixed), over_the_batch)
 
 
-def test_batches_of_several_sizes_count_by_their_images() -> None:
-    (wide, wide_target), (small, small_target) = (
-        draw(3, fully=True, batch=4),
-        draw(3, fully=False, seed=1, batch=2),
-    )
+@pytest.mark.parametrize("naming", [False, True])
+def test_several_batches_count_by_their_images(naming: bool) -> None:
+    outputs: list[Any] = []
+    targets = []
+    for batch in (4, 2):
+        logits, target = draw(3, fully=True, seed=batch, batch=batch)
+        if naming:
+            named = torch.rand(batch, 2) < 0.5
+            target = replace(target, named=named)
+        outputs.append(MaskAndNaming(logits, torch.randn(batch, 2)) if naming else logits)
+        targets.append(target)
     loss = HybridLoss(0.3, 0.7)
-    both = loss([wide, small], [wide_target, small_target])
-    expected = (4 * loss(wide, wide_target) + 2 * loss(small, small_target)) / 6
-    torch.testing.assert_close(both, expected)
+    four, two = (loss(output, target) for output, target in zip(outputs, targets, strict=True))
+    torch.testing.assert_close(loss(outputs, targets), (4 * four + 2 * two) / 6)
 
 
 def test_class_weights_are_the_log_of_the_inverse_frequency_with_a_mean_of_one() -> None:

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from bundle.cases.structures import Structures
 from bundle.learning import (
     HybridLoss,
+    LogitsInferer,
     MaskTarget,
     NoisedMaskInferer,
     PromptDrawer,
@@ -205,8 +206,8 @@ class Times(nn.Module):
     def schedule(self, times: Tensor) -> Tensor:
         return times
 
-    def forward(self, image: Tensor, noisy: tuple[Tensor, Tensor], **asked: Any) -> Tensor:
-        self.times, self.asked = noisy[1], asked
+    def forward(self, image: Tensor, noisy: tuple[Tensor, Tensor] | None = None, **asked: Any) -> Tensor:
+        self.times, self.asked = self.times if noisy is None else noisy[1], asked
         return image
 
 
@@ -236,7 +237,9 @@ def test_without_pure_noise_times_are_spread_evenly_from_one_offset() -> None:
     assert torch.equal(times(3), expected) and torch.equal(times(3, pure_noise_share=0.0), expected)
 
 
-def test_each_of_several_batches_is_predicted_with_what_it_needs() -> None:
+@pytest.mark.parametrize("step", [NoisedMaskInferer(), LogitsInferer()], ids=["noised", "logits"])
+def test_each_of_several_batches_is_predicted_with_what_it_needs(step: Any) -> None:
+    network: Any
     network, shown = Times(), []
     network.register_forward_hook(lambda *_: shown.append(network.asked["prompts"]))
     images, parts = [], []
@@ -246,7 +249,9 @@ def test_each_of_several_batches_is_predicted_with_what_it_needs() -> None:
         images.append(torch.rand(batch, 3, side, side))
         noise = torch.zeros(batch, 2, side, side)
         parts.append({"target": target, "noise": noise, "prompts": [f"{side}"] * batch})
-    predicted = NoisedMaskInferer()(images, network, parts=parts)
+        if isinstance(step, LogitsInferer):
+            parts[-1].pop("noise")
+    predicted = step(images, network, parts=parts)
     assert all(torch.equal(one, other) for one, other in zip(predicted, images, strict=True))
     assert shown == [["4"] * 3, ["8"] * 2]
 

@@ -148,6 +148,8 @@ def test_the_figures_of_a_step_are_loss_and_dice_in_per_cent() -> None:
     logits = 50.0 * target.scaled_one_hot()
     figures = step_figures({"loss": torch.tensor(0.25), "label": target, "pred": logits})
     assert figures == pytest.approx({"loss": 0.25, "Dice": 100.0})
+    several = {"loss": torch.tensor(0.25), "label": [target, target], "pred": [logits, -logits]}
+    assert step_figures(several) == figures
     nothing = MaskTarget(torch.zeros_like(label), every, every)
     assert set(step_figures({"loss": torch.tensor(0.25), "label": nothing, "pred": logits})) == {"loss"}
 

@@ -170,6 +170,12 @@ def test_place_and_size_vary_along_both_axes(modality: Modality) -> None:
     assert np.std(extents, axis=0).min() > 0.7
 
 
+@pytest.mark.parametrize("sides", [{"H&E": 64}, {"CT": 64, "X-ray": 64, "MR": 64}])
+def test_sizes_that_are_not_one_a_modality_are_refused(sides: Any) -> None:
+    with pytest.raises(ValueError, match="image_size must be a number, or one for each of CT, X-ray, H&E"):
+        augmentation(sides)
+
+
 @pytest.mark.parametrize("vary", [True, False])
 def test_each_modality_may_have_its_own_size(vary: bool) -> None:
     sides: dict[Modality, int] = {"CT": 48, "X-ray": 64, "H&E": 96}

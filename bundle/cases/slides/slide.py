@@ -105,6 +105,8 @@ class Slide:
     def read(self, grid: SlideGrid, left: int, top: int, width: int, height: int) -> NDArray[np.uint8]:
         """(height, width, 3) uint8: a region of a grid, averaged from the level that is just finer than it.
 
+        Of a grid finer than level 0, level 0 is enlarged.
+
         Raises:
             CaseError: the region cannot be read.
         """
