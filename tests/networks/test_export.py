@@ -28,7 +28,7 @@ from bundle.networks import (
     WeightsError,
 )
 from bundle.networks.export import export_segmenter
-from bundle.networks.exported import DESCRIPTION, SETTINGS, read_export
+from bundle.networks.exported import DESCRIPTION, LAYOUT_VERSION, SETTINGS, read_export
 from bundle.networks.graphs import check_exportable, schedule_shift
 from bundle.networks.text_prior import EMBEDDED, TextFeatures
 
@@ -226,7 +226,7 @@ def test_a_folder_that_is_not_whole_is_refused(folder: Path, tmp_path: Path, nam
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"layout_version": 2}, "layout_version does not fit"),
+        ({"layout_version": LAYOUT_VERSION - 1}, "layout_version does not fit"),
         ({"network": {}}, "network does not fit"),
         ({"graphs": {"../../elsewhere": {}}}, "graphs does not fit"),
         ({"settings": {"_target_": "os.system"}}, "settings does not fit"),
