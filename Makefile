@@ -1,5 +1,5 @@
 # make demo    segment the built-in sample and say where the pictures are
-# make test    the tests; make check adds style, types and the slow tests
+# make test    the tests; make check adds style, types and the slow tests; make test-label those of MONAI Label's server
 # make label   serve the bundle with MONAI Label: STUDIES=folder or DICOMweb address, PORT=8000, TRAINERS=no
 # make bundle  the bundle as a zip in out/, for servers
 # make orthanc the PACS that some tests talk to, from Debian's packages; they are skipped without it
@@ -11,7 +11,7 @@ DEV := $(VENV)/.dev-installed
 
 VERSIONS := .cache/label-versions
 
-.PHONY: demo label label-setup label-versions setup test check bundle lock clean orthanc chromium dicom3tools
+.PHONY: demo label label-setup label-versions setup test test-label check bundle lock clean orthanc chromium dicom3tools
 
 demo: $(CORE)
 	$(BIN)/python scripts/demo.py --output out/demo
@@ -63,6 +63,11 @@ dicom3tools:
 
 test: $(DEV) label-versions
 	$(BIN)/python -m pytest -q -m "not slow"
+
+# In MONAI Label's own environment; skipped where that cannot be set up.
+test-label: $(DEV)
+	-@$(MAKE) --silent label-setup
+	$(BIN)/python -m pytest -q tests/serving/label
 
 check: $(DEV) label-versions
 	$(BIN)/ruff check .
