@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
@@ -143,3 +144,10 @@ class Case:
         if self.affine is None:
             return None
         return tuple(float(edge) for edge in np.linalg.norm(self.affine[:3, :3], axis=0))
+
+    @property
+    def head_foot_axis(self) -> int | None:
+        """The array's spatial axis that runs closest to the body's long axis; None for pictures."""
+        if self.affine is None:
+            return None
+        return int(np.flatnonzero(np.isin(nibabel.aff2axcodes(self.affine), ["S", "I"]))[0])

@@ -16,27 +16,31 @@ class Structure:
     Attributes:
         one_piece: a healthy body has it once and connected, as the liver, not as lungs or nuclei.
         least_piece: pieces under this share of the largest are no part of it; in [0, 1].
+        least_end: axial slices at its ends that show less of it than this share of the slice with most are no part of
+            it; in [0, 1].
     """
 
     name: str
     modality: Modality
     one_piece: bool = False
     least_piece: float = 0.0
+    least_end: float = 0.0
 
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> Structure:
-        """As a configuration states it; unstated, `least_piece` is a half for what is one piece, else 0."""
+        """As a configuration states it; unstated, `least_piece` is a half for what is one piece, and all else 0."""
         one_piece = bool(entry.get("one_piece", False))
         least = float(entry.get("least_piece", 0.5 if one_piece else 0.0))
-        return cls(str(entry["name"]), entry["modality"], one_piece, least)
+        end = float(entry.get("least_end", 0.0))
+        return cls(str(entry["name"]), entry["modality"], one_piece, least, end)
 
 
 class Structures(Sequence[Structure]):
     """What the channels of a network mean: channel 0 is background, structure i has channel and value i + 1.
 
     Args:
-        entries: mappings with `name`, `modality` and, where wanted, `one_piece` and `least_piece`, in the order of
-            the channels.
+        entries: mappings with `name`, `modality` and, where wanted, `one_piece`, `least_piece` and `least_end`, in the
+            order of the channels.
 
     Raises:
         ValueError: a name twice, an unknown modality, a share outside [0, 1], or more than 255 structures.
@@ -54,10 +58,9 @@ class Structures(Sequence[Structure]):
                 raise ValueError(
                     f"structures: {entry.name} has modality {entry.modality!r}, not one of {MODALITIES}"
                 )
-            if not 0.0 <= entry.least_piece <= 1.0:
-                raise ValueError(
-                    f"structures: {entry.name} has least_piece {entry.least_piece}, not in [0, 1]"
-                )
+            for field, share in (("least_piece", entry.least_piece), ("least_end", entry.least_end)):
+                if not 0.0 <= share <= 1.0:
+                    raise ValueError(f"structures: {entry.name} has {field} {share}, not in [0, 1]")
         self._values = {entry.name: index + 1 for index, entry in enumerate(self._entries)}
 
     def __getitem__(self, index: Any) -> Any:
@@ -92,3 +95,7 @@ class Structures(Sequence[Structure]):
     def least_pieces(self) -> dict[int, float]:
         """Mask value -> the share of the largest piece under which pieces are dropped, where there is one."""
         return {self._values[entry.name]: entry.least_piece for entry in self._entries if entry.least_piece}
+
+    def least_ends(self) -> dict[int, float]:
+        """Mask value -> the share of its largest slice under which its end slices are dropped, where there is one."""
+        return {self._values[entry.name]: entry.least_end for entry in self._entries if entry.least_end}

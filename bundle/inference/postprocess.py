@@ -58,8 +58,8 @@ class ToPredictiond(MapTransform):
         structures: of the network.
         sampling: for the report.
         network: says what a prompt names, and what of it could not be read.
-        remove_fragments: of volumes, drop pieces under a structure's `least_piece`; the probabilities stay as they
-            are.
+        remove_fragments: of volumes, drop pieces under a structure's `least_piece` and slices at its ends under its
+            `least_end`; the probabilities stay as they are.
         settings: what else decided on the result, for the report.
     """
 
@@ -96,9 +96,11 @@ class ToPredictiond(MapTransform):
         else:
             result = np.asarray(item.pop("pred"), dtype=np.float32).clip(0.0, 1.0)
             mask, uncertainty, probability = values[result[:-1].argmax(axis=0)], result[-1], result[kept]
-        if self.remove_fragments and case.is_volume:
-            least = self.structures.least_pieces()
-            remove_fragments_of(mask, {value: least[value] for value in labels if value in least})
+        axis = case.head_foot_axis
+        if self.remove_fragments and axis is not None:
+            pieces, ends = self.structures.least_pieces(), self.structures.least_ends()
+            remove_fragments_of(mask, {value: pieces[value] for value in labels if value in pieces})
+            trim_ends_of(mask, {value: ends[value] for value in labels if value in ends}, axis)
         prediction = Prediction(
             case=case,
             mask=mask,
@@ -258,6 +260,28 @@ def remove_fragments_of(mask: NDArray[np.uint8], least: Mapping[int, float]) -> 
                 sizes += np.bincount(one.ravel(), minlength=count + 1)
             sizes[0] = sizes[1:].max()  # what is not of the value stays as it is
             part[(sizes < share * sizes[0])[pieces]] = 0
+
+
+def trim_ends_of(mask: NDArray[np.uint8], least: Mapping[int, float], axis: int) -> None:
+    """Set to 0, in place, the slices at both ends of each value that show less of it than a share of its largest slice.
+
+    Between the first and the last slice with that much everything stays.
+
+    Args:
+        mask: (X, Y, Z) of labels.
+        least: value -> the share, in [0, 1]; each value is looked at on its own.
+        axis: of the array, across the slices.
+    """
+    boxes = ndimage.find_objects(mask)
+    for value, share in least.items():
+        box = boxes[value - 1] if value <= len(boxes) else None
+        if box is None:
+            continue
+        part = np.moveaxis(mask[box], axis, 0)
+        areas = np.array([np.count_nonzero(one == value) for one in part])
+        enough = np.flatnonzero(areas >= share * areas.max())
+        for end in (part[: enough[0]], part[enough[-1] + 1 :]):
+            end[end == value] = 0
 
 
 def postprocessing(

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
 from ignite.engine import Engine, Events
 from numpy.typing import NDArray
@@ -118,7 +117,7 @@ class Scoring:
         labels = self.labels_of(reference)
         spacing = case.spacing if self.spacing_is_true else None
         truth = read_label(reference, case)
-        axis = None if case.affine is None else head_foot_axis(case.affine)
+        axis = case.head_foot_axis
         for mode in self.modes:
             mask = predictions[mode].mask
             self.scores.extend(score_masks(reference.id, mask, truth, labels, spacing, mode, axis))
@@ -196,8 +195,3 @@ def in_mask_values(truth: NDArray[np.uint8], labels: Mapping[int, tuple[int, str
     for value, (mask_value, _) in labels.items():
         table[value] = mask_value
     return table[truth]
-
-
-def head_foot_axis(affine: NDArray[np.float64]) -> int:
-    """The array's axis that runs closest to the body's long axis."""
-    return int(np.flatnonzero(np.isin(nibabel.aff2axcodes(affine), ["S", "I"]))[0])

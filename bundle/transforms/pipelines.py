@@ -85,7 +85,8 @@ def preprocessing(
             to a spacing.
         xray_size: pixels.
         xray_percentiles: of each picture, that become 0 and 1.
-        histology_zoom: pixels of the network per pixel of the picture; 0.5 brings 40x to 20x.
+        histology_zoom: pixels of the network per pixel of the picture, which is taken to be 40x; 0.5 brings it to
+            20x.
         macenko: normalise stains.
     """
     if ct_in_plane_size is None:
@@ -203,6 +204,7 @@ def augmentation(
     image_size: int | Mapping[Modality, int] = 128,
     ct_strength: float = 1.0,
     ct_air: float = 0.0,
+    xray_strength: float = 1.0,
     histology_flips: bool = True,
     vary: bool = True,
 ) -> RandByModalityd:
@@ -215,6 +217,8 @@ def augmentation(
         image_size: side of the result in pixels, or one a modality.
         ct_strength: scales the geometric ranges for CT.
         ct_air: of the preprocessing.
+        xray_strength: scales the geometric ranges for X-rays; beyond 1 they are distorted and lose squares too, so
+            that few images last longer.
         histology_flips: mirror H&E and turn it by right angles; false where texts name sides of the image.
         vary: false only cuts images to size.
 
@@ -269,21 +273,26 @@ def augmentation(
         RandScaleIntensityd("image", factors=0.25, prob=0.4),
         RandShiftIntensityd("image", offsets=0.12, prob=0.4),
     ]
-    # organs grow and shrink one by one, as they do in disease
-    grow_and_shrink = (
-        [
+
+    def distort(limit: float, outside: str = "border") -> list[Any]:
+        if limit <= 0:
+            return []
+        return [
             RandGridDistortiond(
-                _BOTH,
-                num_cells=4,
-                prob=0.5,
-                distort_limit=0.3 * ct_strength,
-                mode=_MODES,
-                padding_mode="zeros",  # air
+                _BOTH, num_cells=4, prob=0.5, distort_limit=limit, mode=_MODES, padding_mode=outside
             )
         ]
-        if ct_strength > 0
-        else []
-    )
+
+    def hide_squares(side: int, prob: float) -> list[Any]:
+        if prob <= 0:
+            return []
+        return [
+            RandCoarseDropoutd(
+                "image", holes=2, spatial_size=side, max_holes=4, fill_value=0.0, prob=min(prob, 1.0)
+            )
+        ]
+
+    more = max(xray_strength - 1.0, 0.0)
     flips = (
         [RandFlipd(_BOTH, prob=0.5, spatial_axis=0), RandRotate90d(_BOTH, prob=0.75)]
         if histology_flips
@@ -302,18 +311,29 @@ def augmentation(
                     0.9,
                     "zeros",
                 ),
-                *grow_and_shrink,
+                *distort(
+                    0.3 * ct_strength, "zeros"
+                ),  # organs grow and shrink one by one, as in disease; air outside
                 RandAird("image", ct_air),
                 RandContrastPhased("image", prob=0.5),
                 *intensity,
                 *blur_and_noise,
-                RandCoarseDropoutd("image", holes=2, spatial_size=24, max_holes=4, fill_value=0.0, prob=0.2),
+                *hide_squares(24, 0.2),
             ],
             "X-ray": [
                 *cut(sides["X-ray"]),
-                affine(sides["X-ray"], 0.15, 0.15, 0.06, 0.05, 0.8),
+                affine(
+                    sides["X-ray"],
+                    0.15 * xray_strength,
+                    0.15 * xray_strength,
+                    0.06 * xray_strength,
+                    0.05 * xray_strength,
+                    0.8,
+                ),
+                *distort(0.5 * more),
                 *intensity,
                 *blur_and_noise,
+                *hide_squares(20, 0.6 * more),
             ],
             "H&E": [
                 *cut(sides["H&E"]),

@@ -1,4 +1,4 @@
-"""Structures lose the fragments that are too small beside their largest piece."""
+"""Structures lose fragments and ends that are too small beside the rest of them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bundle.cases.structures import Structures
-from bundle.inference.postprocess import remove_fragments_of
+from bundle.inference.postprocess import remove_fragments_of, trim_ends_of
 
 
 def test_pieces_under_half_of_the_largest_become_background() -> None:
@@ -52,20 +52,44 @@ def test_each_structure_has_its_own_share() -> None:
     assert (mask == 1).sum() == 224 and (mask == 3).sum() == 17
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_slices_at_the_ends_that_show_little_become_background(axis: int) -> None:
+    areas = [1, 3, 60, 2, 100, 1, 1, 0, 50]  # of value 4, slice by slice; 2 of 100 are enough, 1 is not
+    mask = np.zeros((9, 10, 10), dtype=np.uint8)
+    for one, area in zip(mask, areas, strict=True):
+        one.ravel()[:area] = 4
+    mask[0, 9, 9] = 3  # others stay
+    moved = np.moveaxis(mask, 0, axis).copy()
+    trim_ends_of(moved, {4: 0.02, 5: 0.02}, axis)
+    expected = np.moveaxis(mask, 0, axis).copy()
+    np.moveaxis(expected, axis, 0)[0, 0, 0] = 0
+    assert np.array_equal(moved, expected)
+
+
+def test_a_structure_without_such_ends_stays_whole() -> None:
+    mask = np.zeros((4, 4, 6), dtype=np.uint8)
+    mask[1:3, 1:3, 2:4] = 1
+    kept = mask.copy()
+    trim_ends_of(mask, {1: 1.0}, 2)
+    assert np.array_equal(mask, kept)
+
+
+@pytest.mark.parametrize("field", ["least_piece", "least_end"])
 @pytest.mark.parametrize("share", [-0.1, 1.5])
-def test_shares_are_checked(share: float) -> None:
-    with pytest.raises(ValueError, match="least_piece"):
-        Structures([{"name": "lung", "modality": "CT", "least_piece": share}])
+def test_shares_are_checked(field: str, share: float) -> None:
+    with pytest.raises(ValueError, match=field):
+        Structures([{"name": "lung", "modality": "CT", field: share}])
 
 
 def test_structures_say_which_are_one_piece() -> None:
     structures = Structures(
         [
             {"name": "liver", "modality": "CT", "one_piece": True},
-            {"name": "lung", "modality": "CT", "least_piece": 0.05},
+            {"name": "lung", "modality": "CT", "least_piece": 0.05, "least_end": 0.02},
             {"name": "nodule", "modality": "CT"},
             {"name": "spleen", "modality": "CT", "one_piece": True},
         ]
     )
     assert structures.in_one_piece() == [1, 4]
     assert structures.least_pieces() == {1: 0.5, 2: 0.05, 4: 0.5}
+    assert structures.least_ends() == {2: 0.02}

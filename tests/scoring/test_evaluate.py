@@ -18,7 +18,6 @@ from PIL import Image
 from bundle.cases import collect_cases, read_case, read_label
 from bundle.cases.structures import Structures
 from bundle.scoring import Score, metrics_csv, score_masks, summarise
-from bundle.scoring.handler import head_foot_axis
 
 
 def read_mask(folder: Path) -> np.ndarray:
@@ -58,7 +57,7 @@ def test_the_figures_are_those_of_the_masks_that_segmenting_writes(
         labels = {value: (structures.value(name), name) for value, name in reference.labels.items()}
         case = read_case(reference)
         mask = read_mask(tmp_path / "masks" / reference.id)
-        axis = None if case.affine is None else head_foot_axis(case.affine)
+        axis = case.head_foot_axis
         scores += score_masks(
             reference.id, mask, read_label(reference), labels, case.spacing, slice_axis=axis
         )

@@ -191,6 +191,22 @@ def test_geometric_strength_of_ct_can_be_turned_off() -> None:
         assert torch.equal(drawn["label"].as_subclass(Tensor).round().to(torch.uint8), three_marks())
 
 
+def test_geometric_strength_of_xrays_can_be_turned_off() -> None:
+    for drawn in draws("X-ray", three_marks(), 10, xray_strength=0.0):
+        assert torch.equal(drawn["label"].as_subclass(Tensor).round().to(torch.uint8), three_marks())
+
+
+def test_beyond_its_usual_strength_xrays_lose_squares_and_their_labels_do_not() -> None:
+    everywhere = torch.ones(1, SIZE, SIZE, dtype=torch.uint8)
+    usual = draws("X-ray", everywhere, 30)
+    stronger = draws("X-ray", everywhere, 30, xray_strength=1.5)
+    hidden = [drawn["image"] == 0 for drawn in stronger if (drawn["image"] == 0).any()]
+    assert not any((drawn["image"] == 0).any() for drawn in usual)
+    assert 3 <= len(hidden) < 20  # three tenths are aimed at
+    assert all(20**2 <= squares[0].sum() <= 4 * 20**2 for squares in hidden)
+    assert all((drawn["label"] == 1).all() for drawn in stronger)
+
+
 def test_the_input_is_left_as_it_was() -> None:
     given = item("H&E", three_marks())
     image, label = given["image"].clone(), given["label"].clone()
