@@ -55,28 +55,26 @@ train() {  # SET FOLDER RUN SEED, and more options
   fi
   # in the place of the options that the papers' networks are given
   local set=$1 folder=$2 run=$3 seed=$4
-  local recipe=(--frozen_parts "['text_prior','naming']" --mirrored_xrays 0.5 --pure_noise_share 0.4 --drop_path 0.1
+  local recipe=(--frozen_parts "['text_prior','naming']" --mirrored_xrays 0.5 --pure_noise_share 0.4
     --prompt_shares "{'silent':0.2,'own':0.8,'reworded':0.1,'foreign':0.0}" --num_workers 0 --images_per_epoch 1600)
   prepare_ours "$set" "$folder" "$run" "$seed"
   if [ "$set" = xray_covid ]; then
     fit "$set" "$folder" "$run" "$seed" "${recipe[@]}" --initial_weights "$run/naming/model.pt" \
-      --learning_rate 0.001 --epochs 16 --schedule_epochs 16
+      --learning_rate 0.001 --epochs 16 --schedule_epochs 16 --xray_augmentation 1.5 --drop_path 0.2
     return
   fi
   # slides at 20x first, where a crop shows nearly twice as much at less than half the cost, then at 40x
   fit "$set" "$folder" "$run/at20x" "$seed" "${recipe[@]}" --initial_weights "$run/naming/model.pt" \
-    --learning_rate 0.001 --epochs 8 --schedule_epochs 8
+    --learning_rate 0.001 --epochs 8 --schedule_epochs 8 --drop_path 0.1 --histology_zoom 0.5 --image_size 128
   python scripts/export_weights.py "$run/at20x/latest.pt" "$run/at20x/weights.pt"
   fit "$set" "$folder" "$run" "$seed" "${recipe[@]}" --initial_weights "$run/at20x/weights.pt" \
-    --learning_rate 0.0006 --epochs 5 --schedule_epochs 5 --histology_zoom 1.0 --image_size 192
+    --learning_rate 0.0006 --epochs 5 --schedule_epochs 5 --drop_path 0.1
 }
 
 evaluate() {  # SET FOLDER RUN LIST
   [ -f "$3/$4/summary.json" ] && return
-  local zoom=()
-  [ -z "$config" ] && [ "$1" = histology_nuclei ] && zoom=(--histology_zoom 1.0)
   python -m monai.bundle run --config_file "$(files evaluate "$1")" \
-    --datalist "$2/datalist.json" --split "$4" --output_dir "$3/$4" --weights "$3/latest.pt" "${zoom[@]}" "${set_apart[@]}"
+    --datalist "$2/datalist.json" --split "$4" --output_dir "$3/$4" --weights "$3/latest.pt" "${set_apart[@]}"
 }
 
 for seed in $seeds; do

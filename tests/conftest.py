@@ -34,6 +34,8 @@ TINY: dict[str, Any] = {
     "temperature": {},
     "ct_spacing": [8.0, 8.0, 20.0],
     "xray_size": 64,
+    "histology_zoom": 0.5,
+    "slide_resolution": 0.5,
     "progress": False,
     "device": "$torch.device('cpu')",
 }

@@ -38,7 +38,7 @@ class SlideSegmenter:
     Args:
         structures: of the network.
         inferer: of the run; its tiles, batches and overlap are those of slides too.
-        mpp: micrometres per pixel that the network works at; 0.5 is 20x.
+        mpp: micrometres per pixel that the network works at; 0.25 is 40x.
         slide_mpp: of level 0, whatever slides state; None for what they state.
         macenko: whether pictures have their stains normalised, which is not done for slides.
         settings: what else decides on results, for the report.
@@ -49,7 +49,7 @@ class SlideSegmenter:
 
     structures: Structures
     inferer: SegmentationInferer
-    mpp: float = 0.5
+    mpp: float = 0.25
     slide_mpp: float | None = None
     macenko: bool = False
     settings: Mapping[str, Any] | None = None

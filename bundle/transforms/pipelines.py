@@ -62,7 +62,7 @@ def preprocessing(
     ct_in_plane_size: int | None = None,
     xray_size: int = 128,
     xray_percentiles: tuple[float, float] = (0.5, 99.5),
-    histology_zoom: float = 0.5,
+    histology_zoom: float = 1.0,
     macenko: bool = False,
 ) -> Compose:
     """What every image, and its label where the item names one, goes through before the network.

@@ -64,7 +64,7 @@ class Dark(nn.Module):
 
 def segmenter(**options: Any) -> SlideSegmenter:
     inferer = SegmentationInferer(STRUCTURES, batch_size=3, tile_size=128)
-    return SlideSegmenter(STRUCTURES, inferer, **options)
+    return SlideSegmenter(STRUCTURES, inferer, **{"mpp": 0.5, **options})
 
 
 @pytest.fixture(scope="module")

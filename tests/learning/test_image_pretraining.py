@@ -41,7 +41,7 @@ def without_labels(datalist: Path, folder: Path) -> Path:
 
 
 def make(groups: list[list[CaseReference]], **settings: Any) -> UnlabelledImages:
-    steps = preprocessing(STRUCTURES, ct_spacing=(8.0, 8.0, 20.0), xray_size=64)
+    steps = preprocessing(STRUCTURES, ct_spacing=(8.0, 8.0, 20.0), xray_size=64, histology_zoom=0.5)
     return UnlabelledImages(
         groups, steps, cropping(32, vary_intensity=True), images_per_epoch=40, progress=False, **settings
     )

@@ -36,7 +36,7 @@ CLASSES = STRUCTURES.channels
 def images(*datalists: Path, vary: bool = True, **options: Any) -> TrainingImages:
     return TrainingImages(
         training_references(list(datalists), "training"),
-        preprocessing(STRUCTURES, ct_spacing=(8.0, 8.0, 20.0), xray_size=64),
+        preprocessing(STRUCTURES, ct_spacing=(8.0, 8.0, 20.0), xray_size=64, histology_zoom=0.5),
         augmentation(64, vary=vary),
         STRUCTURES,
         **{"images_per_epoch": 24, "progress": False, **options},

@@ -38,7 +38,7 @@ CLASSES = STRUCTURES.channels
 def images(*datalists: Path, structures: Structures = STRUCTURES, **options: Any) -> TrainingImages:
     return TrainingImages(
         training_references(list(datalists), options.pop("split", "training")),
-        preprocessing(structures, ct_spacing=(8.0, 8.0, 20.0), xray_size=64),
+        preprocessing(structures, ct_spacing=(8.0, 8.0, 20.0), xray_size=64, histology_zoom=0.5),
         augmentation(64),
         structures,
         **{"images_per_epoch": 24, "progress": False, **options},

@@ -170,7 +170,7 @@ def test_pictures_are_scaled_whole_and_come_back_to_their_size(
     expected: tuple[int, int],
 ) -> None:
     reference, values = picture(tmp_path / "a.png", shape, modality)
-    pipeline = preprocessing(structures, xray_size=64, xray_percentiles=(0.0, 100.0))
+    pipeline = preprocessing(structures, xray_size=64, xray_percentiles=(0.0, 100.0), histology_zoom=0.5)
     item = pipeline(reference_item(reference))
     image = item["image"]
     assert image.shape == (3, *expected)
