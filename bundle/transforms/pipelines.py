@@ -218,13 +218,15 @@ def augmentation(
         ct_strength: scales the geometric ranges for CT.
         ct_air: of the preprocessing.
         xray_strength: scales the geometric ranges for X-rays; beyond 1 they are distorted and lose squares too, so
-            that few images last longer.
+            that few images last longer; in [0, 2].
         histology_flips: mirror H&E and turn it by right angles; false where texts name sides of the image.
         vary: false only cuts images to size.
 
     Raises:
-        ValueError: a modality without a size, or an unknown one.
+        ValueError: a modality without a size, or an unknown one, or an X-ray strength out of range.
     """
+    if not 0.0 <= xray_strength <= 2.0:
+        raise ValueError(f"xray_augmentation must be in [0, 2], not {xray_strength!r}")
     modalities = get_args(Modality)
     sides = dict(image_size) if isinstance(image_size, Mapping) else dict.fromkeys(modalities, image_size)
     if set(sides) != set(modalities):
@@ -287,9 +289,7 @@ def augmentation(
         if prob <= 0:
             return []
         return [
-            RandCoarseDropoutd(
-                "image", holes=2, spatial_size=side, max_holes=4, fill_value=0.0, prob=min(prob, 1.0)
-            )
+            RandCoarseDropoutd("image", holes=2, spatial_size=side, max_holes=4, fill_value=0.0, prob=prob)
         ]
 
     more = max(xray_strength - 1.0, 0.0)
@@ -311,9 +311,8 @@ def augmentation(
                     0.9,
                     "zeros",
                 ),
-                *distort(
-                    0.3 * ct_strength, "zeros"
-                ),  # organs grow and shrink one by one, as in disease; air outside
+                # organs grow and shrink one by one, as they do in disease; outside is air
+                *distort(0.3 * ct_strength, outside="zeros"),
                 RandAird("image", ct_air),
                 RandContrastPhased("image", prob=0.5),
                 *intensity,

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+
+import nibabel
 import numpy as np
 import pytest
+import torch
+from monai.data import MetaTensor
 
+from bundle.cases.case import Case, CaseReference
 from bundle.cases.structures import Structures
-from bundle.inference.postprocess import remove_fragments_of, trim_ends_of
+from bundle.diffusion.sampling import Sampling
+from bundle.inference.postprocess import ToPredictiond, remove_fragments_of, trim_ends_of
 
 
 def test_pieces_under_half_of_the_largest_become_background() -> None:
@@ -93,3 +102,29 @@ def test_structures_say_which_are_one_piece() -> None:
     assert structures.in_one_piece() == [1, 4]
     assert structures.least_pieces() == {1: 0.5, 2: 0.05, 4: 0.5}
     assert structures.least_ends() == {2: 0.02}
+
+
+@pytest.mark.parametrize("codes", ["LPS", "SLP", "ASR"])
+@pytest.mark.parametrize("trimmed", [True, False])
+def test_a_volume_is_trimmed_across_its_axial_slices_however_it_is_stored(codes: str, trimmed: bool) -> None:
+    """An organ of 8 x 8 pixels in five slices, and of one pixel in a sixth, nearest the feet."""
+    structures = Structures([{"name": "liver", "modality": "CT", "least_end": 0.1}])
+    upright = np.zeros((8, 8, 6), dtype=np.float32)
+    upright[:, :, 1:] = 1.0
+    upright[3, 3, 0] = 1.0
+    to_stored = nibabel.orientations.ornt_transform(
+        nibabel.orientations.axcodes2ornt("RAS"), nibabel.orientations.axcodes2ornt(codes)
+    )
+    volume: Any = nibabel.Nifti1Image(upright, np.diag([3.0, 3.0, 3.0, 1.0])).as_reoriented(to_stored)
+    organ = torch.from_numpy(np.ascontiguousarray(volume.dataobj))
+    item = {
+        "case": Case(CaseReference("a", Path("a.nii")), organ[None].numpy(), volume.affine, "CT", "option"),
+        "image": MetaTensor(organ[None], affine=torch.from_numpy(volume.affine)),
+        "pred": torch.stack([1 - organ, organ, torch.zeros_like(organ)]),
+    }
+    network = Mock(**{"named_channels.return_value": None})
+    result = ToPredictiond(structures, Sampling(steps=1), network, remove_fragments=trimmed)(item)
+    found: Any = nibabel.as_closest_canonical(nibabel.Nifti1Image(result["prediction"].mask, volume.affine))
+    mask = np.asarray(found.dataobj)
+    assert (mask[:, :, 1:] == 1).all()
+    assert np.count_nonzero(mask[:, :, 0]) == (0 if trimmed else 1)

@@ -196,6 +196,12 @@ def test_geometric_strength_of_xrays_can_be_turned_off() -> None:
         assert torch.equal(drawn["label"].as_subclass(Tensor).round().to(torch.uint8), three_marks())
 
 
+@pytest.mark.parametrize("strength", [-0.5, 2.5])
+def test_strength_of_xrays_has_a_range(strength: float) -> None:
+    with pytest.raises(ValueError, match=r"xray_augmentation must be in \[0, 2\]"):
+        augmentation(SIZE, xray_strength=strength)
+
+
 def test_beyond_its_usual_strength_xrays_lose_squares_and_their_labels_do_not() -> None:
     everywhere = torch.ones(1, SIZE, SIZE, dtype=torch.uint8)
     usual = draws("X-ray", everywhere, 30)
