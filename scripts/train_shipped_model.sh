@@ -28,8 +28,8 @@ if [ ! -f "$work/naming/model.pt" ]; then
 fi
 
 # 2. to 5. Images of all modalities with their prompts; nothing is validated or chosen, the last averaged weights are
-# taken. Each further pass starts from the weights of the one before with a learning rate that rises again. H&E is shown at
-# 20x first, where a crop shows nearly twice as much at less than half the cost, and then at 40x.
+# taken. Each further pass starts from the weights of the one before with a learning rate that rises again. H&E is
+# shown at 20x first, where a crop shows nearly twice as much at less than half the cost, and then at 40x.
 images() {  # OUTPUT WEIGHTS SHARES, and more options
   local output=$1 weights=$2 shares=$3; shift 3
   python -m torch.distributed.run --nproc_per_node="$processes" -m monai.bundle run \
@@ -53,7 +53,9 @@ images "$work/longer" "$work/images/weights.pt" "[0.22,0.06,0.51,0.14,0.02,0.005
   --epochs 38 --schedule_epochs 38 --learning_rate 0.0008 --warmup_steps 200 --ct_augmentation 1.4 --drop_path 0.1 \
   "${at20x[@]}" --seed 1
 images "$work/at40x" "$work/longer/weights.pt" "[0.21,0.03,0.45,0.25,0.01,0.005,0.005,0.02,0.01,0.01]" \
-  --epochs 7 --schedule_epochs 10 --learning_rate 0.0005 --warmup_steps 100 --ct_augmentation 1.4 --drop_path 0.1 --seed 2
+  --epochs 7 --schedule_epochs 10 --learning_rate 0.0005 --warmup_steps 100 --ct_augmentation 1.4 --drop_path 0.1 \
+  --seed 2
 images "$work/nuclei" "$work/at40x/weights.pt" "[0.19,0.04,0.34,0.38,0.01,0.005,0.005,0.02,0.005,0.005]" \
-  --epochs 8 --schedule_epochs 8 --learning_rate 0.0005 --warmup_steps 50 --ct_augmentation 1.4 --drop_path 0.1 --seed 3
+  --epochs 8 --schedule_epochs 8 --learning_rate 0.0005 --warmup_steps 50 --ct_augmentation 1.4 --drop_path 0.1 \
+  --seed 3
 cp "$work/nuclei/weights.pt" models/model.pt
