@@ -49,6 +49,8 @@ class PromptDrawer:
         own: share of the rest that keep the text of their case, where it has one.
         reworded: share that say what the case's text says in other words, where it is understood.
         foreign: share that name nothing the network knows, or nothing at all.
+        spread: share of H&E that any sentence on how nuclei are spread comes with. What is trained on is a crop,
+            turned: the sentence of its tile says nothing of it, and of few tiles it tells only which one it is.
 
         What is left names structures that the image's modality can show.
 
@@ -63,12 +65,13 @@ class PromptDrawer:
         own: float = 0.5,
         reworded: float = 0.25,
         foreign: float = 0.1,
+        spread: float = 0.0,
     ) -> None:
-        shares = (silent, own, reworded, foreign)
-        if min(shares) < 0.0 or silent > 1.0 or own + reworded + foreign > 1.0 + 1e-9:
+        shares = (silent, own, reworded, foreign, spread)
+        if min(shares) < 0.0 or silent > 1.0 or sum(shares[1:]) > 1.0 + 1e-9:
             raise ValueError(f"prompt_shares: {shares} are no shares, or add up to more than 1")
         self.structures = structures
-        self.silent, self.own, self.reworded, self.foreign = shares
+        self.silent, self.own, self.reworded, self.foreign, self.spread = shares
         for entry in structures:
             if is_held_out(entry.name):
                 raise ValueError(
@@ -103,6 +106,8 @@ class PromptDrawer:
             return Prompt(_generator(random).say(said), self._channels[all_terms()[_INFECTION]])
         if choice > 1.0 - self.foreign:
             return self._foreign(random)
+        if choice > 1.0 - self.foreign - self.spread and modality == "H&E":
+            return self._spread(random)
         return self._named(random, [term for term in self._known if term.modality == modality])
 
     def for_words_alone(self, random: Random) -> Prompt:
@@ -128,6 +133,13 @@ class PromptDrawer:
             for channel, modality, parts in self._parts
             if all((modality, part) in named for part in parts)
         )
+
+    def _spread(self, random: Random) -> Prompt:
+        generator = _generator(random)
+        meaning = generator.nuclei()
+        while meaning.how == "none":
+            meaning = generator.nuclei()
+        return Prompt(_retyped(generator.say(meaning), random), self._channels[all_terms()[_NUCLEUS]])
 
     def _named(self, random: Random, terms: list[Term]) -> Prompt:
         if not terms:
@@ -202,7 +214,7 @@ def prompt_drawer(structures: Structures, shares: Mapping[str, float] | None) ->
     """
     if shares is None:
         return None
-    known = ("silent", "own", "reworded", "foreign")
+    known = ("silent", "own", "reworded", "foreign", "spread")
     for name, value in shares.items():
         if name not in known or isinstance(value, bool) or not isinstance(value, int | float):
             raise ValueError(f"prompt_shares: {name}: {value!r} is none; give numbers for {', '.join(known)}")
