@@ -41,34 +41,42 @@ prepare_ours() {  # SET FOLDER RUN SEED
   fi
 }
 
-fit() {  # SET FOLDER RUN SEED, and more options
-  local set=$1 folder=$2 run=$3 seed=$4; shift 4
+fit() {  # SET DATALIST RUN SEED, and more options
+  local set=$1 datalist=$2 run=$3 seed=$4; shift 4
   python -m monai.bundle run --config_file "$(files train "$set")" \
-    --datalist "$folder/datalist.json" --split few_shot_training --output_dir "$run" --seed "$seed" \
+    --datalist "$datalist" --split few_shot_training --output_dir "$run" --seed "$seed" \
     --val_interval 1000 "${set_apart[@]}" "$@"
 }
 
 train() {  # SET FOLDER RUN SEED, and more options
+  local set=$1 folder=$2 run=$3 seed=$4 datalist=$2/datalist.json; shift 4
   if [ -n "$config" ]; then
-    fit "$@"
+    fit "$set" "$datalist" "$run" "$seed" "$@"
     return
   fi
   # in the place of the options that the papers' networks are given
-  local set=$1 folder=$2 run=$3 seed=$4
-  local recipe=(--frozen_parts "['text_prior','naming']" --mirrored_xrays 0.5 --pure_noise_share 0.4
-    --prompt_shares "{'silent':0.2,'own':0.8,'reworded':0.1,'foreign':0.0}" --num_workers 0 --images_per_epoch 1600)
+  local with_texts=(--prompt_shares "{'silent':0.2,'own':0.8,'reworded':0.1,'foreign':0.0}")
+  local recipe=(--frozen_parts "['text_prior','naming']" --mirrored_xrays 0.5 --pure_noise_share 0.4 --num_workers 0
+    --images_per_epoch 1600)
   prepare_ours "$set" "$folder" "$run" "$seed"
   if [ "$set" = xray_covid ]; then
-    fit "$set" "$folder" "$run" "$seed" "${recipe[@]}" --initial_weights "$run/naming/model.pt" \
+    fit "$set" "$datalist" "$run" "$seed" "${recipe[@]}" "${with_texts[@]}" --initial_weights "$run/naming/model.pt" \
       --learning_rate 0.001 --epochs 16 --schedule_epochs 16 --xray_augmentation 1.5 --drop_path 0.2
     return
   fi
   # slides at 20x first, where a crop shows nearly twice as much at less than half the cost, then at 40x
-  fit "$set" "$folder" "$run/at20x" "$seed" "${recipe[@]}" --initial_weights "$run/naming/model.pt" \
+  fit "$set" "$datalist" "$run/at20x" "$seed" "${recipe[@]}" "${with_texts[@]}" --initial_weights "$run/naming/model.pt" \
     --learning_rate 0.001 --epochs 8 --schedule_epochs 8 --drop_path 0.1 --histology_zoom 0.5 --image_size 128
   python scripts/export_weights.py "$run/at20x/latest.pt" "$run/at20x/weights.pt"
-  fit "$set" "$folder" "$run" "$seed" "${recipe[@]}" --initial_weights "$run/at20x/weights.pt" \
-    --learning_rate 0.0006 --epochs 5 --schedule_epochs 5 --drop_path 0.1
+  recipe+=(--initial_weights "$run/at20x/weights.pt" --learning_rate 0.0006 --drop_path 0.1)
+  fit "$set" "$datalist" "$run/teacher" "$seed" "${recipe[@]}" "${with_texts[@]}" --epochs 5 --schedule_epochs 5
+  # What it sees in the tiles without labels teaches another one that starts from 20x; their labels and texts are not read.
+  # Five sentences tell five tiles apart and nothing of a crop, so that any other does as well.
+  python scripts/pseudo_labels.py "$datalist" --labelled few_shot_training --output "$run/pseudo"
+  python -m monai.bundle run --config_file configs/inference.yaml --input "$run/pseudo/datalist.json" --split unlabelled \
+    --weights "$run/teacher/latest.pt" --output_dir "$run/pseudo" --mirrored "['X-ray','H&E']" --resume True
+  fit "$set" "['$datalist','$run/pseudo/datalist.json']" "$run" "$seed" "${recipe[@]}" --epochs 8 --schedule_epochs 8 \
+    --datalist_shares "[0.4,0.6]" --prompt_shares "{'silent':0.5,'own':0.1,'reworded':0.0,'foreign':0.0,'spread':0.8}"
 }
 
 evaluate() {  # SET FOLDER RUN LIST

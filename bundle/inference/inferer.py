@@ -16,7 +16,8 @@ from bundle.cases.case import MODALITIES, Modality
 from bundle.cases.structures import Structures
 from bundle.diffusion.consensus import consensus
 from bundle.diffusion.sampling import Sampling
-from bundle.diffusion.uncertainty import tempered, uncertainty
+from bundle.diffusion.uncertainty import predictive_entropy, tempered, uncertainty
+from bundle.inference.stain_borders import at_stain_borders
 from bundle.networks.protocol import Prompts, Segmenter, for_each
 from bundle.transforms import neighbouring_slices
 from bundle.transforms.content_key import CONTENT_KEY
@@ -47,6 +48,8 @@ class SegmentationInferer(Inferer):
             exchanged; both count as members. Not for CT, whose organs have sides.
         xray_sides: whose left and right a text about an X-ray means, 'image' or 'patient'. The texts that networks
             are trained with mean the image's; others are exchanged before they are read.
+        stain_borders: draw the borders of H&E pictures where their own stain has them too, see
+            `bundle.inference.stain_borders`. Not those of slides, whose tiles are segmented one by one.
 
     Raises:
         ValueError: a value outside its range.
@@ -63,6 +66,7 @@ class SegmentationInferer(Inferer):
         temperature: Mapping[Modality, float] | None = None,
         mirrored: Collection[Modality] = (),
         xray_sides: Sides = "image",
+        stain_borders: bool = False,
     ) -> None:
         if xray_sides not in get_args(Sides):
             raise ValueError(f"xray_sides must be 'image' or 'patient', not {xray_sides!r}")
@@ -94,6 +98,7 @@ class SegmentationInferer(Inferer):
         self.temperature = dict(temperature)
         self.mirrored = frozenset(mirrored)
         self.xray_sides = xray_sides
+        self.stain_borders = stain_borders
 
     @torch.inference_mode()
     def __call__(
@@ -117,7 +122,10 @@ class SegmentationInferer(Inferer):
         asked = self.asked(segmenter, meta["modality"], text)
         image = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
         if image.ndim == 4:
-            return _like(inputs, self.images(segmenter, image, [meta[CONTENT_KEY]], asked), named)
+            result = self.images(segmenter, image, [meta[CONTENT_KEY]], asked)
+            if self.stain_borders and meta["modality"] == "H&E":
+                result = self._at_stain_borders(result, image)
+            return _like(inputs, result, named)
         volume = image[0]
         result = torch.empty((1, len(asked.channels) + 1, *volume.shape[1:]), dtype=torch.float32)
         for start in range(0, volume.shape[-1], self.batch_size):
@@ -175,6 +183,13 @@ class SegmentationInferer(Inferer):
                 if image == 0:
                     weight[places[place]] += importance
         return (total / weight)[..., :height, :width]
+
+    def _at_stain_borders(self, result: Tensor, image: Tensor) -> Tensor:
+        probability, unsure = result[:, :-1], result[:, -1:]
+        moved = torch.stack([at_stain_borders(*pair) for pair in zip(probability, image, strict=True)])
+        if self.sampling.uncertainty == "entropy":
+            unsure = predictive_entropy(moved, moved.shape[1])[:, None]
+        return torch.cat([moved, unsure], dim=1)
 
     def _tiles(self, network: Segmenter, tiles: Tensor, keys: Sequence[str], asked: Asked) -> Tensor:
         possible = torch.zeros((len(tiles), self.structures.channels), dtype=torch.bool, device=tiles.device)

@@ -33,7 +33,8 @@ SETTINGS = (
     *("structures", "ct_window", "ct_air", "ct_spacing", "ct_percentiles", "ct_in_plane_size"),
     *("ct_slice_distance", "xray_size", "xray_percentiles", "histology_zoom", "slide_resolution", "macenko"),
     *("steps", "members", "seed", "sampler", "placement", "consensus", "uncertainty"),
-    *("temperature", "mirrored", "xray_sides", "remove_fragments", "tile_size", "tile_overlap"),
+    *("temperature", "mirrored", "xray_sides", "remove_fragments", "stain_borders"),
+    *("tile_size", "tile_overlap"),
 )
 _COUNT = {"type": "integer", "minimum": 1}
 _SHA256 = {"type": "string", "pattern": "^[0-9a-f]{64}$"}

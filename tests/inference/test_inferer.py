@@ -13,7 +13,9 @@ from torch import Tensor
 
 from bundle.cases.structures import Structures
 from bundle.diffusion.sampling import Sampling
+from bundle.diffusion.uncertainty import predictive_entropy
 from bundle.inference import SegmentationInferer
+from bundle.inference.stain_borders import at_stain_borders
 
 STRUCTURES = Structures(
     [
@@ -220,6 +222,22 @@ def test_temperature_of_the_modality_softens_probabilities_and_changes_no_decisi
     assert torch.equal(soft[:, :-1].argmax(1), plain[:, :-1].argmax(1))
     assert (soft[:, -1] >= plain[:, -1] - 1e-6).all()
     assert torch.equal(infer(volume(), temperature={"H&E": 2.0})[0], plain)
+
+
+def test_stain_moves_the_borders_of_pictures_of_slides_alone() -> None:
+    image = picture(64, 96)
+    plain, moved = (infer(image, stain_borders=stain)[0].as_tensor() for stain in (False, True))  # type: ignore[attr-defined]
+    expected = at_stain_borders(plain[0, :-1], image[0].as_tensor())
+    assert not torch.equal(expected, plain[0, :-1])
+    torch.testing.assert_close(moved[0, :-1], expected)
+    torch.testing.assert_close(moved[:, -1], predictive_entropy(expected[None], len(expected)))
+    entries = [{"name": name, "modality": kind} for name, kind in (("x", "X-ray"), ("n", "H&E"), ("c", "CT"))]
+    for other in (picture(64, 96, "X-ray"), volume()):
+        as_it_is, asked = (
+            SegmentationInferer(Structures(entries), stain_borders=stain)(other, PixelByPixel())
+            for stain in (False, True)
+        )
+        assert torch.equal(as_it_is, asked)
 
 
 def test_the_prompt_is_read_once_however_many_slices_there_are() -> None:
