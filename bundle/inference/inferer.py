@@ -49,7 +49,7 @@ class SegmentationInferer(Inferer):
         xray_sides: whose left and right a text about an X-ray means, 'image' or 'patient'. The texts that networks
             are trained with mean the image's; others are exchanged before they are read.
         stain_borders: draw the borders of H&E pictures where their own stain has them too, see
-            `bundle.inference.stain_borders`. Not those of slides, whose tiles are segmented one by one.
+            `bundle.inference.stain_borders`. Slides are refused with it.
 
     Raises:
         ValueError: a value outside its range.

@@ -131,6 +131,9 @@ class SlideSegmenter:
         if self.macenko:
             problem = "is a whole-slide image, whose stains are not normalised"
             raise CaseError(reference.image, problem, "set macenko to false")
+        if self.inferer.stain_borders:
+            problem = "is a whole-slide image, in which the stain has no say in borders"
+            raise CaseError(reference.image, problem, "set stain_borders to false")
         with open_slide(reference.image, self.slide_mpp, reference.series) as slide:
             overview = overview_of(slide, self.mpp)
             tissue = tissue_mask(overview)

@@ -244,6 +244,9 @@ def test_options_are_checked(slide_file: Path) -> None:
         segmenter(mpp="0.5")
     with pytest.raises(CaseError, match="set macenko to false"):
         segmenter(macenko=True)(CaseReference("slide", slide_file), Dark())
+    inferer = SegmentationInferer(STRUCTURES, stain_borders=True)
+    with pytest.raises(CaseError, match="set stain_borders to false"):
+        SlideSegmenter(STRUCTURES, inferer)(CaseReference("slide", slide_file), Dark())
 
 
 @pytest.mark.parametrize(
