@@ -7,7 +7,7 @@ set -euo pipefail
 xray=$1; histology=$2; output=$3; seeds=${4:-"0 1 2"}
 networks=${5:-"ours lcpdn textdiff fasttextdiff lcpdn-no-prompt lcpdn-cross-attention lcpdn-neither"}
 
-# slides are segmented twice, and where nuclei end their stain has a say; our network's, the papers' have their own way
+# by our network slides are segmented twice, and their stain has a say in where nuclei end
 slides=(--mirrored "['X-ray','H&E']" --stain_borders True)
 
 options() {  # of a network: its configuration and what is set apart from it
@@ -103,6 +103,10 @@ for seed in $seeds; do
     case $network in lcpdn-*) continue ;; esac
     options "$network"
     run=$output/histology-$network-$seed
+    if [ "$network" = ours ] && [ -f "$run/latest.pt" ] && ! [ -d "$run/pseudo" ]; then
+      echo "error: $run is of a version before 0.9.0, which trained otherwise; name another OUTPUT_FOLDER" >&2
+      exit 2
+    fi
     if ! [ -f "$run/validation/summary.json" ]; then
       train histology_nuclei "$histology" "$run" "$seed" --vary_images True --images_per_epoch 40
       ours_alone=()

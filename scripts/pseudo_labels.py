@@ -4,7 +4,13 @@
 the pictures of ``training`` that the list ``few_shot_training`` does not name, without their own labels and texts. Its
 list ``unlabelled`` is to be segmented into FOLDER; in its list ``few_shot_training`` the masks made so are the truth,
 for a training that is given both datalists (pseudo-labels, Lee 2013; a student that sees varied images where its
-teacher saw plain ones, Xie et al. 2020, arXiv 1911.04252).
+teacher saw plain ones, Xie et al. 2020, arXiv 1911.04252)::
+
+    python -m monai.bundle run --config_file configs/inference.yaml --input FOLDER/datalist.json --split unlabelled \\
+      --weights TEACHER --output_dir FOLDER
+    python -m monai.bundle run --config_file "['configs/train.yaml','configs/data_<set>.yaml']" \\
+      --datalist "['DATALIST','FOLDER/datalist.json']" --datalist_shares "[0.4,0.6]" --split few_shot_training \\
+      --output_dir STUDENT
 """
 
 from __future__ import annotations
@@ -34,8 +40,13 @@ def pseudo_labelled(datalist: Path, labelled: str, structures: Structures) -> di
         structures: whose values the masks will have.
 
     Raises:
-        CaseError: no datalist, none of its pictures is unlabelled, or they have no modality or several.
+        CaseError: no datalist, `labelled` is a list's name with a meaning of its own, no picture is unlabelled, or they
+            have no modality or several.
     """
+    if labelled in ("training", "validation", "unlabelled"):
+        raise CaseError(
+            datalist, f"{labelled!r} cannot name the labelled part", "give that list another name"
+        )
     known = {entry.image for entry in read_datalist(datalist, labelled)}
     unlabelled = [entry for entry in read_datalist(datalist, "training") if entry.image not in known]
     if not unlabelled:

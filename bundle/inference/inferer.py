@@ -48,8 +48,10 @@ class SegmentationInferer(Inferer):
             exchanged; both count as members. Not for CT, whose organs have sides.
         xray_sides: whose left and right a text about an X-ray means, 'image' or 'patient'. The texts that networks
             are trained with mean the image's; others are exchanged before they are read.
-        stain_borders: draw the borders of H&E pictures where their own stain has them too, see
-            `bundle.inference.stain_borders`. Slides are refused with it.
+        stain_borders: draw the borders of H&E pictures where their stain, as preprocessed, has them too, see
+            `bundle.inference.stain_borders`. It starts from probabilities at their temperature, and what it gives is
+            no longer calibrated. Entropy is that of the result; variance, of the predictions, stays. Slides are
+            refused.
 
     Raises:
         ValueError: a value outside its range.

@@ -49,8 +49,8 @@ class PromptDrawer:
         own: share of the rest that keep the text of their case, where it has one.
         reworded: share that say what the case's text says in other words, where it is understood.
         foreign: share that name nothing the network knows, or nothing at all.
-        spread: share of H&E that any sentence on how nuclei are spread comes with. What is trained on is a crop,
-            turned: the sentence of its tile says nothing of it, and of few tiles it tells only which one it is.
+        spread: share of the rest of H&E that any sentence on how nuclei are spread comes with. What is trained on is a
+            crop, turned: the sentence of its tile says nothing of it, and of few tiles only which one it is.
 
         What is left names structures that the image's modality can show.
 
@@ -91,7 +91,7 @@ class PromptDrawer:
         self._known = [term for term in self._terms if self._channels[term]]
 
     def for_image(self, modality: Modality, own: str, random: Random) -> Prompt:
-        """A prompt for an image, true of it where it says where something is.
+        """A prompt for an image, true of it where it says where something is, but for `spread`.
 
         Args:
             own: text of the case, '' for none.
@@ -107,7 +107,7 @@ class PromptDrawer:
         if choice > 1.0 - self.foreign:
             return self._foreign(random)
         if choice > 1.0 - self.foreign - self.spread and modality == "H&E":
-            return self._spread(random)
+            return Prompt(self._spread(random), self._of_modality(modality))
         return self._named(random, [term for term in self._known if term.modality == modality])
 
     def for_words_alone(self, random: Random) -> Prompt:
@@ -134,12 +134,13 @@ class PromptDrawer:
             if all((modality, part) in named for part in parts)
         )
 
-    def _spread(self, random: Random) -> Prompt:
+    def _spread(self, random: Random) -> str:
+        """A sentence in the place of a tile's own."""
         generator = _generator(random)
         meaning = generator.nuclei()
         while meaning.how == "none":
             meaning = generator.nuclei()
-        return Prompt(_retyped(generator.say(meaning), random), self._channels[all_terms()[_NUCLEUS]])
+        return _retyped(generator.say(meaning), random)
 
     def _named(self, random: Random, terms: list[Term]) -> Prompt:
         if not terms:

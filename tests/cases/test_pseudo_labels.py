@@ -15,9 +15,9 @@ from bundle.cases.datalist import read_datalist
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def ask(datalist: Path, output: Path) -> subprocess.CompletedProcess[str]:
+def ask(datalist: Path, output: Path, labelled: str = "few") -> subprocess.CompletedProcess[str]:
     script = str(ROOT / "scripts" / "pseudo_labels.py")
-    command = [sys.executable, script, str(datalist), "--labelled", "few", "--output", str(output)]
+    command = [sys.executable, script, str(datalist), "--labelled", labelled, "--output", str(output)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -26,8 +26,11 @@ def data_set(folder: Path, few: list[str]) -> Path:
     entries = []
     for number in range(3):
         name = f"tile{number}.png"
-        Image.fromarray(np.full((32, 32, 3), 200, dtype=np.uint8)).save(folder / name)
-        Image.fromarray(np.ones((32, 32), dtype=bool)).save(folder / f"truth{number}.png")
+        nuclei = np.hypot(*(np.mgrid[:96, :96] % 48 - 24)) < 11
+        Image.fromarray(np.where(nuclei[..., None], (95, 60, 130), (225, 170, 200)).astype(np.uint8)).save(
+            folder / name
+        )
+        Image.fromarray(np.ones((96, 96), dtype=bool)).save(folder / f"truth{number}.png")
         entries.append({"image": name, "label": f"truth{number}.png", "text": f"secret {number}"})
     content = {"modality": "H&E", "labels": {"0": "background", "1": "nucleus"}, "training": entries}
     path = folder / "datalist.json"
@@ -67,7 +70,7 @@ def test_truth_is_what_segmenting_the_list_writes(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     for entry in read_datalist(listed, "few"):
         assert entry.label is not None
-        assert set(np.unique(np.asarray(Image.open(entry.label)))) <= {0, *entry.labels}
+        assert set(np.unique(np.asarray(Image.open(entry.label)))) == {0, *entry.labels}
         report = json.loads((entry.label.parent / "report.json").read_text())
         assert {value["value"]: name for name, value in report["labels"].items()} == dict(entry.labels)
 
@@ -77,4 +80,13 @@ def test_a_list_that_leaves_nothing_out_is_refused(tmp_path: Path) -> None:
     done = ask(datalist, tmp_path / "pseudo")
     assert done.returncode == 2
     assert done.stderr.startswith("error: ") and "leaves nothing out" in done.stderr
+    assert not (tmp_path / "pseudo").exists()
+
+
+def test_a_list_whose_name_means_something_else_is_refused(tmp_path: Path) -> None:
+    datalist = data_set(tmp_path, ["tile0.png"])
+    for name in ("training", "validation", "unlabelled"):
+        done = ask(datalist, tmp_path / "pseudo", name)
+        assert done.returncode == 2
+        assert done.stderr.startswith("error: ") and f"'{name}' cannot name the labelled part" in done.stderr
     assert not (tmp_path / "pseudo").exists()

@@ -231,6 +231,9 @@ def test_stain_moves_the_borders_of_pictures_of_slides_alone() -> None:
     assert not torch.equal(expected, plain[0, :-1])
     torch.testing.assert_close(moved[0, :-1], expected)
     torch.testing.assert_close(moved[:, -1], predictive_entropy(expected[None], len(expected)))
+    sampling = Sampling(members=2, uncertainty="variance")
+    pair = [infer(image, stain_borders=stain, sampling=sampling)[0] for stain in (False, True)]
+    assert torch.equal(pair[0][:, -1], pair[1][:, -1])
     entries = [{"name": name, "modality": kind} for name, kind in (("x", "X-ray"), ("n", "H&E"), ("c", "CT"))]
     for other in (picture(64, 96, "X-ray"), volume()):
         as_it_is, asked = (

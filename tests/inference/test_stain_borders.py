@@ -48,8 +48,21 @@ def test_where_nothing_or_everything_is_found_one_half_stays(found: NDArray[np.f
     assert stain_threshold(found, slide(20)) == 0.5
 
 
-def test_an_even_picture_divides_by_nothing() -> None:
-    assert 0.35 <= stain_threshold(chance, np.ones((3, SIDE, SIDE))) <= 0.65
+def test_a_picture_whose_stain_says_nothing_of_what_was_found_leaves_one_half() -> None:
+    assert stain_threshold(chance, np.ones((3, SIDE, SIDE))) == 0.5
+    assert stain_threshold(chance, 1.0 - slide(28)) == 0.5, "what was found is paler than the rest"
+
+
+def test_of_candidates_with_the_same_mask_the_one_nearest_to_one_half_counts() -> None:
+    votes = np.where(distance < 12, 1.0, np.where(distance < 20, 0.5, 0.0))
+    assert stain_threshold(votes, slide(20)) == 0.5
+    assert stain_threshold(votes, slide(12)) == pytest.approx((0.55 + 0.5) / 2)
+
+
+def test_a_few_dark_pixels_do_not_decide() -> None:
+    found, image = np.minimum(chance, 0.6), slide(20)
+    found[:5, :5], image[:, :5, :5] = 0.9, 0.0
+    assert stain_threshold(found, image) == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("radius", [12, 28])
