@@ -8,15 +8,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bundle import export_options
 from bundle.cases.case import MODALITIES
-from bundle.segment_options import (
+from bundle.commands import export as export_options
+from bundle.commands import pacs as pacs_options
+from bundle.commands.options import (
     add_image_options,
     add_network_options,
     inference_workflow,
     series_options,
 )
-from bundle.serving import pacs_options
 
 
 def parser() -> argparse.ArgumentParser:
@@ -95,7 +95,7 @@ def segment(arguments: argparse.Namespace) -> int:
     Returns:
         exit code.
     """
-    from bundle.command_line import NOT_STARTED, sentence_for
+    from bundle.commands.command_line import NOT_STARTED, sentence_for
     from bundle.inference import find_cases
 
     try:
@@ -147,7 +147,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return export_options.start(arguments)
         return segment(arguments)
     except KeyboardInterrupt:
-        from bundle.command_line import INTERRUPTED, NOTHING_YET
+        from bundle.commands.command_line import INTERRUPTED, NOTHING_YET
 
         print(NOTHING_YET, file=sys.stderr)
         return INTERRUPTED

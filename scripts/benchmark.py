@@ -33,10 +33,10 @@ import torch  # noqa: E402
 from monai.bundle import ConfigParser, ConfigWorkflow  # noqa: E402
 
 from bundle.cases.case import MODALITIES  # noqa: E402
-from bundle.cases.phantoms import write_phantoms  # noqa: E402
 from bundle.diffusion.sampler import seeded_noise  # noqa: E402
 from bundle.diffusion.sampling import Sampling, sample_members  # noqa: E402
 from bundle.networks import DiffusionSegmenter  # noqa: E402
+from bundle.phantoms import write_phantoms  # noqa: E402
 from bundle.scoring.encoder_cost import cost_table  # noqa: E402
 from bundle.scoring.export_cost import Candidate, CaseList, export_table  # noqa: E402
 

@@ -22,8 +22,8 @@ from PIL import Image  # noqa: E402
 
 from bundle.__main__ import main as bundle_command  # noqa: E402
 from bundle.cases import MODALITIES, CaseReference, collect_cases, read_label  # noqa: E402
-from bundle.cases.phantoms import write_phantoms  # noqa: E402
 from bundle.cases.structures import Structures  # noqa: E402
+from bundle.phantoms import write_phantoms  # noqa: E402
 from bundle.scoring import score_masks, summarise  # noqa: E402
 
 #: Seeds for training begin at 1000.

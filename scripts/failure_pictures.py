@@ -23,8 +23,8 @@ from monai.bundle import ConfigWorkflow  # noqa: E402
 
 from bundle.atomic import write_atomically  # noqa: E402
 from bundle.cases.case import Modality  # noqa: E402
-from bundle.command_line import NOT_STARTED, sentence_for  # noqa: E402
-from bundle.results.comparison import write_comparison  # noqa: E402
+from bundle.commands.command_line import NOT_STARTED, sentence_for  # noqa: E402
+from bundle.results.pictures.comparison import write_comparison  # noqa: E402
 from bundle.scoring.worst_cases import WorstCases  # noqa: E402
 
 FILES: dict[Modality, str] = {

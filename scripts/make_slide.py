@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bundle.cases.phantoms.slide import write_slide_phantom  # noqa: E402
+from bundle.phantoms.slide import write_slide_phantom  # noqa: E402
 
 
 def main() -> None:

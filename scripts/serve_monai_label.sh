@@ -47,7 +47,7 @@ mkdir -p "$application/model" "$home/sessions" "$home/dicom"
 # of its own, since files that lie there count as uploaded
 mkdir -p -m 700 "$home/temporary"
 ln -sfn "$root" "$application/model/text_prior_diffusion_segmentation"
-echo 'from bundle.serving.label_app import LabelApp  # noqa: F401' > "$application/main.py"
+echo 'from bundle.serving.label.app import LabelApp  # noqa: F401' > "$application/main.py"
 "$environment/bin/python" -c "import socket; socket.socket().bind(('127.0.0.1', $port))" 2>/dev/null ||
   fail "port $port is in use; give another with PORT=."
 
@@ -61,5 +61,5 @@ export MONAI_LABEL_DICOMWEB_CONVERT_TO_NIFTI=false MONAI_LABEL_TRACKING_ENABLED=
 export MONAI_LABEL_DATASTORE_FILE_EXT='["*.nii.gz","*.nii","*.nrrd","*.mha","*.png","*.jpg","*.jpeg","*.tif","*.tiff","*.webp","*.svs","*.ndpi","*.scn","*.bif","*.mrxs","*.svslide"]'
 echo "MONAI Label: http://127.0.0.1:$port (ready when it says 'Application startup complete'; Ctrl-C stops it)"
 exec "$environment/bin/python" -m monailabel.main start_server --app "$application" --studies "$studies" \
-  --host 127.0.0.1 --port "$port" --uvicorn_app bundle.serving.label_server:app \
+  --host 127.0.0.1 --port "$port" --uvicorn_app bundle.serving.label.server:app \
   --conf models text_prior_diffusion_segmentation --conf zoo_source ngc --conf sam2 false --conf skip_trainers "$skip"

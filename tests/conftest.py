@@ -20,7 +20,7 @@ import yaml
 from monai.bundle import ConfigWorkflow
 
 from bundle.__main__ import main
-from bundle.cases.phantoms import write_phantoms
+from bundle.phantoms import write_phantoms
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs"

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bundle.cases.phantoms import ct_phantom, xray_phantom
+from bundle.phantoms import ct_phantom, xray_phantom
 from bundle.results import write_prediction
 
 SCALED = np.diag([-12.0, -12.0, 24.0, 1.0])

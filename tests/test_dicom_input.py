@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bundle.cases.phantoms import ct_phantom, xray_phantom
-
-sys.path.insert(0, str(Path(__file__).parent / "cases"))
-from dicom_files import Ct, film, report, save, set_pixels  # noqa: E402
+from bundle.phantoms import ct_phantom, xray_phantom
+from tests.support.dicom_files import Ct, film, report, save, set_pixels
 
 
 def series(folder: Path, seed: int = 0) -> Ct:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from bundle.cases.phantoms import write_phantoms
+from bundle.phantoms import write_phantoms
 from scripts.make_bundle import LARGEST, NAME, packed_files, write_zip
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -11,7 +11,7 @@ from bundle.cases import CaseReference
 from bundle.inference.evaluator import reason
 from bundle.inference.journal import checks_of
 from bundle.results import write_prediction
-from bundle.results.slides import write_slide
+from bundle.results.files.slides import write_slide
 from bundle.results.writer import Companion
 
 #: What the journal needs of a case and run.json does not.

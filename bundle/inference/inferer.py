@@ -21,7 +21,7 @@ from bundle.inference.stain_borders import at_stain_borders
 from bundle.networks.protocol import Prompts, Segmenter, for_each
 from bundle.transforms import neighbouring_slices
 from bundle.transforms.content_key import CONTENT_KEY
-from bundle.transforms.wording import exchange_sides
+from bundle.wording import exchange_sides
 
 Sides = Literal["image", "patient"]
 #: Of a result's meta, see `SegmentationInferer.__call__`.

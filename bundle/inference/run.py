@@ -27,7 +27,7 @@ from tqdm import tqdm
 import bundle
 from bundle.atomic import remove_leftovers, write_atomically
 from bundle.cases import CaseError
-from bundle.command_line import INTERRUPTED, SOME_FAILED, option, sentence_for
+from bundle.commands.command_line import INTERRUPTED, SOME_FAILED, option, sentence_for
 from bundle.inference.entries import INTERNAL, CaseResults, entry_of
 from bundle.inference.evaluator import CaseEvaluator
 from bundle.inference.find import CaseList

@@ -19,7 +19,7 @@ from bundle.learning.drawing import DrawnImages, case_references, once_if_grey, 
 from bundle.learning.losses import MaskTarget, log_inverse_frequency
 from bundle.learning.prompting import PromptDrawer
 from bundle.transforms import RandByModalityd, reference_item
-from bundle.transforms.wording import exchange_sides
+from bundle.wording import exchange_sides
 
 
 def training_references(

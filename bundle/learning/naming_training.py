@@ -23,7 +23,7 @@ from bundle.learning.checkpoint import Stateful, load_checkpoint, save_checkpoin
 from bundle.learning.handlers import warmup_cosine
 from bundle.learning.prompting import Prompt, PromptDrawer
 from bundle.networks.segmenter import DiffusionSegmenter
-from bundle.transforms.wording import all_terms, everyday
+from bundle.wording import all_terms, everyday
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from random import Random
 
 from bundle.cases.case import Modality
 from bundle.cases.structures import Structures
-from bundle.transforms.wording import (
+from bundle.wording import (
     Infection,
     Meaning,
     Nuclei,
@@ -25,7 +25,7 @@ from bundle.transforms.wording import (
     is_held_out,
     templates,
 )
-from bundle.transforms.wording import Structures as NamedStructures
+from bundle.wording import Structures as NamedStructures
 
 _INFECTION, _NUCLEUS = "COVID-19 infection", "nucleus"
 _REMOVED = "removed"  # of the findings in an organ: whether it is named there is a matter of taste

@@ -34,7 +34,7 @@ from bundle.learning.text_encoder import (
     train_tokenizer,
     wrapped,
 )
-from bundle.transforms.wording import Infection, Meaning, SentenceGenerator, Structures, all_terms
+from bundle.wording import Infection, Meaning, SentenceGenerator, Structures, all_terms
 
 logger = logging.getLogger(__name__)
 
@@ -363,7 +363,7 @@ class TextPretraining:
         rows = "\n".join(f"| {name} | {100 * value:.1f} % |" for name, value in figures.items())
         return f"""# Text encoder ({self.architecture})
 
-Trained from random weights by this project, with no text but what `bundle/transforms/wording` generates: no
+Trained from random weights by this project, with no text but what `bundle/wording` generates: no
 clinical report, no published corpus and no published weights went in. Made by
 
     python -m monai.bundle run --config_file configs/pretrain_text.yaml --output_dir DIR \\

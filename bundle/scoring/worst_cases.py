@@ -10,7 +10,7 @@ from ignite.engine import Engine, Events
 
 from bundle.cases import read_label
 from bundle.cases.case import Modality
-from bundle.results.comparison import ComparedCase
+from bundle.results.pictures.comparison import ComparedCase
 from bundle.results.prediction import Prediction
 from bundle.scoring.handler import Scoring, in_mask_values
 from bundle.scoring.summary import case_means

@@ -11,7 +11,20 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from dicom_files import (
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLSLossless,
+    RLELossless,
+    generate_uid,
+)
+
+from bundle.cases import CaseError, collect, read_case
+from bundle.cases.case import Case
+from tests.support.dicom_files import (
     AXIAL,
     CT_IMAGE,
     MR_IMAGE,
@@ -26,19 +39,6 @@ from dicom_files import (
     save,
     set_pixels,
 )
-from pydicom.uid import (
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
-    ImplicitVRLittleEndian,
-    JPEG2000Lossless,
-    JPEGBaseline8Bit,
-    JPEGLSLossless,
-    RLELossless,
-    generate_uid,
-)
-
-from bundle.cases import CaseError, collect, read_case
-from bundle.cases.case import Case
 
 CORONAL = (1.0, 0.0, 0.0, 0.0, 0.0, -1.0)
 SAGITTAL = (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)

@@ -9,7 +9,13 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from dicom_files import (
+from PIL import Image
+from pydicom.uid import JPEGBaseline8Bit, JPEGLSLossless, generate_uid
+
+from bundle.cases import CaseError, Collection, collect, read_case
+from bundle.cases.case import Case
+from bundle.cases.dicom import SeriesSelection
+from tests.support.dicom_files import (
     SECONDARY_CAPTURE,
     SHAPE,
     SPACING,
@@ -23,12 +29,6 @@ from dicom_files import (
     save,
     set_pixels,
 )
-from PIL import Image
-from pydicom.uid import JPEGBaseline8Bit, JPEGLSLossless, generate_uid
-
-from bundle.cases import CaseError, Collection, collect, read_case
-from bundle.cases.case import Case
-from bundle.cases.dicom import SeriesSelection
 
 VALUES = (np.add.outer(np.arange(40) * 90, np.arange(30) * 7) % 4096).astype(np.uint16)
 

@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dicom_files import film, save
-from dicom_slides import encoded, slide_level, write_dicom_slide
 from numpy.typing import NDArray
 from PIL import Image
 from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit, generate_uid
 
 from bundle.cases import CaseError, collect_cases, read_case
 from bundle.cases.collect import collect
-from bundle.cases.phantoms import histology_phantom
 from bundle.cases.slides import Slide, open_slide
+from bundle.phantoms import histology_phantom
+from tests.support.dicom_files import film, save
+from tests.support.dicom_slides import encoded, slide_level, write_dicom_slide
 
 pytest.importorskip("openslide", reason="the extra 'slides' is not installed")
 

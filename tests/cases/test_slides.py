@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bundle.cases import CaseError, collect_cases
-from bundle.cases.phantoms import histology_phantom
-from bundle.cases.phantoms.slide import write_slide_phantom
 from bundle.cases.slides import Overview, is_slide, open_slide, overview_of, tissue_mask
+from bundle.phantoms import histology_phantom
+from bundle.phantoms.slide import write_slide_phantom
 
 pytest.importorskip("openslide", reason="the extra 'slides' is not installed")
 pytest.importorskip("imagecodecs", reason="the extra 'slides' is not installed")

@@ -12,7 +12,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from tests.results import dicom_series as made
+from tests.support import dicom_series as made
 
 Segment = Callable[..., int]
 

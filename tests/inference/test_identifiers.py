@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,8 @@ import highdicom as hd
 import pydicom
 import pytest
 
-from tests.results import dicom_series as made
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "cases"))
-from dicom_files import report, save  # noqa: E402
+from tests.support import dicom_series as made
+from tests.support.dicom_files import report, save
 
 NAMED = "M\u00fcller Jos\u00e9 19500203"
 SIGNS = ("m\u00fcller", "mueller", "jos\u00e9", "jose", "p-4711", "19500203", "3.2.1950", "a-1-99")

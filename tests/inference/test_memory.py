@@ -14,8 +14,8 @@ import nibabel
 import numpy as np
 import pytest
 
-from bundle.cases.phantoms import ct_phantom
-from bundle.cases.phantoms.slide import write_slide_phantom
+from bundle.phantoms import ct_phantom
+from bundle.phantoms.slide import write_slide_phantom
 
 ROOT = Path(__file__).resolve().parents[2]
 MOST_BYTES = 6 * 10**9

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bundle.cases.phantoms import histology_phantom
+from bundle.phantoms import histology_phantom
 
 
 def tile(path: Path, seed: int) -> Path:

@@ -13,8 +13,8 @@ import torch
 from monai.bundle import ConfigWorkflow
 from PIL import Image
 
-from bundle.cases.phantoms import xray_phantom
-from tests.text_reader import READER, TEXTS, TextReader
+from bundle.phantoms import xray_phantom
+from tests.support.text_reader import READER, TEXTS, TextReader
 
 
 @pytest.fixture

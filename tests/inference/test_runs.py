@@ -19,8 +19,8 @@ from monai.bundle import ConfigWorkflow
 from numpy.typing import NDArray
 from PIL import Image
 
-from bundle.cases.phantoms import ct_phantom, histology_phantom, xray_phantom
 from bundle.networks import file_sha256
+from bundle.phantoms import ct_phantom, histology_phantom, xray_phantom
 
 FILES = {"index.html", "preview.png", "report.json", "thumbnail.jpg"}
 VOLUME_FILES = FILES | {"viewer.js", "mask.nii.gz", "probability.nii.gz", "uncertainty.nii.gz"}

@@ -5,19 +5,15 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tifffile
 
-from bundle.cases.phantoms.slide import write_slide_phantom
-
-for folder in ("cases", "inference"):
-    sys.path.insert(0, str(Path(__file__).parents[1] / folder))
-from dicom_slides import write_dicom_slide  # noqa: E402
-from test_survival import contents, journalled, kill, when_done  # noqa: E402
+from bundle.phantoms.slide import write_slide_phantom
+from tests.inference.test_survival import contents, journalled, kill, when_done
+from tests.support.dicom_slides import write_dicom_slide
 
 pytest.importorskip("openslide", reason="the extra 'slides' is not installed")
 pytest.importorskip("imagecodecs", reason="the extra 'slides' is not installed")

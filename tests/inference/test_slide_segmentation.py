@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,18 +15,16 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from bundle.cases import CaseError, CaseReference, collect_cases
-from bundle.cases.phantoms.slide import write_slide_phantom
 from bundle.cases.slides import open_slide
 from bundle.cases.structures import Structures
 from bundle.diffusion.sampling import Sampling
 from bundle.inference import CaseDataset, CaseEvaluator, SegmentationInferer, SlideSegmenter
 from bundle.inference.entries import CaseResults
+from bundle.phantoms.slide import write_slide_phantom
 from bundle.results import DicomResults, GeoJsonResults, Prediction, write_index, write_slide
-from bundle.results.preview import facts_of
-from bundle.results.views import select_views
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "cases"))
-from dicom_slides import write_dicom_slide  # noqa: E402
+from bundle.results.pictures.preview import facts_of
+from bundle.results.pictures.views import select_views
+from tests.support.dicom_slides import write_dicom_slide
 
 openslide = pytest.importorskip("openslide", reason="the extra 'slides' is not installed")
 pytest.importorskip("imagecodecs", reason="the extra 'slides' is not installed")

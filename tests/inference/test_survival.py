@@ -18,8 +18,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from bundle.cases.phantoms import ct_phantom, histology_phantom, xray_phantom
 from bundle.inference.journal import NAME, read_journal
+from bundle.phantoms import ct_phantom, histology_phantom, xray_phantom
 
 ROOT = Path(__file__).resolve().parents[2]
 Watch = Callable[[int], None]

@@ -26,7 +26,7 @@ from bundle.learning import (
 )
 from bundle.networks.segmenter import MaskAndNaming
 from bundle.transforms import augmentation, preprocessing
-from bundle.transforms.wording import exchange_sides
+from bundle.wording import exchange_sides
 
 ROOT = Path(__file__).resolve().parents[2]
 STRUCTURES = Structures(yaml.safe_load((ROOT / "configs" / "inference.yaml").read_text())["structures"])

@@ -14,7 +14,7 @@ import yaml
 from bundle.cases.case import MODALITIES, Modality
 from bundle.cases.structures import Structures
 from bundle.learning import Prompt, PromptDrawer, prompt_drawer
-from bundle.transforms.wording import Infection, all_terms, everyday, exchange_sides, is_held_out, templates
+from bundle.wording import Infection, all_terms, everyday, exchange_sides, is_held_out, templates
 
 ROOT = Path(__file__).resolve().parents[2]
 STRUCTURES = Structures(yaml.safe_load((ROOT / "configs" / "inference.yaml").read_text())["structures"])

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from bundle.cases import CaseError
 from bundle.cases.structures import Structures
-from bundle.command_line import sentence_for
+from bundle.commands.command_line import sentence_for
 from bundle.learning import (
     TrainingImages,
     by_size,

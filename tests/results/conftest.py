@@ -11,8 +11,8 @@ import pytest
 
 from bundle.cases.case import Case, CaseReference
 from bundle.results import Prediction, writer
-from bundle.results.encoding import encode_png
-from bundle.results.preview import PANEL_KEY
+from bundle.results.pictures.encoding import encode_png
+from bundle.results.pictures.preview import PANEL_KEY
 
 AFFINE = np.diag([-1.5, -1.5, 3.0, 1.0])
 

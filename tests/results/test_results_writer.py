@@ -15,7 +15,7 @@ from PIL import Image
 
 from bundle.cases import CaseError
 from bundle.results import Prediction, write_prediction, writer
-from bundle.results.images import BYTE_SLOPE, to_bytes
+from bundle.results.files.images import BYTE_SLOPE, to_bytes
 
 Make = Callable[..., Prediction]
 GEOMETRY = (

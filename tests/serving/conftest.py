@@ -19,8 +19,8 @@ import requests
 import torch
 
 from bundle.__main__ import main
-from bundle.serving.commands import TALKATIVE
-from tests.serving.helpers import free_port, wait_for
+from bundle.commands.pacs_node import TALKATIVE
+from tests.support.pacs_node import free_port, wait_for
 
 # Debian has it among the commands of the administrator.
 ORTHANC = shutil.which("Orthanc", path=os.pathsep.join((os.environ["PATH"], "/usr/sbin", "/usr/local/sbin")))

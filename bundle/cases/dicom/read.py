@@ -14,9 +14,9 @@ import pydicom
 from numpy.typing import NDArray
 
 from bundle.cases.case import CaseError, Modality
+from bundle.cases.dicom.exclusion import MICROSCOPY_MODALITIES, XRAY_MODALITIES
 from bundle.cases.dicom.geometry import Plane, Stack, read_plane, stack
 from bundle.cases.dicom.headers import MODALITY_OF_CLASS, numbers, quiet, text
-from bundle.cases.dicom.leaving_out import MICROSCOPY_MODALITIES, XRAY_MODALITIES
 from bundle.cases.dicom.pixels import as_colour, as_film, in_hounsfield, open_image, stored_values
 from bundle.cases.dicom.series import DicomSeries
 from bundle.cases.dicom.source import DicomSource

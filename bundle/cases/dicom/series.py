@@ -13,8 +13,8 @@ from pathlib import Path
 from pydicom.uid import generate_uid
 
 from bundle.cases.case import Modality
+from bundle.cases.dicom.exclusion import Reason, is_volume, no_patient_image, not_selected
 from bundle.cases.dicom.headers import MEDIA_DIRECTORY, WHOLE_SLIDE, Instance, read_instance
-from bundle.cases.dicom.leaving_out import Reason, is_volume, no_patient_image, not_selected
 from bundle.cases.dicom.selection import SeriesSelection
 from bundle.cases.privacy import Identity
 

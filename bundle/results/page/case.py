@@ -14,9 +14,9 @@ from bundle.results.page.histogram import BINS, Histogram, probability_histogram
 from bundle.results.page.rendering import fact_name, fact_text, render, structure_bytes, times
 from bundle.results.page.slices import picture_stacks
 from bundle.results.page.volume import ViewerVolume, viewer_volume
+from bundle.results.pictures.preview import PANEL_KEY
+from bundle.results.pictures.windows import display_window
 from bundle.results.prediction import Prediction
-from bundle.results.preview import PANEL_KEY
-from bundle.results.windows import display_window
 
 PAGE, THUMBNAIL, VIEWER_DATA = "index.html", "thumbnail.jpg", "viewer.js"
 _THUMBNAIL_EDGE, _THUMBNAIL_QUALITY = 176, 70

@@ -13,8 +13,8 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from bundle.results.colours import structure_colour
-from bundle.results.preview import volume_text
+from bundle.results.pictures.colours import structure_colour
+from bundle.results.pictures.preview import volume_text
 
 STATIC = Path(__file__).parent / "static"
 _TEMPLATES = Path(__file__).parent / "templates"

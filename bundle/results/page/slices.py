@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bundle.results.page.rendering import data_uri, times
-from bundle.results.planes import Plane, UprightGrid, best_slice, upright
+from bundle.results.pictures.planes import Plane, UprightGrid, best_slice, upright
+from bundle.results.pictures.windows import Window, block_mean, display_window, to_grey
 from bundle.results.prediction import Prediction
-from bundle.results.windows import Window, block_mean, display_window, to_grey
 
 _MOST_SLICES = {"Axial": 32}
 _MOST_OTHER_SLICES = 16

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.results.images import stream_nifti
+from bundle.results.files.images import stream_nifti
+from bundle.results.pictures.windows import display_window, to_grey
 from bundle.results.prediction import Prediction
-from bundle.results.windows import display_window, to_grey
 
 _MOST_VOXELS = 3_000_000
 

@@ -17,11 +17,11 @@ import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
-from bundle.cases.phantoms import write_phantoms
-from bundle.cases.phantoms.slide import write_slide_phantom
+from bundle.phantoms import write_phantoms
+from bundle.phantoms.slide import write_slide_phantom
 from tests.conftest import CONFIGS, ROOT, SIZES, TINY
-from tests.serving.helpers import phantom_series
-from tests.serving.label.asking import HOSTILE, PROMPTS, Server, mask_below, segment, started
+from tests.support.label_server import HOSTILE, PROMPTS, Server, mask_below, segment, started
+from tests.support.pacs_node import phantom_series
 
 INSTALLED = ROOT / ".venv-label" / ".installed"
 #: Standard deviations of random weights with which masks have many labels and prompts name some of them.

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import requests
 
-from tests.serving.label.asking import HOSTILE, LARGEST_MB, MODEL, Server, read
+from tests.support.label_server import HOSTILE, LARGEST_MB, MODEL, Server, read
 
 pytestmark = pytest.mark.slow
 

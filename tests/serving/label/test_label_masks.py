@@ -17,8 +17,8 @@ import yaml
 
 from tests.conftest import CONFIGS
 from tests.serving.conftest import Orthanc
-from tests.serving.helpers import phantom_series, wait_for
-from tests.serving.label.asking import MODEL, PROMPTS, Server, read, session, started
+from tests.support.label_server import MODEL, PROMPTS, Server, read, session, started
+from tests.support.pacs_node import phantom_series, wait_for
 
 pytestmark = pytest.mark.slow
 

@@ -17,8 +17,8 @@ import yaml
 
 from tests.conftest import CONFIGS, ROOT
 from tests.serving.conftest import Orthanc
-from tests.serving.helpers import phantom_series
-from tests.serving.label.asking import Server, mask_below, segment, started
+from tests.support.label_server import Server, mask_below, segment, started
+from tests.support.pacs_node import phantom_series
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 EXECUTABLE = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)

@@ -13,7 +13,7 @@ import requests
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from tests.serving.label.asking import MODEL, Server
+from tests.support.label_server import MODEL, Server
 
 pytestmark = pytest.mark.slow
 #: Left, top, width and height in pixels of level 0; the second is odd on every side, the last is all of it.

@@ -9,7 +9,7 @@ import pytest
 import requests
 import torch
 
-from tests.serving.label.asking import MODEL, Server
+from tests.support.label_server import MODEL, Server
 
 pytestmark = pytest.mark.slow
 

@@ -1,0 +1,1 @@
+"""Networks as ONNX and torch.export graphs, and what runs them."""

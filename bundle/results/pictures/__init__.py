@@ -1,0 +1,1 @@
+"""Results to look at: previews, comparisons with the ground truth, colours."""

@@ -1,0 +1,31 @@
+"""Wording of prompts, reports and notes, written for this project, to train and test what reads them."""
+
+from bundle.wording.sentences import (
+    Infection,
+    Meaning,
+    Nuclei,
+    Organ,
+    Pair,
+    SentenceGenerator,
+    Structures,
+    Unrelated,
+    exchange_sides,
+)
+from bundle.wording.terms import Term, all_terms, everyday, is_held_out, templates
+
+__all__ = [
+    "Infection",
+    "Meaning",
+    "Nuclei",
+    "Organ",
+    "Pair",
+    "SentenceGenerator",
+    "Structures",
+    "Term",
+    "Unrelated",
+    "all_terms",
+    "everyday",
+    "exchange_sides",
+    "is_held_out",
+    "templates",
+]
