@@ -1,0 +1,5 @@
+"""Networks to export."""
+
+from tests.networks.conftest import images, make_segmenter, one_thread, small_prior
+
+__all__ = ["images", "make_segmenter", "one_thread", "small_prior"]
