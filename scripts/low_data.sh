@@ -74,12 +74,12 @@ train() {  # SET FOLDER RUN SEED, and more options
   recipe+=(--initial_weights "$run/at20x/weights.pt" --learning_rate 0.0006 --drop_path 0.1)
   fit "$set" "$datalist" "$run/teacher" "$seed" "${recipe[@]}" "${with_texts[@]}" --epochs 5 --schedule_epochs 5
   # What it sees in the tiles without labels teaches another one that starts from 20x; their labels and texts are not read.
-  # Five sentences tell five tiles apart and nothing of a crop, so that any other does as well.
+  # Five sentences tell five tiles apart and say nothing of a crop: the network is to hear them seldom.
   python scripts/pseudo_labels.py "$datalist" --labelled few_shot_training --output "$run/pseudo"
   python -m monai.bundle run --config_file configs/inference.yaml --input "$run/pseudo/datalist.json" --split unlabelled \
     --weights "$run/teacher/latest.pt" --output_dir "$run/pseudo" --resume True "${slides[@]}"
   fit "$set" "['$datalist','$run/pseudo/datalist.json']" "$run" "$seed" "${recipe[@]}" --epochs 5 --schedule_epochs 5 \
-    --datalist_shares "[0.4,0.6]" --prompt_shares "{'silent':0.5,'own':0.1,'reworded':0.0,'foreign':0.0,'spread':0.8}"
+    --datalist_shares "[0.4,0.6]" --prompt_shares "{'silent':0.5,'own':0.1,'reworded':0.0,'foreign':0.0}"
 }
 
 evaluate() {  # SET FOLDER RUN LIST, and more options

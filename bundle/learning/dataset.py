@@ -1,4 +1,4 @@
-"""Training images: the slices of volumes and whole pictures, drawn by weight and varied, with their truth."""
+"""Training images: slices of volumes and whole 2-D images, drawn by weight and augmented, with their labels."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def training_references(
 
 
 class TrainingImages(DrawnImages):
-    """2-D training images out of volumes and pictures.
+    """2-D training images: slices of volumes, and images that are 2-D by themselves.
 
     Args:
         groups: labelled cases, a list for each datalist.
@@ -140,7 +140,7 @@ class TrainingImages(DrawnImages):
         Returns:
             image (3, H, W) float32 in [0, 1], of CT in [-1, 1]; label (H, W) int64; labelled and possible (K,) bool;
             prompt, the case's text as written or '', or what was drawn for it; with `prompts`, text, and named
-            (2, K - 1) bool, what prompt and text name; picture, whether it is a case by itself; with `noise`, noise
+            (2, K - 1) bool, what prompt and text name; standalone, whether it is a case by itself; with `noise`, noise
             (K, H / noise_stride, W / noise_stride) float32.
         """
         item, place, image, seed = self.drawn(position)
@@ -159,7 +159,7 @@ class TrainingImages(DrawnImages):
             .clamp(-1.0 if item["modality"] == "CT" else 0.0, 1.0)
             .contiguous(),
             "label": label,
-            "picture": place is None,
+            "standalone": place is None,
             "labelled": item["labelled"],
             "possible": possible_channels(self.structures, item["modality"]),
             "prompt": own,
@@ -245,7 +245,7 @@ def prepare_batch(
     image = moved["image"].contiguous(memory_format=torch.channels_last)
     # as the texts of a step: the prompts of all images first
     named = moved["named"].transpose(0, 1).flatten(0, 1) if "named" in moved else None
-    target = MaskTarget(moved["label"], moved["labelled"], moved["possible"], named, moved["picture"])
+    target = MaskTarget(moved["label"], moved["labelled"], moved["possible"], named, moved["standalone"])
     needed: dict[str, Any] = {"target": target, "prompts": list(batch["prompt"])}
     if "text" in batch:
         needed["texts"] = list(batch["text"])

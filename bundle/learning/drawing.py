@@ -23,7 +23,7 @@ from bundle.cases import CaseError, CaseReference, collect_cases
 from bundle.cases.case import Modality
 from bundle.transforms import RandByModalityd, neighbouring_slices
 
-#: A whole picture, or a slice of a volume: (number of the case, slice).
+#: A whole 2-D image, or a slice of a volume: (number of the case, slice).
 Unit = tuple[int, int | None]
 
 
@@ -164,7 +164,7 @@ def _untracked() -> Iterator[None]:
 
 
 def once_if_grey(image: Tensor) -> Tensor:
-    """A grey picture as one channel instead of three equal ones; everything else as it is."""
+    """A grey 2-D image as one channel instead of three equal ones; everything else as it is."""
     return image[:1] if image.ndim == 3 and bool((image == image[:1]).all()) else image
 
 

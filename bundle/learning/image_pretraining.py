@@ -21,7 +21,7 @@ from bundle.transforms import RandByModalityd, reference_item
 
 
 class UnlabelledImages(DrawnImages):
-    """2-D images out of pictures and volumes; labels are never read.
+    """Slices of volumes and 2-D images; labels are never read.
 
     What an epoch shows depends on (seed, epoch, position) alone.
 

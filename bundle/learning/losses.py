@@ -21,7 +21,7 @@ class MaskTarget:
         labelled: (B, K) bool, classes whose truth is known; background always.
         possible: (B, K) bool, classes that the modality can show; holds all that are labelled.
         named: (texts, K - 1) bool, structures that each text of the step names; None where none is learned.
-        picture: (B,) bool, images that are a case by themselves; the rest are slices of volumes. None where that
+        standalone: (B,) bool, images that are a case by themselves; the rest are slices of volumes. None where that
             makes no difference.
     """
 
@@ -29,7 +29,7 @@ class MaskTarget:
     labelled: Tensor
     possible: Tensor
     named: Tensor | None = None
-    picture: Tensor | None = None
+    standalone: Tensor | None = None
 
     def scaled_one_hot(self, stride: int = 1) -> Tensor:
         """The mask as the diffusion sees it, 1 at the label and -1 elsewhere.
@@ -70,7 +70,7 @@ class MaskTarget:
                     within[self.label[rows]],
                     self.labelled[rows][:, channels],
                     self.possible[rows][:, channels],
-                    picture=None if self.picture is None else self.picture[rows],
+                    standalone=None if self.standalone is None else self.standalone[rows],
                 ),
             )
 
@@ -112,7 +112,7 @@ class HybridLoss(nn.Module):
         dice_weight, ce_weight: MedCondDiff takes 0.3 and 0.7.
         class_weights: K weights of the cross-entropy, see `log_inverse_frequency`; None for equal ones.
         naming_weight: of the binary cross-entropy of what texts name, for networks that name structures.
-        picture_dice: take Dice of pictures one by one, as they are judged, and of slices over the batch.
+        dice_per_image: take Dice of 2-D images one by one, as they are scored, and of slices over the batch.
     """
 
     class_weights: Tensor | None
@@ -123,10 +123,10 @@ class HybridLoss(nn.Module):
         ce_weight: float = 0.7,
         class_weights: Sequence[float] | Tensor | None = None,
         naming_weight: float = 1.0,
-        picture_dice: bool = False,
+        dice_per_image: bool = False,
     ) -> None:
         super().__init__()
-        self.picture_dice = picture_dice
+        self.dice_per_image = dice_per_image
         self.dice_weight = dice_weight
         self.ce_weight = ce_weight
         self.naming_weight = naming_weight
@@ -174,7 +174,7 @@ class HybridLoss(nn.Module):
                 weights = self.class_weights[channels][part.label]
                 cross_entropy, weight = cross_entropy - (weights * true).sum(), weight + weights.sum()
             sums = dice_sums(log_probability.exp(), part)  # (3, rows, channels)
-            alone = part.picture if self.picture_dice else None
+            alone = part.standalone if self.dice_per_image else None
             if alone is not None and bool(alone.any()):
                 scores.append(dice_of_sums(sums[:, alone]))
                 sums = sums[:, ~alone]

@@ -1,6 +1,6 @@
 """What training images are prompted with, and which structures each prompt names.
 
-A network that names structures learns words apart from pictures: beside its own prompt every image brings a text that
+A network that names structures learns words apart from images: beside its own prompt every image brings a text that
 has nothing to do with it. Prompts name one or several structures, things that no channel of the network stands for,
 or nothing at all.
 """
@@ -49,8 +49,6 @@ class PromptDrawer:
         own: share of the rest that keep the text of their case, where it has one.
         reworded: share that say what the case's text says in other words, where it is understood.
         foreign: share that name nothing the network knows, or nothing at all.
-        spread: share of the rest of H&E that any sentence on how nuclei are spread comes with. What is trained on is a
-            crop, turned: the sentence of its tile says nothing of it, and of few tiles only which one it is.
 
         What is left names structures that the image's modality can show.
 
@@ -65,13 +63,12 @@ class PromptDrawer:
         own: float = 0.5,
         reworded: float = 0.25,
         foreign: float = 0.1,
-        spread: float = 0.0,
     ) -> None:
-        shares = (silent, own, reworded, foreign, spread)
+        shares = (silent, own, reworded, foreign)
         if min(shares) < 0.0 or silent > 1.0 or sum(shares[1:]) > 1.0 + 1e-9:
             raise ValueError(f"prompt_shares: {shares} are no shares, or add up to more than 1")
         self.structures = structures
-        self.silent, self.own, self.reworded, self.foreign, self.spread = shares
+        self.silent, self.own, self.reworded, self.foreign = shares
         for entry in structures:
             if is_held_out(entry.name):
                 raise ValueError(
@@ -91,7 +88,7 @@ class PromptDrawer:
         self._known = [term for term in self._terms if self._channels[term]]
 
     def for_image(self, modality: Modality, own: str, random: Random) -> Prompt:
-        """A prompt for an image, true of it where it says where something is, but for `spread`.
+        """A prompt for an image, true of it where it says where something is.
 
         Args:
             own: text of the case, '' for none.
@@ -99,15 +96,13 @@ class PromptDrawer:
         if random.random() < self.silent:
             return Prompt("")
         choice = random.random()
-        said = Infection.read(own) if modality == "X-ray" else None
+        said = Infection.from_zones(own) if modality == "X-ray" else None
         if choice < self.own and own:
             return Prompt(_retyped(own, random), self._of_modality(modality))
         if choice < self.own + self.reworded and said is not None:
             return Prompt(_generator(random).say(said), self._channels[all_terms()[_INFECTION]])
         if choice > 1.0 - self.foreign:
             return self._foreign(random)
-        if choice > 1.0 - self.foreign - self.spread and modality == "H&E":
-            return Prompt(self._spread(random), self._of_modality(modality))
         return self._named(random, [term for term in self._known if term.modality == modality])
 
     def for_words_alone(self, random: Random) -> Prompt:
@@ -133,14 +128,6 @@ class PromptDrawer:
             for channel, modality, parts in self._parts
             if all((modality, part) in named for part in parts)
         )
-
-    def _spread(self, random: Random) -> str:
-        """A sentence in the place of a tile's own."""
-        generator = _generator(random)
-        meaning = generator.nuclei()
-        while meaning.how == "none":
-            meaning = generator.nuclei()
-        return _retyped(generator.say(meaning), random)
 
     def _named(self, random: Random, terms: list[Term]) -> Prompt:
         if not terms:
@@ -215,7 +202,7 @@ def prompt_drawer(structures: Structures, shares: Mapping[str, float] | None) ->
     """
     if shares is None:
         return None
-    known = ("silent", "own", "reworded", "foreign", "spread")
+    known = ("silent", "own", "reworded", "foreign")
     for name, value in shares.items():
         if name not in known or isinstance(value, bool) or not isinstance(value, int | float):
             raise ValueError(f"prompt_shares: {name}: {value!r} is none; give numbers for {', '.join(known)}")

@@ -2,7 +2,7 @@
 
 from bundle.scoring.handler import Scoring
 from bundle.scoring.metrics import Score, score_label, score_masks
-from bundle.scoring.prompt_adherence import honesty_prompts
+from bundle.scoring.prompt_adherence import adherence_prompts
 from bundle.scoring.summary import bootstrap_ci95, case_means, metrics_csv, summarise
 from bundle.scoring.text_effect import TEXT_MODES, TextMode, shuffled_texts, text_prompts
 
@@ -13,7 +13,7 @@ __all__ = [
     "TextMode",
     "bootstrap_ci95",
     "case_means",
-    "honesty_prompts",
+    "adherence_prompts",
     "metrics_csv",
     "score_label",
     "score_masks",

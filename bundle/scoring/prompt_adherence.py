@@ -12,7 +12,7 @@ from bundle.scoring.text_effect import CasePrompt
 from bundle.wording import all_terms, everyday
 
 
-def honesty_prompts(
+def adherence_prompts(
     references: Sequence[CaseReference],
     unseen: int = 3,
     meaningless: int = 2,

@@ -110,20 +110,20 @@ class Infection:
     areas: int | None = None
 
     @classmethod
-    def read(cls, text: str) -> Infection | None:
-        """What a text in QaTa-COV19's wording says ('..., middle lower left lung and all right lung.').
+    def from_zones(cls, text: str) -> Infection | None:
+        """The zones that a sentence about an infection names before a side ('middle lower left lung').
 
-        The number of areas is left out: it follows from the zones or is not to be told from the image.
+        The number of areas is left out: it follows from the zones, or cannot be told from the image.
 
         Returns:
-            None for any other text.
+            None where the sentence names no infection or no zone of a lung.
         """
         zones: dict[str, frozenset[str]] = {side: frozenset() for side in SIDES}
         if "infection" not in text:
             return None
         for words, side in _PLACES.findall(text):
-            told = words.split()
-            zones[side] |= frozenset(ZONES if "all" in told else told)
+            named = words.split()
+            zones[side] |= frozenset(ZONES if "all" in named else named)
         found = cls(zones["left"], zones["right"])
         return found if found.left or found.right else None
 

@@ -195,18 +195,18 @@ def test_parts_hold_every_image_once_with_the_channels_it_can_show() -> None:
     assert sorted(seen) == list(range(6))
 
 
-def test_pictures_are_judged_one_by_one_and_slices_over_the_batch() -> None:
+def test_single_images_are_scored_one_by_one_and_slices_over_the_batch() -> None:
     logits, target = draw(3, fully=True, batch=5)
-    picture = torch.tensor([True, False, True, False, False])
+    standalone = torch.tensor([True, False, True, False, False])
     probability = logits.softmax(1)
 
     def of(rows: list[int]) -> Tensor:
         part = MaskTarget(target.label[rows], target.labelled[rows], target.possible[rows])
         return batch_dice(probability[rows], part)
 
-    mixed = MaskTarget(target.label, target.labelled, target.possible, picture=picture)
+    mixed = MaskTarget(target.label, target.labelled, target.possible, standalone=standalone)
     expected = 1.0 - torch.cat([of([0]), of([2]), of([1, 3, 4])]).mean()
-    torch.testing.assert_close(HybridLoss(1.0, 0.0, picture_dice=True)(logits, mixed), expected)
+    torch.testing.assert_close(HybridLoss(1.0, 0.0, dice_per_image=True)(logits, mixed), expected)
     over_the_batch = 1.0 - batch_dice(probability, target).mean()
     torch.testing.assert_close(HybridLoss(1.0, 0.0)(logits, mixed), over_the_batch)
 

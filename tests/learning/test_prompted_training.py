@@ -97,8 +97,8 @@ def test_prompts_depend_on_epoch_and_position_and_change_no_other_draw(
     assert texts == repeated and texts != others
     for item, bare in zip(first, shown(images(*phantoms.values())), strict=True):
         assert bare.keys() == item.keys() - {"text", "named"}
-        assert item["picture"] == bare["picture"]
-        assert all(torch.equal(item[key], bare[key]) for key in bare if key not in ("prompt", "picture"))
+        assert item["standalone"] == bare["standalone"]
+        assert all(torch.equal(item[key], bare[key]) for key in bare if key not in ("prompt", "standalone"))
 
 
 def test_the_step_names_the_prompts_of_all_images_first_and_then_the_texts(prompted: TrainingImages) -> None:

@@ -23,7 +23,7 @@ INFECTION = {STRUCTURES.value("COVID-19 infection")}
 FILM = "Bilateral pulmonary infection, two infected areas, upper left lung and middle lower right lung."
 LOWER_LEFT = "unilateral pulmonary infection, one infected area, lower left lung."
 #: Names alone, of structures that the image can show.
-NAMES = {"silent": 0.0, "own": 0.0, "reworded": 0.0, "foreign": 0.0, "spread": 0.0}
+NAMES = {"silent": 0.0, "own": 0.0, "reworded": 0.0, "foreign": 0.0}
 
 
 def drawn(
@@ -57,7 +57,6 @@ def test_words_that_are_held_out_never_occur() -> None:
     drawer, random = PromptDrawer(STRUCTURES), Random(0)
     texts = [drawer.for_words_alone(random).text for _ in range(2000)]
     texts += [drawer.for_image(kind, FILM, random).text for kind in MODALITIES for _ in range(700)]
-    texts += [prompt.text for prompt in drawn(700, "H&E", spread=1.0)]
     words = re.compile(rf"\b(?:{'|'.join(map(re.escape, everyday()['held_out']))})\b", re.IGNORECASE)
     assert not any(is_held_out(text) or words.search(text) for text in texts)
     assert len(set(texts)) > 2000
@@ -94,7 +93,6 @@ def test_silence_is_empty_and_names_nothing(modality: Modality) -> None:
         {"own": -0.5},
         {"foreign": -1e-3},
         {"own": 0.5, "reworded": 0.4, "foreign": 0.2},
-        {"own": 0.5, "foreign": 0.2, "spread": 0.4},
         {"own": 1.5},
     ],
 )
@@ -155,34 +153,6 @@ def test_what_is_not_understood_is_not_reworded() -> None:
         for prompt in drawn(100, modality, text, reworded=1.0):  # type: ignore[arg-type]
             assert "left" not in words_of(prompt) or modality == "CT"
             assert prompt.channels and prompt.channels <= set(STRUCTURES.of_modality(modality))  # type: ignore[arg-type]
-
-
-def test_how_nuclei_are_spread_is_said_of_slides_alone_in_every_way_but_their_absence() -> None:
-    nucleus = {STRUCTURES.value("nucleus")}
-    prompts = drawn(600, "H&E", "The nuclei are evenly distributed.", spread=1.0)
-    assert {prompt.channels for prompt in prompts} == {frozenset(nucleus)}
-    words = templates()["nuclei"]
-    said = " ".join(prompt.text.lower() for prompt in prompts)
-    assert all(
-        any(how in said for how in words["meanings"][key]) for key in words["meanings"] if key != "none"
-    )
-    assert all(where in said for where in ("left", "right", "upper", "lower"))
-    assert not any(how in said for how in words["meanings"]["none"])
-    assert drawn(50, "CT", spread=1.0) == drawn(50, "CT"), "names, as without the share"
-
-
-def test_a_share_of_spreads_leaves_the_others_as_they_are() -> None:
-    own = "The nuclei are evenly distributed."
-    prompts = drawn(2000, "H&E", own, silent=0.5, own=0.2, foreign=0.2, spread=0.5)
-    texts = [prompt.text.lower().rstrip(".") for prompt in prompts]
-    kinds = {
-        "silent": texts.count(""),
-        "own": texts.count(own.lower().rstrip(".")),
-        "foreign": sum(bool(prompt.text) and not prompt.channels for prompt in prompts),
-    }
-    # three standard deviations are below 0.034; a few of the spreads are worded as the own text
-    for kind, share in {"silent": 0.5, "own": 0.1, "foreign": 0.1}.items():
-        assert kinds[kind] / len(prompts) == pytest.approx(share, abs=0.035), kind
 
 
 # --- names -----------------------------------------------------------------------------------------------
@@ -276,8 +246,8 @@ def zones(words: str) -> frozenset[str]:
     ],
 )
 def test_the_zones_of_a_text_are_read(text: str, found: tuple[Any, Any] | None) -> None:
-    assert Infection.read(text) == (None if found is None else Infection(*found))
-    mirrored = Infection.read(exchange_sides(text))
+    assert Infection.from_zones(text) == (None if found is None else Infection(*found))
+    mirrored = Infection.from_zones(exchange_sides(text))
     assert mirrored == (None if found is None else Infection(*found[::-1]))
 
 

@@ -98,7 +98,7 @@ def test_a_training_image_is_what_the_network_expects(three: TrainingImages) -> 
         item = three[position]
         assert item["image"].shape == (3, 64, 64) and item["image"].dtype == torch.float32
         # below 0 lies what is darker than a CT window
-        lowest = 0.0 if item["picture"] else -1.0
+        lowest = 0.0 if item["standalone"] else -1.0
         assert float(item["image"].min()) >= lowest and float(item["image"].max()) <= 1.0
         assert item["label"].shape == (64, 64) and item["label"].dtype == torch.int64
         assert item["noise"].shape == (CLASSES, 64, 64)

@@ -16,7 +16,6 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from bundle.cases.samples import installed_samples
 from bundle.phantoms import (
     CT_LABELS,
     Phantom,
@@ -264,14 +263,6 @@ def test_command_writes_a_folder_per_modality(tmp_path: Path) -> None:
     command = [sys.executable, str(script), "--output", str(tmp_path), "--modality", "X-ray", "--count", "1"]
     subprocess.run(command, check=True, capture_output=True)
     assert len(json.loads((tmp_path / "xray" / "datalist.json").read_text())["training"]) == 1
-
-
-def test_installed_samples_exist_and_state_their_terms() -> None:
-    samples = installed_samples()
-    assert len({sample.name for sample in samples}) == len(samples)
-    for sample in samples:
-        assert sample.path.is_file()
-        assert "(" in sample.origin
 
 
 def test_an_enlarged_spleen_is_larger_and_the_rest_of_the_patient_stays() -> None:

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from bundle.cases import CaseReference
-from bundle.scoring import Score, honesty_prompts, score_label, score_masks, summarise, text_prompts
+from bundle.scoring import Score, adherence_prompts, score_label, score_masks, summarise, text_prompts
 from bundle.scoring.text_effect import CasePrompt
 from bundle.wording import all_terms, everyday, is_held_out
 
@@ -31,7 +31,7 @@ def named(prompt: CasePrompt) -> Mapping[str, str]:
 
 
 def test_every_structure_of_every_case_is_asked_for_in_every_way() -> None:
-    ways = honesty_prompts([case("a", ORGANS), case("b", ORGANS[::-1])])
+    ways = adherence_prompts([case("a", ORGANS), case("b", ORGANS[::-1])])
     expected = ["name", "unseen 1", "unseen 2", "unseen 3", "other", "meaningless 1", "meaningless 2"]
     assert list(ways) == expected
     for of_cases in ways.values():
@@ -43,26 +43,26 @@ def test_every_structure_of_every_case_is_asked_for_in_every_way() -> None:
 
 
 def test_unseen_words_are_those_that_training_never_shows() -> None:
-    ways = honesty_prompts([case("a", ORGANS)], unseen=4)
+    ways = adherence_prompts([case("a", ORGANS)], unseen=4)
     for name in ORGANS:
         asked = [named(ways[f"unseen {number}"]["a"])[name] for number in range(1, 5)]
         held_out = all_terms()[name].held_out
         assert asked == [*held_out, *[held_out[-1]] * 4][:4] and all(map(is_held_out, asked))
-    assert [way for way in honesty_prompts([case("a", ORGANS)], 1) if "unseen" in way] == ["unseen 1"]
-    unknown = honesty_prompts([case("a", ORGANS), case("b", [*ORGANS, "widget"])])
+    assert [way for way in adherence_prompts([case("a", ORGANS)], 1) if "unseen" in way] == ["unseen 1"]
+    unknown = adherence_prompts([case("a", ORGANS), case("b", [*ORGANS, "widget"])])
     assert not any("unseen" in way for way in unknown), "every structure of every case, or none"
 
 
 def test_another_name_is_that_of_the_next_structure() -> None:
-    ways = honesty_prompts([case("a", ORGANS), case("b", ORGANS[:2])])
+    ways = adherence_prompts([case("a", ORGANS), case("b", ORGANS[:2])])
     assert ways["other"]["a"] == dict(zip(ORGANS, [*ORGANS[1:], ORGANS[0]], strict=True))
     assert ways["other"]["b"] == {"liver": "left kidney", "left kidney": "liver"}
-    assert "other" not in honesty_prompts([case("a", ORGANS), case("b", ORGANS[:1])])
+    assert "other" not in adherence_prompts([case("a", ORGANS), case("b", ORGANS[:1])])
 
 
 def test_meaningless_words_depend_on_seed_and_case_alone() -> None:
     cases = [case(f"case {number}", ORGANS) for number in range(6)]
-    ways, backwards = honesty_prompts(cases, meaningless=3), honesty_prompts(cases[::-1], meaningless=3)
+    ways, backwards = adherence_prompts(cases, meaningless=3), adherence_prompts(cases[::-1], meaningless=3)
     drawn = [
         word
         for number in (1, 2, 3)
@@ -70,13 +70,13 @@ def test_meaningless_words_depend_on_seed_and_case_alone() -> None:
         for word in named(of_case).values()
     ]
     assert set(drawn) <= set(everyday()["held_out"]) and len(set(drawn)) > 10
-    assert ways == backwards != honesty_prompts(cases, meaningless=3, seed=1)
-    assert list(honesty_prompts(cases, unseen=0, meaningless=0)) == ["name", "other"]
+    assert ways == backwards != adherence_prompts(cases, meaningless=3, seed=1)
+    assert list(adherence_prompts(cases, unseen=0, meaningless=0)) == ["name", "other"]
 
 
 def test_a_case_without_labels_is_refused() -> None:
     with pytest.raises(ValueError, match="case 7 has no labels"):
-        honesty_prompts([case("a", ORGANS), case("case 7")])
+        adherence_prompts([case("a", ORGANS), case("case 7")])
 
 
 # --- names in place of texts -----------------------------------------------------------------------------
@@ -169,4 +169,4 @@ def test_the_summary_gives_the_share_that_was_left_empty() -> None:
 def test_a_network_that_does_not_choose_by_prompts_is_refused() -> None:
     reference = CaseReference("a", Path("a.nii.gz"), labels={1: "liver"})
     with pytest.raises(ValueError, match="does not choose by a prompt"):
-        honesty_prompts([reference], names_structures=False)
+        adherence_prompts([reference], names_structures=False)
