@@ -12,7 +12,7 @@ import yaml
 
 from bundle.learning import ViewEncoder
 from bundle.networks import GuidedLayout, GuidedUNet, save_guided_unet
-from tests.support.text_reader import TEXTS
+from tests.support.fake_segmenter import TEXTS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAPERS: dict[str, dict[str, Any]] = {

@@ -16,6 +16,7 @@ from bundle.diffusion.sampling import Sampling
 from bundle.diffusion.uncertainty import predictive_entropy
 from bundle.inference import SegmentationInferer
 from bundle.inference.stain_borders import at_stain_borders
+from tests.support.fake_segmenter import FakeSegmenter
 
 STRUCTURES = Structures(
     [
@@ -26,39 +27,14 @@ STRUCTURES = Structures(
 )
 
 
-class PixelByPixel(torch.nn.Module):
-    """Stands for a network: probabilities that depend on the pixel's own channels alone. Keeps what it was asked."""
-
-    stride = 32
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.batches: list[tuple[int, ...]] = []
-        self.keys: list[str] = []
-        self.prompts: list[str] = []
-
-    def read(self, prompts: Sequence[str]) -> Sequence[str]:
-        return prompts
-
-    def named_channels(self, prompt: str) -> list[int] | None:
-        return [len(prompt)] if prompt else None
-
-    def predict(
-        self,
-        image: Tensor,
-        keys: Sequence[str],
-        sampling: Sampling,
-        possible: Tensor,
-        prompts: Sequence[str] = (),
-    ) -> Tensor:
-        assert image.shape[-1] % self.stride == image.shape[-2] % self.stride == 0
-        assert len(keys) == len(image) == len(possible)
-        self.batches.append(tuple(image.shape))
-        self.keys += keys
-        self.prompts += prompts
-        weights = torch.tensor([[0.2, 0.1, 0.4], [3.0, -1.0, 0.5], [-2.0, 2.0, 1.0], [0.3, 0.3, 2.0]])
-        logits = torch.einsum("kc,bchw->bkhw", weights, image).masked_fill(~possible[:, :, None, None], -1e4)
-        return logits.softmax(dim=1)[None].expand(sampling.steps * sampling.members, -1, -1, -1, -1)
+def pixel_by_pixel() -> FakeSegmenter:
+    """Probabilities that depend on the pixel's own channels alone."""
+    weights = torch.tensor([[0.2, 0.1, 0.4], [3.0, -1.0, 0.5], [-2.0, 2.0, 1.0], [0.3, 0.3, 2.0]])
+    return FakeSegmenter(
+        4,
+        lambda image, _: torch.einsum("kc,bchw->bkhw", weights, image),
+        named=lambda prompt: [len(prompt)] if prompt else None,
+    )
 
 
 def picture(height: int, width: int, modality: str = "H&E") -> MetaTensor:
@@ -71,8 +47,8 @@ def volume(depth: int = 11) -> MetaTensor:
     return MetaTensor(array, meta={"modality": "CT", "content_key": "study_1"})
 
 
-def infer(image: MetaTensor, **options: Any) -> tuple[Tensor, PixelByPixel]:
-    network = PixelByPixel()
+def infer(image: MetaTensor, **options: Any) -> tuple[Tensor, FakeSegmenter]:
+    network = pixel_by_pixel()
     return SegmentationInferer(STRUCTURES, **options)(image, network), network
 
 
@@ -102,7 +78,7 @@ def test_every_tile_and_slice_comes_with_the_prompt_of_its_case() -> None:
     for image in (picture(200, 200), volume()):
         image.meta["prompt"] = "$left @lung"  # type: ignore[attr-defined]
         for options, expected in (({}, "$left @lung"), ({"prompt": "right"}, "right"), ({"prompt": ""}, "")):
-            network = PixelByPixel()
+            network = pixel_by_pixel()
             SegmentationInferer(STRUCTURES, tile_size=64, batch_size=4)(image, network, **options)
             assert len(network.keys) > 8 and network.prompts == [expected] * len(network.keys)
     _, network = infer(picture(64, 64))
@@ -120,7 +96,7 @@ def test_a_volume_is_its_slices_with_their_neighbours(batch_size: int) -> None:
         slices = torch.stack([array[..., place] for place in places])[None]
         possible = torch.tensor([[True, True, False, True]])
         padded = torch.nn.functional.pad(slices, (0, 14, 0, 24))
-        expected = PixelByPixel().predict(padded, ["k"], Sampling(), possible)[0, 0][[0, 1, 3], :40, :50]
+        expected = pixel_by_pixel().predict(padded, ["k"], Sampling(), possible)[0, 0][[0, 1, 3], :40, :50]
         torch.testing.assert_close(found.as_tensor()[0, :3, ..., z], expected)  # type: ignore[attr-defined]
 
 
@@ -147,27 +123,17 @@ def test_settings_that_cannot_work_are_refused(options: dict[str, int], named: s
         SegmentationInferer(STRUCTURES, **options)  # type: ignore[arg-type]
 
 
-class SidedReader(PixelByPixel):
-    """Sees the left half of what it is given, and only if the prompt says left; else the right half."""
-
-    def predict(
-        self,
-        image: Tensor,
-        keys: Sequence[str],
-        sampling: Sampling,
-        possible: Tensor,
-        prompts: Sequence[str] = (),
-    ) -> Tensor:
-        predictions = super().predict(image, keys, sampling, possible, prompts).clone()
+def test_a_mirrored_pass_reads_the_mirrored_text_and_counts_as_members() -> None:
+    # the left half if the prompt says left, else the right half
+    def half(image: Tensor, prompts: Sequence[str]) -> Tensor:
         left = torch.arange(image.shape[-1]) < image.shape[-1] // 2
         wanted = torch.stack([left if "left" in prompt else ~left for prompt in prompts])
-        none = torch.zeros_like(predictions)
-        none[:, :, 0] = 1.0
-        return torch.where(wanted[None, :, None, None], predictions, none)
+        scores = image.new_full((len(image), 4, *image.shape[-2:]), -1e4)
+        scores[:, 0] = 0.0
+        return torch.where(wanted[:, None, None], pixels.scores(image, prompts), scores)
 
-
-def test_a_mirrored_pass_reads_the_mirrored_text_and_counts_as_members() -> None:
-    image, network = picture(64, 64), SidedReader()
+    image, pixels = picture(64, 64), pixel_by_pixel()
+    network = FakeSegmenter(4, half)
     once = SegmentationInferer(STRUCTURES)(image, network, prompt="nuclei on the left")
     twice = SegmentationInferer(STRUCTURES, mirrored=["H&E"])(image, network, prompt="nuclei on the left")
     # a network that treats both sides alike finds the same
@@ -205,7 +171,7 @@ def test_settings_outside_their_range_are_refused(options: dict[str, Any], messa
     ],
 )
 def test_sides_of_the_patient_are_exchanged_on_x_rays_alone(modality: str, sides: str, read: str) -> None:
-    network = PixelByPixel()
+    network = pixel_by_pixel()
     entries = [{"name": name, "modality": kind} for name, kind in (("x", "X-ray"), ("n", "H&E"), ("c", "CT"))]
     structures = Structures(entries)
     SegmentationInferer(structures, xray_sides=sides)(  # type: ignore[arg-type]
@@ -237,23 +203,16 @@ def test_stain_moves_the_borders_of_pictures_of_slides_alone() -> None:
     entries = [{"name": name, "modality": kind} for name, kind in (("x", "X-ray"), ("n", "H&E"), ("c", "CT"))]
     for other in (picture(64, 96, "X-ray"), volume()):
         as_it_is, asked = (
-            SegmentationInferer(Structures(entries), stain_borders=stain)(other, PixelByPixel())
+            SegmentationInferer(Structures(entries), stain_borders=stain)(other, pixel_by_pixel())
             for stain in (False, True)
         )
         assert torch.equal(as_it_is, asked)
 
 
 def test_the_prompt_is_read_once_however_many_slices_there_are() -> None:
-    class Reader(PixelByPixel):
-        asked: list[list[str]]
-
-        def read(self, prompts: Sequence[str]) -> Sequence[str]:
-            self.asked = [*getattr(self, "asked", []), list(prompts)]
-            return prompts
-
-    network = Reader()
+    network = pixel_by_pixel()
     SegmentationInferer(STRUCTURES, batch_size=2)(volume(7), network, prompt="liver")
-    assert network.asked == [["liver"]] and len(network.batches) == 4
+    assert network.texts_read == [["liver"]] and len(network.batches) == 4
     assert network.prompts == ["liver"] * 7
 
 
@@ -263,4 +222,4 @@ def test_the_result_says_what_the_network_took_the_prompt_to_name() -> None:
     image.meta["prompt"] = "ab"
     result, _ = infer(image)
     assert result.meta["named"] == [2] and "named" not in image.meta
-    assert SegmentationInferer(STRUCTURES)(image, PixelByPixel(), prompt="abc").meta["named"] == [3]
+    assert SegmentationInferer(STRUCTURES)(image, pixel_by_pixel(), prompt="abc").meta["named"] == [3]

@@ -13,7 +13,7 @@ import torch
 from monai.data import MetaTensor
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from bundle.cases import Case, CaseReference
 from bundle.cases.structures import Structures
@@ -22,6 +22,7 @@ from bundle.inference import CaseDataset, CaseEvaluator, SegmentationInferer, po
 from bundle.inference.postprocess import KeepNamedd, ToPredictiond, joined
 from bundle.results.prediction import Prediction
 from bundle.transforms import preprocessing
+from tests.support.fake_segmenter import FakeSegmenter
 
 STRUCTURES = Structures(
     [
@@ -34,46 +35,24 @@ STRUCTURES = Structures(
 SHOWN = {1: (slice(0, 40), 0.6), 3: (slice(24, 64), 0.8)}
 
 
-class Namer(nn.Module):
+def named(prompt: str) -> list[int] | None:
+    return [value for value in range(1, 4) if STRUCTURES[value - 1].name in prompt] if prompt else None
+
+
+def namer() -> FakeSegmenter:
     """Paints what its prompt names, all of it without a prompt, and in the overlap what is most probable."""
 
-    classes = STRUCTURES.channels
-    stride = 32
-    reads_text = names_structures = True
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.told: list[str] = []
-
-    def cut_tokens(self, prompt: str) -> int:
-        return 0
-
-    def named_channels(self, prompt: str) -> list[int] | None:
-        named = [value for value in range(1, 4) if STRUCTURES[value - 1].name in prompt]
-        return named if prompt else None
-
-    def read(self, prompts: Sequence[str]) -> Sequence[str]:
-        return prompts
-
-    def predict(
-        self,
-        image: Tensor,
-        keys: Sequence[str],
-        sampling: Sampling,
-        possible: Tensor | None = None,
-        prompts: Sequence[str] | None = None,
-    ) -> Tensor:
-        assert prompts is not None
-        self.told += prompts
-        probability = torch.zeros(1, len(image), STRUCTURES.channels, *image.shape[-2:])
+    def scores(image: Tensor, prompts: Sequence[str]) -> Tensor:
+        probability = torch.zeros(len(image), STRUCTURES.channels, *image.shape[-2:])
         for number, prompt in enumerate(prompts):
-            named = self.named_channels(prompt)
             for value, (columns, share) in SHOWN.items():
-                if named is None or value in named:
-                    probability[0, number, 1:, :, columns] = 0.0
-                    probability[0, number, value, :, columns] = share
-        probability[:, :, 0] = 1.0 - probability.sum(dim=2)
-        return probability
+                if value in (named(prompt) or ([] if prompt else SHOWN)):
+                    probability[number, 1:, :, columns] = 0.0
+                    probability[number, value, :, columns] = share
+        probability[:, 0] = 1.0 - probability.sum(dim=1)
+        return probability.log()
+
+    return FakeSegmenter(STRUCTURES.channels, scores, named)
 
 
 def case(modality: Any = "X-ray", prompt: str = "", shape: tuple[int, ...] = (1, 6, 7)) -> Case:
@@ -89,7 +68,7 @@ def predicted(prompt: str, modality: Any = "X-ray") -> tuple[Prediction, NDArray
     known = len(STRUCTURES.of_modality(modality))
     drawn = np.random.default_rng(0).random((known + 1, 6, 7)).astype(np.float32) + 1e-3
     probability = drawn / drawn.sum(axis=0)
-    transform = ToPredictiond(STRUCTURES, Sampling(), Namer())
+    transform = ToPredictiond(STRUCTURES, Sampling(), namer())
     item: dict[Any, Any] = {
         "case": case(modality, prompt),
         "pred": np.concatenate([probability, drawn[:1] * 0.5]),
@@ -140,7 +119,7 @@ def test_the_network_that_segmented_says_what_is_named() -> None:
     item = {"case": case(prompt="infection"), "pred": result}
     kept = KeepNamedd("pred")(item)
     assert kept["named"] == [3] and "named" not in item
-    assert ToPredictiond(STRUCTURES, Sampling(), Namer())(kept)["prediction"].labels == {3: "effusion"}
+    assert ToPredictiond(STRUCTURES, Sampling(), namer())(kept)["prediction"].labels == {3: "effusion"}
 
 
 @pytest.mark.parametrize("affine", [None, np.diag([2.0, 3.0, 4.0, 1.0])])
@@ -149,7 +128,7 @@ def test_the_mask_is_as_writers_take_it(affine: Any) -> None:
     told = replace(case(prompt="effusion", shape=(1, *spatial)), affine=affine)
     drawn = torch.from_numpy(np.random.default_rng(0).random((4, *spatial)).astype(np.float32))
     image = MetaTensor(torch.zeros(1, *spatial), affine=np.eye(4) if affine is None else affine)
-    item = ToPredictiond(STRUCTURES, Sampling(), Namer())({"case": told, "pred": drawn, "image": image})
+    item = ToPredictiond(STRUCTURES, Sampling(), namer())({"case": told, "pred": drawn, "image": image})
     mask = item["prediction"].mask
     assert mask.any() and item["pred"].dtype == torch.uint8
     assert np.array_equal(np.asarray(item["pred"]), mask.T if affine is None else mask[None])
@@ -222,12 +201,12 @@ PREPROCESSING = preprocessing(STRUCTURES, xray_size=64)
 
 def run(
     folder: Path, prompts: Mapping[str, str | Mapping[str, str]], structures: Structures | None = STRUCTURES
-) -> tuple[dict[str, Any], Namer]:
+) -> tuple[dict[str, Any], FakeSegmenter]:
     """Output of the evaluator for one film that is prompted in several ways."""
     Image.fromarray(np.arange(64 * 64, dtype=np.uint16).reshape(64, 64).astype(np.uint8)).save(
         folder / "film.png"
     )
-    network = Namer()
+    network = namer()
     evaluator = CaseEvaluator(
         CaseDataset([CaseReference("film", folder / "film.png", modality="X-ray")], PREPROCESSING),
         network,
@@ -250,7 +229,7 @@ def columns(prediction: Prediction) -> list[int]:
 def test_each_structure_has_a_prompt_of_its_own(tmp_path: Path) -> None:
     names = {name: name for name in ("infection", "effusion")}
     output, network = run(tmp_path, {"on": names, "one": "infection", "off": ""})
-    assert network.told == ["infection", "effusion", "infection", ""]
+    assert network.prompts == ["infection", "effusion", "infection", ""]
     on, one, off = (output["predictions"][way] for way in ("on", "one", "off"))
     assert columns(on) == [1] * 24 + [3] * 40 and on.labels == {1: "infection", 3: "effusion"}
     np.testing.assert_allclose(on.probability[:, 0, 30], [0.6 / 1.4, 0.8 / 1.4], atol=1e-6)

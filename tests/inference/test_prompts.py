@@ -14,7 +14,7 @@ from monai.bundle import ConfigWorkflow
 from PIL import Image
 
 from bundle.phantoms import xray_phantom
-from tests.support.text_reader import READER, TEXTS, TextReader
+from tests.support.fake_segmenter import READER, TEXTS, TextReader
 
 
 @pytest.fixture

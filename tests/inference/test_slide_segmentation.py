@@ -12,12 +12,11 @@ import pytest
 import tifffile
 import torch
 from scipy import ndimage
-from torch import Tensor, nn
+from torch import Tensor
 
 from bundle.cases import CaseError, CaseReference, collect_cases
 from bundle.cases.slides import open_slide
 from bundle.cases.structures import Structures
-from bundle.diffusion.sampling import Sampling
 from bundle.inference import CaseDataset, CaseEvaluator, SegmentationInferer, SlideSegmenter
 from bundle.inference.entries import CaseResults
 from bundle.phantoms.slide import write_slide_phantom
@@ -25,6 +24,7 @@ from bundle.results import DicomResults, GeoJsonResults, Prediction, write_index
 from bundle.results.pictures.preview import facts_of
 from bundle.results.pictures.views import select_views
 from tests.support.dicom_slides import write_dicom_slide
+from tests.support.fake_segmenter import FakeSegmenter
 
 openslide = pytest.importorskip("openslide", reason="the extra 'slides' is not installed")
 pytest.importorskip("imagecodecs", reason="the extra 'slides' is not installed")
@@ -32,31 +32,14 @@ pytest.importorskip("imagecodecs", reason="the extra 'slides' is not installed")
 STRUCTURES = Structures([{"name": "liver", "modality": "CT"}, {"name": "nucleus", "modality": "H&E"}])
 
 
-class Dark(nn.Module):
+def dark() -> FakeSegmenter:
     """Finds what is dark in red, pixel by pixel, so that tiles cannot matter."""
 
-    stride, classes, reads_text, names_structures = 32, 3, False, False
+    def scores(image: Tensor, _: Sequence[str]) -> Tensor:
+        nothing = torch.zeros_like(image[:, :1])
+        return torch.cat([nothing, nothing - torch.inf, (0.55 - image[:, :1]) * 20.0], dim=1)
 
-    def named_channels(self, prompt: str) -> list[int] | None:
-        return None
-
-    def cut_tokens(self, prompt: str) -> int:
-        return 0
-
-    def read(self, prompts: Sequence[str]) -> list[str]:
-        return list(prompts)
-
-    def predict(
-        self,
-        image: Tensor,
-        keys: Sequence[str],
-        sampling: Sampling,
-        possible: Tensor | None = None,
-        prompts: Any = None,
-    ) -> Tensor:
-        found = ((0.55 - image[:, :1]) * 20.0).sigmoid()
-        once = torch.cat([1.0 - found, torch.zeros_like(found), found], dim=1)
-        return once[None].repeat(sampling.steps * sampling.members, 1, 1, 1, 1)
+    return FakeSegmenter(3, scores)
 
 
 def segmenter(**options: Any) -> SlideSegmenter:
@@ -73,7 +56,7 @@ def slide_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def results(slide_file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    prediction = segmenter()(CaseReference("slide", slide_file), Dark())
+    prediction = segmenter()(CaseReference("slide", slide_file), dark())
     output = tmp_path_factory.mktemp("out")
     return output, write_slide(prediction, output, 1.0)
 
@@ -126,7 +109,7 @@ def test_the_report_measures_the_whole_mask(results: tuple[Path, dict[str, Any]]
 
 
 def test_the_preview_shows_a_small_slide_up_close(slide_file: Path) -> None:
-    prediction = segmenter()(CaseReference("slide", slide_file), Dark())
+    prediction = segmenter()(CaseReference("slide", slide_file), dark())
     shown = Prediction(
         case=prediction.case,
         mask=(prediction.probability[0] > 0.5).astype(np.uint8) * 2,
@@ -185,7 +168,7 @@ def test_a_slide_that_cannot_be_used_costs_itself_alone(slide_file: Path, tmp_pa
     whole: Any = never
     CaseEvaluator(
         CaseDataset(references, whole),
-        Dark(),
+        dark(),
         segmenter().inferer,
         never,
         val_handlers=[Keep()],
@@ -214,7 +197,7 @@ def test_a_dicom_slide_gives_the_mask_of_its_tiff(
     output.mkdir()
     for options, uids_are_those_of_the_source in (({}, True), ({"identifiers": "replace"}, False)):
         companions = [DicomResults(**options), GeoJsonResults(pictures=True)]  # type: ignore[arg-type]
-        report = write_slide(segmenter()(reference, Dark()), output, 1.0, companions)["report"]
+        report = write_slide(segmenter()(reference, dark()), output, 1.0, companions)["report"]
         folder = output / reference.id
         mask = tifffile.imread(folder / "mask.tif")
         assert np.array_equal(mask, tifffile.imread(results[0] / "slide" / "mask.tif"))
@@ -240,10 +223,10 @@ def test_options_are_checked(slide_file: Path) -> None:
     with pytest.raises(ValueError, match="slide_resolution must be"):
         segmenter(mpp="0.5")
     with pytest.raises(CaseError, match="set macenko to false"):
-        segmenter(macenko=True)(CaseReference("slide", slide_file), Dark())
+        segmenter(macenko=True)(CaseReference("slide", slide_file), dark())
     inferer = SegmentationInferer(STRUCTURES, stain_borders=True)
     with pytest.raises(CaseError, match="set stain_borders to false"):
-        SlideSegmenter(STRUCTURES, inferer)(CaseReference("slide", slide_file), Dark())
+        SlideSegmenter(STRUCTURES, inferer)(CaseReference("slide", slide_file), dark())
 
 
 @pytest.mark.parametrize(
@@ -255,7 +238,7 @@ def test_a_region_is_what_the_whole_slide_has_there(
     slide_file: Path, results: tuple[Path, dict[str, Any]], box: tuple[int, int, int, int] | None
 ) -> None:
     whole = tifffile.imread(results[0] / "slide" / "mask.tif")
-    found = segmenter().region(CaseReference("slide", slide_file), Dark(), box)
+    found = segmenter().region(CaseReference("slide", slide_file), dark(), box)
     left, top, right, bottom = box or (0, 0, 2200, 1600)
     expected = whole[top // 2 : -(-bottom // 2), left // 2 : -(-right // 2)]
     assert np.array_equal(found.mask, expected) and found.mask.dtype == np.uint8
@@ -265,4 +248,4 @@ def test_a_region_is_what_the_whole_slide_has_there(
 def test_a_region_outside_the_slide_is_refused(slide_file: Path) -> None:
     for box in ((2200, 0, 2300, 50), (10, 10, 10, 20), (-50, 0, 0, 20)):
         with pytest.raises(CaseError, match="2200 x 1600"):
-            segmenter().region(CaseReference("slide", slide_file), Dark(), box)
+            segmenter().region(CaseReference("slide", slide_file), dark(), box)

@@ -17,7 +17,7 @@ from bundle.diffusion import cosine_log_snr
 from bundle.diffusion.sampling import Sampling
 from bundle.learning import LogitsInferer, MaskTarget, NoisedMaskInferer
 from bundle.networks.segmenter import IMPOSSIBLE
-from tests.support.text_reader import READER, TEXTS, TextReader
+from tests.support.fake_segmenter import READER, TEXTS, TextReader
 
 
 class Recorder(nn.Module):

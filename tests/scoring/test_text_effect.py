@@ -17,7 +17,7 @@ from monai.bundle import ConfigWorkflow
 from bundle.cases import CaseReference
 from bundle.scoring import shuffled_texts, text_prompts
 from bundle.transforms import LoadCased
-from tests.support.text_reader import READER, TEXTS, TextReader
+from tests.support.fake_segmenter import READER, TEXTS, TextReader
 
 
 def references(*texts: str) -> list[CaseReference]:
