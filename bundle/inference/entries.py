@@ -12,7 +12,7 @@ from bundle.inference.evaluator import reason
 from bundle.inference.journal import checks_of
 from bundle.results import write_prediction
 from bundle.results.files.slides import write_slide
-from bundle.results.writer import Companion
+from bundle.results.result_files import ResultWriter
 
 #: What the journal needs of a case and run.json does not.
 INTERNAL = ("fingerprint", "checks")
@@ -23,15 +23,15 @@ class CaseResults:
 
     Args:
         output_dir: of the run.
-        companions: further writers of each case's results, see `bundle.results.write_prediction`.
+        writers: of further files of each case, see `bundle.results.write_prediction`.
         write: False writes nothing and gives the entries alone.
     """
 
     def __init__(
-        self, output_dir: Path | str, companions: Sequence[Companion] = (), write: bool = True
+        self, output_dir: Path | str, writers: Sequence[ResultWriter] = (), write: bool = True
     ) -> None:
         self.output_dir = Path(output_dir)
-        self.companions = companions
+        self.writers = writers
         self.write = write
 
     def __call__(self, output: Mapping[str, Any]) -> dict[str, Any]:
@@ -61,11 +61,9 @@ class CaseResults:
 
     def _written(self, output: Mapping[str, Any]) -> dict[str, Any]:
         if "slide" in output:
-            result = write_slide(output["slide"], self.output_dir, output["seconds"], self.companions)
+            result = write_slide(output["slide"], self.output_dir, output["seconds"], self.writers)
         else:
-            result = write_prediction(
-                output["prediction"], self.output_dir, output["seconds"], self.companions
-            )
+            result = write_prediction(output["prediction"], self.output_dir, output["seconds"], self.writers)
         return {
             "files": result["files"],
             "warnings": len(result["report"]["warnings"]),

@@ -34,7 +34,7 @@ from bundle.inference.find import CaseList
 from bundle.inference.journal import Journal
 from bundle.networks.weights import file_sha256
 from bundle.results.page import write_index
-from bundle.results.writer import Companion
+from bundle.results.result_files import ResultWriter
 
 # run.json and index.html are written anew after this many seconds, or so that they take a twentieth of the time.
 _INTERVAL, _SHARE = 30.0, 20.0
@@ -56,7 +56,7 @@ class RunRecord:
         device: for the record.
         progress: show a bar with the time left.
         write_results: write masks and the rest; without, the record alone.
-        companions: further writers of each case's results, see `bundle.results.write_prediction`.
+        writers: of further files of each case, see `bundle.results.write_prediction`.
         deciding: what else decides on results and files, so that `--resume` mixes nothing; None where nothing is
             resumed.
 
@@ -73,13 +73,13 @@ class RunRecord:
         device: torch.device | str = "cpu",
         progress: bool = True,
         write_results: bool = True,
-        companions: Sequence[Companion] = (),
+        writers: Sequence[ResultWriter] = (),
         deciding: Mapping[str, Any] | None = None,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.cases = cases
         self.progress = progress
-        self.results = CaseResults(self.output_dir, companions, write_results)
+        self.results = CaseResults(self.output_dir, writers, write_results)
         _check_writable(self.output_dir)
         for name in ("run.json", "index.html"):
             remove_leftovers(self.output_dir / name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,57 +18,29 @@ from bundle.results.page.case import write_case_page
 from bundle.results.pictures.preview import write_preview
 from bundle.results.prediction import Prediction
 from bundle.results.report import build_report, to_plain, write_json
-
-_NAMES = (
-    "mask",
-    "probability",
-    "uncertainty",
-    "preview",
-    "report",
-    "seg",
-    "sr",
-    "index",
-    "thumbnail",
-    "viewer",
-)
-
-
-@dataclass(frozen=True)
-class Supplement:
-    """What a further writer adds to the report.
-
-    Attributes:
-        entries: keys and values of report.json.
-        warnings: what its reader should know.
-    """
-
-    entries: Mapping[str, Any] = field(default_factory=dict)
-    warnings: Sequence[str] = ()
-
-
-Companion = Callable[[Prediction, Path], Supplement | None]
+from bundle.results.result_files import ReportAdditions, ResultWriter, known_files
 
 
 def write_prediction(
     prediction: Prediction,
     output_dir: Path,
     elapsed_seconds: float | None = None,
-    companions: Sequence[Companion] = (),
+    writers: Sequence[ResultWriter] = (),
 ) -> dict[str, Any]:
     """Write mask, probability, uncertainty, preview, report and page to `output_dir`/<case id>/.
 
-    Volumes become NIfTI, pictures PNG. An older folder of the same case is replaced as a whole. Identical
-    predictions give identical bytes.
+    Volumes become NIfTI, two-dimensional images PNG. An older folder of the same case is replaced as a whole.
+    Identical predictions give identical bytes.
 
     Args:
         prediction: what to write.
         output_dir: the run's folder; created when it is missing.
         elapsed_seconds: how long the case took, for the report.
-        companions: further writers (DICOM SEG, say); each is called with the prediction and the folder to
-            write into, before the folder takes its final name, and may have something to add to the report.
+        writers: of further files (DICOM SEG, say).
 
     Returns:
-        "files": their names relative to `output_dir`, with forward slashes; "report": the report's content.
+        "files": their names relative to `output_dir`, with forward slashes; "report": the report's content;
+        "notes": the warnings of `writers`, which are in the report too.
 
     Raises:
         CaseError: a folder of that name holds something else, which would be lost.
@@ -76,55 +48,50 @@ def write_prediction(
         ValueError: when the prediction holds a value that is not finite or a label without a name, or the
             case id is no folder name.
     """
+    write_maps = _write_volume if prediction.case.is_volume else _write_image
+    return write_case(prediction, output_dir, elapsed_seconds, writers, write_maps)
+
+
+def write_case(
+    prediction: Prediction,
+    output_dir: Path,
+    elapsed_seconds: float | None,
+    writers: Sequence[ResultWriter],
+    write_maps: Callable[[Prediction, Path], Mapping[str, Any] | None],
+) -> dict[str, Any]:
+    """As `write_prediction`.
+
+    Args:
+        write_maps: writes mask, probability and uncertainty; may give entries of the report that replace its own.
+    """
     case_id = prediction.case.reference.id
-    with replace_folder(folder_for(case_id, output_dir)) as folder:
-        prediction, entries = supplemented(prediction, folder, companions)
-        report = {**build_report(prediction, elapsed_seconds), **entries}
-        (_write_volume if prediction.case.is_volume else _write_picture)(prediction, folder)
+    with replace_folder(_folder_for(case_id, output_dir, writers)) as folder:
+        own = write_maps(prediction, folder) or {}
+        additions = [writer(prediction, folder) or ReportAdditions() for writer in writers]
+        notes = [text for addition in additions for text in addition.warnings]
+        prediction = replace(prediction, warnings=[*prediction.warnings, *notes])
+        report = build_report(prediction, elapsed_seconds) | to_plain(own)
+        for addition in additions:
+            report |= to_plain(addition.entries)
         write_preview(prediction, report, folder / "preview.png")
         write_json(folder / "report.json", report)
-        write_case_page(prediction, report, folder)
-        files = files_of(folder, case_id)
-    return {"files": files, "report": report}
+        write_case_page(prediction, report, folder, known_files(writers))
+        files = sorted(f"{case_id}/{path.name}" for path in folder.iterdir())
+    return {"files": files, "report": report, "notes": notes}
 
 
-def supplemented(
-    prediction: Prediction, folder: Path, companions: Sequence[Companion]
-) -> tuple[Prediction, dict[str, Any]]:
-    """Call the companions; the prediction with their warnings, and their entries of the report."""
-    supplements = [companion(prediction, folder) or Supplement() for companion in companions]
-    noted = [text for supplement in supplements for text in supplement.warnings]
-    entries = {key: value for one in supplements for key, value in to_plain(one.entries).items()}
-    return replace(prediction, warnings=[*prediction.warnings, *noted]), entries
-
-
-def folder_for(case_id: str, output_dir: Path) -> Path:
-    """The folder of a case's results, which is free or holds those of an earlier run.
-
-    Raises:
-        CaseError: it holds something else, which would be lost.
-        ValueError: the case id is no folder name.
-    """
+def _folder_for(case_id: str, output_dir: Path, writers: Sequence[ResultWriter]) -> Path:
+    """The folder of a case's results, which is free or holds those of an earlier run and nothing else."""
     if Path(case_id).name != case_id or case_id in {"", ".", ".."}:
         raise ValueError(f"{case_id!r} cannot be used as a folder name")
     folder = output_dir / case_id
-    if folder.exists() and not _is_result(folder):
-        problem = "is there already and is not a result of an earlier run"
-        raise CaseError(folder, problem, "give another output folder")
+    if folder.exists():
+        names = {path.name for path in folder.iterdir() if path.is_file()}
+        others = sum(1 for _ in folder.iterdir()) - len(names)
+        if "report.json" not in names or others or not names <= set(known_files(writers)):
+            problem = "is there already and is not a result of an earlier run"
+            raise CaseError(folder, problem, "give another output folder")
     return folder
-
-
-def files_of(folder: Path, case_id: str) -> list[str]:
-    """The files in a case's folder, by their names relative to the run's."""
-    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    return [f"{case_id}/{name}" for name in names]
-
-
-def _is_result(folder: Path) -> bool:
-    """Whether a folder holds what this module writes and nothing else, so that it may be replaced."""
-    if not (folder / "report.json").is_file():
-        return False
-    return all(path.is_file() and path.name.split(".")[0] in _NAMES for path in folder.iterdir())
 
 
 def _write_volume(prediction: Prediction, folder: Path) -> None:
@@ -157,7 +124,12 @@ def _probability_bytes(prediction: Prediction) -> Iterator[NDArray[np.uint8]]:
         yield np.zeros_like(prediction.mask)
 
 
-def _write_picture(prediction: Prediction, folder: Path) -> None:
+def _write_image(prediction: Prediction, folder: Path) -> None:
     write_png(folder / "mask.png", prediction.mask)
+    write_png_maps(prediction, folder)
+
+
+def write_png_maps(prediction: Prediction, folder: Path) -> None:
+    """Write probability.png and uncertainty.png of a two-dimensional image."""
     write_png(folder / "probability.png", to_bytes(np.asarray(prediction.probability).sum(axis=0)))
     write_png(folder / "uncertainty.png", to_bytes(prediction.uncertainty))

@@ -16,6 +16,7 @@ from PIL import Image
 from bundle.cases import CaseError
 from bundle.results import Prediction, write_prediction, writer
 from bundle.results.files.images import BYTE_SLOPE, to_bytes
+from bundle.results.result_files import DICOM_FILES
 
 Make = Callable[..., Prediction]
 GEOMETRY = (
@@ -193,11 +194,15 @@ def test_the_thumbnail_is_small(tmp_path: Path, make_prediction: Make) -> None:
 
 @pytest.mark.usefixtures("no_preview")
 def test_an_older_folder_is_replaced_as_a_whole(tmp_path: Path, make_prediction: Make) -> None:
-    def write_seg(_prediction: Prediction, folder: Path) -> None:
-        (folder / "seg.dcm").write_text("x")
+    class WriteSegmentation:
+        files = DICOM_FILES
 
-    earlier = write_prediction(make_prediction(), tmp_path, companions=[write_seg])
-    assert "case_1/seg.dcm" in earlier["files"]
+        def __call__(self, _prediction: Prediction, folder: Path) -> None:
+            for file in self.files:
+                (folder / file.name).write_text("x")
+
+    earlier = write_prediction(make_prediction(), tmp_path, writers=[WriteSegmentation()])
+    assert {f"case_1/{file.name}" for file in DICOM_FILES} <= set(earlier["files"])
     result = write_prediction(make_prediction(), tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["case_1"]
     assert not (tmp_path / "case_1" / "seg.dcm").exists()

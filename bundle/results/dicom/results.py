@@ -34,11 +34,11 @@ from bundle.results.dicom.seg import (
 from bundle.results.dicom.source import Algorithm, NoDicomResult, SourceImages, source_images
 from bundle.results.dicom.sr import make_report
 from bundle.results.prediction import Prediction
-from bundle.results.writer import Supplement
+from bundle.results.result_files import DICOM_FILES, ReportAdditions
 
 
 class DicomResults:
-    """A companion of `write_prediction` that writes seg.dcm, sr.dcm, rtstruct.dcm and probability.dcm.
+    """A `ResultWriter` of seg.dcm, sr.dcm, rtstruct.dcm and probability.dcm.
 
     The same series, weights, settings and mask give the same SOP Instance UIDs and, but for the time of making, the
     same bytes, so that storing a result a second time makes no second object. Where an object cannot be made, the
@@ -58,6 +58,8 @@ class DicomResults:
     Raises:
         ValueError: an option that is not one of these.
     """
+
+    files = DICOM_FILES
 
     def __init__(
         self,
@@ -83,7 +85,7 @@ class DicomResults:
         if identifiers == "replace":
             self.replacement_seed = secrets.token_hex() if replacement_seed is None else str(replacement_seed)
 
-    def __call__(self, prediction: Prediction, folder: Path, request: str = "") -> Supplement | None:
+    def __call__(self, prediction: Prediction, folder: Path, request: str = "") -> ReportAdditions | None:
         """Write what was asked for to `folder`; returns what the report says of it under 'dicom'.
 
         Args:
@@ -94,14 +96,14 @@ class DicomResults:
         if is_dicom and self.replacement_seed is not None:
             more = {"source_series": self._replaced_series(prediction.case.header)}
         if self.seg is False or (self.seg == "auto" and not is_dicom):
-            return Supplement(more)
+            return ReportAdditions(more)
         entries: dict[str, Any] = {}
         noted: list[str] = []
         with _without_identifiers_in_logs(), _noting(noted, "DICOM objects"):
             source = source_images(prediction)
             algorithm = Algorithm(bundle.__version__, self.weights_sha256, prediction.settings, request)
             self._write(prediction, source, algorithm, folder, entries, noted)
-        return Supplement({**more, **({"dicom": entries} if entries else {})}, noted)
+        return ReportAdditions({**more, **({"dicom": entries} if entries else {})}, noted)
 
     def _write(
         self,

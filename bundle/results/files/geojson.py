@@ -17,7 +17,7 @@ from skimage.measure import find_contours
 
 from bundle.results.pictures.colours import structure_colour
 from bundle.results.prediction import Prediction
-from bundle.results.writer import Supplement
+from bundle.results.result_files import GEOJSON_FILES, ReportAdditions
 
 Ring = NDArray[np.float64]
 _DECIMALS = 3
@@ -25,7 +25,7 @@ _DECIMALS = 3
 
 @dataclass(frozen=True)
 class GeoJsonResults:
-    """A companion of `write_prediction` that writes mask.geojson for H&E pictures.
+    """A `ResultWriter` of mask.geojson for H&E images.
 
     Args:
         pictures: whether it does.
@@ -35,17 +35,18 @@ class GeoJsonResults:
     """
 
     pictures: bool = False
+    files = GEOJSON_FILES
 
     def __post_init__(self) -> None:
         if not isinstance(self.pictures, bool):
             raise ValueError(f"geojson must be true or false, not {self.pictures!r}")
 
-    def __call__(self, prediction: Prediction, folder: Path) -> Supplement | None:
+    def __call__(self, prediction: Prediction, folder: Path) -> ReportAdditions | None:
         if not self.pictures or prediction.case.modality != "H&E" or prediction.is_overview:
             return None
         pieces = write_geojson(folder / "mask.geojson", prediction.mask, prediction.labels)
         names = {prediction.labels[value]: count for value, count in pieces.items()}
-        return Supplement({"geojson": {"file": "mask.geojson", "pieces": names}})
+        return ReportAdditions({"geojson": {"file": "mask.geojson", "pieces": names}})
 
 
 def write_geojson(

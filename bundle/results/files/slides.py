@@ -10,16 +10,12 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from bundle.atomic import replace_folder
 from bundle.cases.slides import SlideGrid
 from bundle.results.files.geojson import write_geojson
-from bundle.results.files.images import to_bytes, write_png
-from bundle.results.page.case import write_case_page
-from bundle.results.pictures.preview import write_preview
 from bundle.results.prediction import Prediction
-from bundle.results.report import build_report, to_plain, write_json
+from bundle.results.result_files import ResultWriter
 from bundle.results.slide_prediction import SlidePrediction
-from bundle.results.writer import Companion, files_of, folder_for, supplemented
+from bundle.results.writer import write_case, write_png_maps
 
 _TILE = 512
 _SMALLEST_LEVEL = 512  # pixels along its longer side
@@ -33,39 +29,28 @@ def write_slide(
     prediction: SlidePrediction,
     output_dir: Path,
     elapsed_seconds: float | None = None,
-    companions: Sequence[Companion] = (),
+    writers: Sequence[ResultWriter] = (),
 ) -> dict[str, Any]:
     """Write mask.tif, mask.geojson, probability.png, uncertainty.png, preview, report and page of a slide.
 
-    probability.png and uncertainty.png are overviews, whose resolution the report states. Companions are called with
-    the overview. Otherwise as `bundle.results.write_prediction`.
+    probability.png and uncertainty.png are overviews, whose resolution the report states. Further writers are called
+    with the overview. Otherwise as `bundle.results.write_prediction`.
     """
-    with replace_folder(folder_for(prediction.case.reference.id, output_dir)) as folder:
+
+    def write_maps(overview: Prediction, folder: Path) -> dict[str, Any]:
         write_mask_pyramid(folder / "mask.tif", prediction.mask, prediction.grid)
+        polygons = folder / "mask.geojson"
         pieces = write_geojson(
-            folder / "mask.geojson",
-            prediction.mask,
-            prediction.labels,
-            prediction.grid.scale,
-            prediction.one_piece,
+            polygons, prediction.mask, prediction.labels, prediction.grid.scale, prediction.one_piece
         )
-        overview, supplements = supplemented(_overview(prediction), folder, companions)
-        report = {
-            **build_report(overview, elapsed_seconds),
-            **to_plain(_measured(prediction, pieces)),
-            **supplements,
-        }
-        write_png(folder / "probability.png", to_bytes(np.asarray(overview.probability).sum(axis=0)))
-        write_png(folder / "uncertainty.png", to_bytes(overview.uncertainty))
-        write_preview(overview, report, folder / "preview.png")
-        write_json(folder / "report.json", report)
-        write_case_page(overview, report, folder)
-        files = files_of(folder, prediction.case.reference.id)
-    return {"files": files, "report": report}
+        write_png_maps(overview, folder)
+        return _measured(prediction, pieces)
+
+    return write_case(_overview(prediction), output_dir, elapsed_seconds, writers, write_maps)
 
 
 def _overview(prediction: SlidePrediction) -> Prediction:
-    """The slide as a picture of the overview's size; its mask has the value at the middle of each pixel."""
+    """The slide as an image of the overview's size; its mask has the value at the middle of each pixel."""
     height, width = prediction.case.array.shape[1:]
     rows, columns = (
         (np.arange(count) * 2 + 1) * whole // (2 * count)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,31 +16,14 @@ from bundle.results.page.volume import ViewerVolume, viewer_volume
 from bundle.results.pictures.preview import PANEL_KEY
 from bundle.results.pictures.windows import display_window
 from bundle.results.prediction import Prediction
+from bundle.results.result_files import PAGE, THUMBNAIL, VIEWER_DATA, ResultFile
 
-PAGE, THUMBNAIL, VIEWER_DATA = "index.html", "thumbnail.jpg", "viewer.js"
 _THUMBNAIL_EDGE, _THUMBNAIL_QUALITY = 176, 70
-_KINDS = {
-    "mask": "label values",
-    "probability": "probability, 8 bit, scaled to [0, 1]",
-    "uncertainty": "uncertainty, 8 bit, scaled to [0, 1]",
-    "preview.png": "picture to send around",
-    "mask.tif": "label values, pyramid TIFF",
-    "mask.geojson": "polygons for QuPath",
-    "report.json": "all numbers of this page",
-    "seg.dcm": "DICOM segmentation",
-    "sr.dcm": "DICOM measurement report",
-    "probability.dcm": "DICOM probabilities",
-}
 
 
-@dataclass(frozen=True)
-class _File:
-    name: str
-    kind: str
-    size: str
-
-
-def write_case_page(prediction: Prediction, report: Mapping[str, Any], folder: Path) -> None:
+def write_case_page(
+    prediction: Prediction, report: Mapping[str, Any], folder: Path, known: Mapping[str, ResultFile]
+) -> None:
     """Write index.html, thumbnail.jpg and, for volumes, viewer.js to the case's folder.
 
     The page holds its pictures itself. For its 3D viewer it loads viewer.js and the run's viewer/niivue.js, for its
@@ -51,11 +33,15 @@ def write_case_page(prediction: Prediction, report: Mapping[str, Any], folder: P
         prediction: what is shown.
         report: its report.
         folder: of the case, with all its other files.
+        known: name -> what is said of a file.
 
     Raises:
         OSError: when a file cannot be written.
     """
-    listed = [_file(path) for path in sorted(folder.iterdir())]
+    listed = [
+        (path.name, known[path.name].kind if path.name in known else "", _size_text(path.stat().st_size))
+        for path in sorted(folder.iterdir())
+    ]
     _write_thumbnail(folder)
     viewer = viewer_volume(prediction) if prediction.case.is_volume else None
     if viewer is not None:
@@ -81,11 +67,6 @@ def write_case_page(prediction: Prediction, report: Mapping[str, Any], folder: P
         viewer=None if viewer is None else _viewer_facts(viewer, prediction),
     )
     (folder / PAGE).write_text(page, encoding="utf-8", errors="replace")
-
-
-def _file(path: Path) -> _File:
-    kind = _KINDS.get(path.name) or _KINDS.get(path.name.split(".")[0], "")
-    return _File(path.name, kind, _size_text(path.stat().st_size))
 
 
 def _size_text(size: int) -> str:

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from bundle.atomic import write_atomically
-from bundle.results.page.case import PAGE, THUMBNAIL, VIEWER_DATA
 from bundle.results.page.rendering import STATIC, data_uri, fact_name, fact_text, render
 from bundle.results.report import RESEARCH_USE_ONLY
+from bundle.results.result_files import PAGE, THUMBNAIL, VIEWER_DATA, ResultFile, known_files
 
 _FIRST_FACTS = ("command", "started", "weights", "weights_sha256", "seed", "steps", "members", "device")
 _NO_FACTS = {"cases", "left_out", "versions", *_FIRST_FACTS}
 _VIEWER = "viewer"
-_PLAIN_SUFFIXES = (".nii.gz", ".png", ".json")
 _VIEWER_FILES = ("niivue.js", "niivue.LICENSE.txt")
 
 
@@ -53,15 +52,12 @@ class _Row:
     @property
     def files(self) -> dict[str, str]:
         """What the case's page itself does not consist of: path -> its name as the table has it."""
-        paths = [str(file) for file in self.case.get("files") or []]
-        names = {path: path.rsplit("/", 1)[-1] for path in paths}
-        for suffix in _PLAIN_SUFFIXES:
-            names = {path: name.removesuffix(suffix) for path, name in names.items()}
-        return {
-            path: names[path]
-            for path in paths
-            if not path.endswith((f"/{PAGE}", f"/{THUMBNAIL}", f"/{VIEWER_DATA}"))
+        known = known_files()
+        labels = {
+            path: known.get(path.rsplit("/", 1)[-1], ResultFile(path, label=path.rsplit("/", 1)[-1])).label
+            for path in map(str, self.case.get("files") or [])
         }
+        return {path: label for path, label in labels.items() if label}
 
     @property
     def sizes(self) -> dict[str, float | None]:

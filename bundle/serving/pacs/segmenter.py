@@ -6,7 +6,6 @@ import argparse
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pydicom
 from ignite.engine import Engine, Events
@@ -19,7 +18,7 @@ from bundle.commands.options import ROOT, inference_workflow, series_options
 from bundle.inference import CaseDataset, CaseEvaluator, CaseList, find_cases
 from bundle.inference.evaluator import reason
 from bundle.results import DicomResults, Prediction, write_prediction
-from bundle.results.writer import Supplement
+from bundle.results.result_files import DICOM_FILES, ReportAdditions, ResultWriter
 from bundle.serving.pacs.outbox import Outcome
 
 # Options that decide on a result, beside weights and what is written into it as its settings.
@@ -84,7 +83,7 @@ class SeriesSegmenter:
             raise NothingToSegment(_without(folder, f"{error.source}: {error.problem}")) from error
         except CaseError as error:
             raise CannotBeSegmented(_without(folder, str(error))) from error
-        writer = _ResultWriter(output, self._objects)
+        writer = _CaseWriter(output, _RepeatableObjects(self.dicom_results, self.request))
         evaluator = CaseEvaluator(
             CaseDataset(cases.references, self.preprocessing),
             self.network,
@@ -105,15 +104,6 @@ class SeriesSegmenter:
             raise CannotBeSegmented(" ".join(outcome.errors))
         return outcome
 
-    def _objects(self, prediction: Prediction, folder: Path) -> Supplement | None:
-        reference = prediction.case.reference
-        request = self.request
-        if reference.prompt and reference.prompt_source == "DICOM SR":
-            words = reference.prompt.encode("utf-8", "replace")
-            request = hashlib.sha256(request.encode("ascii") + words).hexdigest()
-        supplement: Supplement | None = self.dicom_results(prediction, folder, request=request)
-        return supplement
-
     def _check_kind(self, folder: Path) -> None:
         """Refuse by the first file what need not be read further: all of a series have one modality and one maker."""
         header = _header(folder)
@@ -124,7 +114,26 @@ class SeriesSegmenter:
             raise NothingToSegment(f"its modality is {modality}, not {' or '.join(sorted(self.modalities))}")
 
 
-class _ResultWriter:
+class _RepeatableObjects:
+    """Writes DICOM objects whose UIDs follow from the request, the prompt of a report included."""
+
+    files = DICOM_FILES
+
+    def __init__(self, dicom_results: DicomResults, request: str) -> None:
+        self.dicom_results = dicom_results
+        self.request = request
+
+    def __call__(self, prediction: Prediction, folder: Path) -> ReportAdditions | None:
+        reference = prediction.case.reference
+        request = self.request
+        if reference.prompt and reference.prompt_source == "DICOM SR":
+            words = reference.prompt.encode("utf-8", "replace")
+            request = hashlib.sha256(request.encode("ascii") + words).hexdigest()
+        additions: ReportAdditions | None = self.dicom_results(prediction, folder, request=request)
+        return additions
+
+
+class _CaseWriter:
     """Writes each case as it comes out of the network; a handler of `CaseEvaluator`.
 
     Attributes:
@@ -132,9 +141,9 @@ class _ResultWriter:
         problem: of the disk, which is no fault of a case.
     """
 
-    def __init__(self, output: Path, make_objects: Any) -> None:
+    def __init__(self, output: Path, objects: ResultWriter) -> None:
         self.output = output
-        self.make_objects = make_objects
+        self.objects = objects
         self.outcome = Outcome()
         self.written = 0
         self.problem: OSError | None = None
@@ -148,7 +157,7 @@ class _ResultWriter:
         if error is None:
             try:
                 written = write_prediction(
-                    output["prediction"], self.output, output["seconds"], [self._companion]
+                    output["prediction"], self.output, output["seconds"], [self.objects]
                 )
             except OSError as problem:
                 self.problem = problem
@@ -159,17 +168,12 @@ class _ResultWriter:
             self.outcome.errors.append(error)
             return
         self.written += 1
+        self.outcome.notes.extend(written["notes"])
         case_id = output["reference"].id
         if output["reference"].prompt:
             self.outcome.prompt_source = output["reference"].prompt_source
         for entry in written["report"].get("dicom", {}).values():
             self.outcome.objects[entry["sop_instance_uid"]] = f"{case_id}/{entry['file']}"
-
-    def _companion(self, prediction: Prediction, folder: Path) -> Supplement | None:
-        supplement: Supplement | None = self.make_objects(prediction, folder)
-        if supplement is not None:
-            self.outcome.notes.extend(supplement.warnings)
-        return supplement
 
 
 def _header(folder: Path) -> Dataset:

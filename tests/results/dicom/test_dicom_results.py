@@ -14,7 +14,8 @@ import numpy as np
 import pydicom
 import pytest
 
-from bundle.results import DicomResults, Prediction, write_prediction, writer
+from bundle.results import DicomResults, Prediction, write_index, write_prediction, writer
+from bundle.results.result_files import known_files
 from tests.support import dicom_series as made
 
 Make = Callable[..., Prediction]
@@ -35,7 +36,7 @@ def prediction(tmp_path: Path) -> Prediction:
 
 def run(prediction: Prediction, folder: Path, **options: Any) -> tuple[list[str], dict[str, Any]]:
     """File names of the case, and what report.json says."""
-    result = write_prediction(prediction, folder, companions=[DicomResults(**options)])
+    result = write_prediction(prediction, folder, writers=[DicomResults(**options)])
     report = json.loads((folder / "case_1" / "report.json").read_text(encoding="utf-8"))
     assert report == result["report"]
     return [name.split("/")[1] for name in result["files"]], report
@@ -62,6 +63,23 @@ def test_an_older_result_is_replaced(tmp_path: Path, prediction: Prediction) -> 
     files, _ = run(prediction, tmp_path / "run", sr=False)
     assert "seg.dcm" in files and "sr.dcm" not in files and "probability.dcm" not in files
     assert not (tmp_path / "run" / "case_1" / "sr.dcm").exists()
+
+
+def test_a_second_run_with_every_object_replaces_the_first_and_the_pages_link_to_all(
+    tmp_path: Path, prediction: Prediction
+) -> None:
+    for _ in range(2):
+        files, _ = run(prediction, tmp_path / "run", rtstruct=True, probability="fractional")
+    assert set(files) <= set(known_files()) and "rtstruct.dcm" in files
+    page = (tmp_path / "run" / "case_1" / "index.html").read_text(encoding="utf-8")
+    assert '<a href="./rtstruct.dcm">rtstruct.dcm</a> <span class="dim">DICOM RT structure set, ' in page
+    entry = {"id": "case_1", "status": "done", "files": [f"case_1/{name}" for name in files]}
+    index = write_index(tmp_path / "run", {"cases": [entry]}).read_text(encoding="utf-8")
+    for name in ("seg.dcm", "sr.dcm", "rtstruct.dcm", "probability.dcm"):
+        assert f'<a href="./case_1/{name}">{name}</a>' in index
+    assert '<a href="./case_1/mask.nii.gz">mask</a>' in index and "viewer.js</a>" not in index
+    run(prediction, tmp_path / "run", seg=False)
+    assert not (tmp_path / "run" / "case_1" / "rtstruct.dcm").exists()
 
 
 def test_other_input_is_as_before(tmp_path: Path, make_prediction: Make) -> None:

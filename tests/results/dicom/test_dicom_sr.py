@@ -136,7 +136,7 @@ def test_areas_of_a_film(
 
 def test_the_numbers_are_those_of_the_json_report(tmp_path: Path) -> None:
     case = made.volume_case(made.write_ct(tmp_path / "series"))
-    result = write_prediction(made.predicted(case, LABELS), tmp_path / "run", companions=[DicomResults()])
+    result = write_prediction(made.predicted(case, LABELS), tmp_path / "run", writers=[DicomResults()])
     document = hd.sr.srread(tmp_path / "run" / "case_1" / "sr.dcm")
     for group in document.content.get_volumetric_roi_measurement_groups():
         entry = result["report"]["labels"][group.tracking_identifier]
