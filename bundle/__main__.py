@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bundle.cases.case import MODALITIES
+from bundle.cases.modality import MODALITIES
 from bundle.commands import export as export_options
 from bundle.commands import pacs as pacs_options
 from bundle.commands.options import (
@@ -17,6 +17,7 @@ from bundle.commands.options import (
     inference_workflow,
     series_options,
 )
+from bundle.exit_codes import INTERRUPTED, NOT_STARTED
 
 
 def parser() -> argparse.ArgumentParser:
@@ -95,7 +96,7 @@ def segment(arguments: argparse.Namespace) -> int:
     Returns:
         exit code.
     """
-    from bundle.commands.command_line import NOT_STARTED, sentence_for
+    from bundle.commands.command_line import sentence_for
     from bundle.inference import find_cases
 
     try:
@@ -147,7 +148,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return export_options.start(arguments)
         return segment(arguments)
     except KeyboardInterrupt:
-        from bundle.commands.command_line import INTERRUPTED, NOTHING_YET
+        from bundle.commands.command_line import NOTHING_YET
 
         print(NOTHING_YET, file=sys.stderr)
         return INTERRUPTED

@@ -32,7 +32,7 @@ sys.path.insert(0, str(ROOT))
 import torch  # noqa: E402
 from monai.bundle import ConfigParser, ConfigWorkflow  # noqa: E402
 
-from bundle.cases.case import MODALITIES  # noqa: E402
+from bundle.cases.modality import MODALITIES  # noqa: E402
 from bundle.diffusion.sampler import seeded_noise  # noqa: E402
 from bundle.diffusion.sampling import Sampling, sample_members  # noqa: E402
 from bundle.networks import DiffusionSegmenter  # noqa: E402

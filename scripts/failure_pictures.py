@@ -22,8 +22,9 @@ sys.path.insert(0, str(ROOT))
 from monai.bundle import ConfigWorkflow  # noqa: E402
 
 from bundle.atomic import write_atomically  # noqa: E402
-from bundle.cases.case import Modality  # noqa: E402
-from bundle.commands.command_line import NOT_STARTED, sentence_for  # noqa: E402
+from bundle.cases.modality import Modality  # noqa: E402
+from bundle.commands.command_line import sentence_for  # noqa: E402
+from bundle.exit_codes import NOT_STARTED  # noqa: E402
 from bundle.results.pictures.comparison import write_comparison  # noqa: E402
 from bundle.scoring.worst_cases import WorstCases  # noqa: E402
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bundle.cases.case import MODALITIES, Modality  # noqa: E402
+from bundle.cases.modality import MODALITIES, Modality  # noqa: E402
 from bundle.phantoms import write_phantoms  # noqa: E402
 
 FOLDERS: dict[Modality, str] = {"CT": "ct", "X-ray": "xray", "H&E": "histology"}

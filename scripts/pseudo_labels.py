@@ -25,8 +25,8 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from bundle.cases.case import CaseError  # noqa: E402
 from bundle.cases.datalist import read_datalist  # noqa: E402
+from bundle.cases.errors import CaseError  # noqa: E402
 from bundle.cases.ids import case_ids  # noqa: E402
 from bundle.cases.structures import Structures  # noqa: E402
 

@@ -78,7 +78,7 @@ def check(output: Path, stderr: str, batch: tuple[Path, dict[str, str], set[str]
         assert (folder / source).exists() and source == entry["input"], entry
         problem, _, remedy = told.partition("; ")
         assert words in problem and len(remedy) > 8 and remedy.endswith("."), entry
-        assert "\n" not in told and "Error" not in told and "--debug" not in told, entry
+        assert "\n" not in told and "Error" not in told and "run with debug" not in told, entry
         assert f"failed: {entry['error']}" in stderr
         assert not (output / name).exists()
     for name in good:

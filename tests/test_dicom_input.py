@@ -64,7 +64,7 @@ def test_a_folder_of_everything(
     assert "4 done (1 with warnings), 1 failed" in output.out and "Traceback" not in output.err
     assert "left out:" in output.err and "is a localizer" in output.err
     found = entries(tmp_path / "out")
-    assert found["missing"]["status"] == "failed" and "--resample-slices" in found["missing"]["error"]
+    assert found["missing"]["status"] == "failed" and "resample_slices" in found["missing"]["error"]
     record = json.loads((tmp_path / "out" / "run.json").read_text())
     reasons = ["is a structured report (SR), not an image", "is a localizer"]
     assert [one["reason"] for one in record["left_out"]] == reasons

@@ -1,7 +1,9 @@
 """Patient data in, whatever it came as: one `Case` with its array, geometry, modality and prompt."""
 
-from bundle.cases.case import MODALITIES, Case, CaseError, CaseFailure, CaseReference, Modality
+from bundle.cases.case import Case, CaseFailure, CaseReference
 from bundle.cases.collect import Collection, collect, collect_cases
+from bundle.cases.errors import CaseError
+from bundle.cases.modality import MODALITIES, Modality
 from bundle.cases.prompts import read_prompts
 from bundle.cases.reader import read_case, read_label
 

@@ -5,41 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal
 
 import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.cases.privacy import Naming, printable
+from bundle.cases.dicom.series import DicomSeries
+from bundle.cases.dicom.source import DicomSource
+from bundle.cases.modality import Modality, Photometric
+from bundle.cases.privacy import Naming
 
-if TYPE_CHECKING:
-    from bundle.cases.dicom.series import DicomSeries
-
-Modality = Literal["CT", "X-ray", "H&E"]
-Photometric = Literal["MONOCHROME1", "MONOCHROME2"]
 PromptSource = Literal["option", "file", "datalist", "sidecar", "DICOM SR"]
-MODALITIES: tuple[Modality, ...] = get_args(Modality)
-
-
-class CaseError(ValueError):
-    """One case cannot be processed; the others can.
-
-    Args:
-        source: the file or folder at fault.
-        problem: what is wrong with it, without a full stop.
-        remedy: what the user can do about it, without a full stop.
-    """
-
-    def __init__(self, source: Path | str, problem: str, remedy: str) -> None:
-        super().__init__(printable(f"{source}: {problem}; {remedy}."))
-        self.source = str(source)
-        self.problem = problem
-        self.remedy = remedy
-
-    def __reduce__(self) -> tuple[type[CaseError], tuple[str, str, str]]:
-        # An exception is pickled by its message otherwise, which a worker process could not send back.
-        return type(self), (self.source, self.problem, self.remedy)
 
 
 @dataclass(frozen=True)
@@ -49,10 +26,10 @@ class CaseReference:
     Attributes:
         id: unique in a run, safe as a folder name.
         image: the image file; of a DICOM series of several files, the folder that holds them.
-        label: the truth, where there is one.
+        label: the ground truth, where there is one.
         prompt: what to segment, in words; empty for no prompt.
         modality: as stated by the caller or the datalist; None to tell it from the file.
-        labels: value in the truth -> name of the structure, background left out.
+        labels: value in the ground truth -> name of the structure, background left out.
         modality_source: who stated the modality; without meaning while that is None.
         prompt_source: who gave the prompt; without meaning while that is empty.
         series: of DICOM, the files; None to look for them at `image` when the case is read.
@@ -77,8 +54,8 @@ class CaseReference:
         """The image, as results name it."""
         return self.naming.path(self.image)
 
-    def told(self, sentence: str) -> str:
-        """A sentence about the case, as results and messages have it."""
+    def deidentify(self, sentence: str) -> str:
+        """A sentence about the case without what names the patient, as results and messages have it."""
         files = self.series.files if self.series is not None else ()
         return self.naming.text(sentence, [self.image, *files])
 
@@ -107,7 +84,7 @@ class Case:
             (C, H, W) with C 1 (grey) or 3 (RGB), upright. CT in HU; pictures in the range of their
             file (0-255 for 8 bit, 0-65535 for 16 bit).
         affine: (4, 4) voxel index -> mm, RAS+ as NIfTI defines it; None for pictures.
-        modality: what the network is told.
+        modality: that the image is segmented as.
         modality_source: who said so: 'option', 'datalist' or 'file'.
         header: the source's own header, kept so that results carry the same geometry bit for bit
             (a nibabel NIfTI header, or the `DicomSource`; None for other formats).
@@ -134,8 +111,6 @@ class Case:
     @property
     def source_series(self) -> dict[str, Any] | None:
         """What identifies the DICOM series for a report, nothing of the patient; None for other formats."""
-        from bundle.cases.dicom.source import DicomSource
-
         return self.header.summary() if isinstance(self.header, DicomSource) else None
 
     @property

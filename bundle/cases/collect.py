@@ -8,15 +8,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from bundle.cases.case import CaseError, CaseFailure, CaseReference, Modality, PromptSource
+from bundle.cases.case import CaseFailure, CaseReference, PromptSource
 from bundle.cases.datalist import Entry, is_datalist_name, read_datalist
 from bundle.cases.dicom.headers import MEDIA_DIRECTORY, is_dicom_content, looks_like_dicom, read_instance
 from bundle.cases.dicom.locate import nothing_in, series_at, unreadable_file
 from bundle.cases.dicom.reports import report_text
 from bundle.cases.dicom.selection import SeriesSelection
-from bundle.cases.dicom.series import DicomSeries, LeftOut, Sorted, sort_series, unique_hash
+from bundle.cases.dicom.series import DicomSeries, Exclusion, Sorted, sort_series, unique_hash
+from bundle.cases.errors import CaseError
 from bundle.cases.files import image_suffix, os_problem, read_head
 from bundle.cases.ids import case_ids, series_ids
+from bundle.cases.modality import Modality
 from bundle.cases.privacy import Naming
 from bundle.cases.sidecars import sidecar_prompt
 
@@ -32,12 +34,12 @@ class Collection:
     Attributes:
         references: the cases in order: images as given (folders sorted, datalists as written), then DICOM.
         failures: what can be named but not used.
-        left_out: DICOM series that are nothing to segment, or that the selection does not take.
+        excluded: DICOM series that are nothing to segment, or that the selection does not take.
     """
 
     references: list[CaseReference]
     failures: list[CaseFailure]
-    left_out: list[LeftOut]
+    excluded: list[Exclusion]
 
 
 def collect_cases(
@@ -135,13 +137,13 @@ def collect(
         CaseFailure(ids[path], naming.path(path), naming.text(str(error), [path, Path(error.source)]))
         for path, error in found.problems.items()
     ]
-    left_out = [
+    excluded = [
         replace(one, input=replace(naming, identity=identity).path(one.input))
-        for one, identity in dicom.left_out
+        for one, identity in dicom.excluded
     ]
-    for left in left_out:
+    for left in excluded:
         _LOGGER.info("left out: %s", left)
-    return Collection(references, failures, left_out)
+    return Collection(references, failures, excluded)
 
 
 def _add_unreadable(found: _Found, dicom: Sorted) -> None:
@@ -319,8 +321,8 @@ def _is_dicom(path: Path) -> bool:
 
 
 def _nothing_found(sources: list[Path], found: _Found, dicom: Sorted) -> CaseError:
-    if dicom.left_out and not found.missing:
-        return nothing_in(sources[0], [one for one, _ in dicom.left_out], ())
+    if dicom.excluded and not found.missing:
+        return nothing_in(sources[0], [one for one, _ in dicom.excluded], ())
     if found.problems:
         return next(iter(found.problems.values()))
     if not sources:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bundle.cases.case import MODALITIES, CaseError, Modality
 from bundle.cases.dicom.series import DicomSeries
+from bundle.cases.errors import CaseError
 from bundle.cases.files import os_problem
+from bundle.cases.modality import MODALITIES, Modality
 
 SPLITS = ("training", "validation", "test")
 

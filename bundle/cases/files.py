@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 from typing import Literal
 
-from bundle.cases.case import CaseError
+from bundle.cases.errors import CaseError
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 ITK_SUFFIXES = (".mha", ".mhd", ".nrrd", ".nhdr")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from bundle.cases.case import CaseError
+from bundle.cases.errors import CaseError
 
 MIN_EDGE = 16
 MAX_PIXELS = 13_000 * 13_000
@@ -109,7 +109,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             _check_size(path, image.width, image.height)
             if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
                 problem = f"holds {image.n_frames} pages"  # type: ignore[attr-defined]
-                remedy = "save one page a file; a slide is segmented with `python -m bundle segment`"
+                remedy = "save one page a file; save a slide as a tiled pyramid"
                 raise CaseError(path, problem, remedy)
             yield image
     except CaseError:

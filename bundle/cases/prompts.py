@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from bundle.cases.case import CaseError
+from bundle.cases.errors import CaseError
 from bundle.cases.files import os_problem
 
 MAX_BYTES = 1_000_000

@@ -12,11 +12,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.cases.case import Case, CaseError, CaseReference, Modality
+from bundle.cases.case import Case, CaseReference
 from bundle.cases.dicom.headers import is_dicom_content, looks_like_dicom
 from bundle.cases.dicom.locate import series_at
 from bundle.cases.dicom.read import DicomImage, read_series
+from bundle.cases.errors import CaseError
 from bundle.cases.files import file_kind, read_head
+from bundle.cases.modality import Modality
 from bundle.cases.pictures import Picture, read_mask, read_picture
 from bundle.cases.volumes import Volume, read_volume
 
@@ -54,7 +56,7 @@ def _case(reference: CaseReference) -> Case:
                 return _picture_case(reference, read_picture(path))
             if kind == "slide":
                 problem = "is a whole-slide image, which is not read as a whole"
-                raise CaseError(path, problem, "segment it with `python -m bundle segment`")
+                raise CaseError(path, problem, "segment it, or cut it into pictures")
             return _volume_case(reference, read_volume(path, head), "CT")
         reference = replace(reference, series=series_at(path, reference.modality))
     assert reference.series is not None

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from bundle.cases.case import CaseError
+from bundle.cases.errors import CaseError
 from bundle.cases.files import image_suffix
 from bundle.cases.prompts import read_text
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bundle.cases.case import MODALITIES, Modality
+from bundle.cases.modality import MODALITIES, Modality
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy as np
 from nibabel.fileholders import FileHolder
 from numpy.typing import NDArray
 
-from bundle.cases.case import CaseError
+from bundle.cases.errors import CaseError
 from bundle.cases.files import file_kind
 
 MAX_VOXELS = 2_000_000_000

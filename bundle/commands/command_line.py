@@ -16,9 +16,8 @@ from typing import Any, NoReturn
 
 from monai.bundle import ConfigParser
 
-SOME_FAILED = 1
-NOT_STARTED = 2
-INTERRUPTED = 130
+from bundle.exit_codes import INTERRUPTED, NOT_STARTED
+
 NOTHING_YET = "interrupted before anything was segmented."
 #: Arguments of `monai.bundle run` itself.
 _RUNNER_ARGUMENTS = frozenset(
@@ -37,13 +36,6 @@ _RUNNER_ARGUMENTS = frozenset(
 )
 #: What the command line takes for a string, and a string counts as true.
 _YAML_WORDS = {"true": "True", "false": "False", "null": "None"}
-
-
-def option(name: str) -> str:
-    """The option of the command in use that sets the item `name` of a configuration."""
-    if _is_bundle_command():
-        return f"--{name} True" if name == "resume" else f"--{name}"
-    return "--output" if name == "output_dir" else f"--{name.replace('_', '-')}"
 
 
 def root_cause(error: BaseException) -> BaseException:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bundle.commands.options import inference_workflow
+from bundle.exit_codes import NOT_STARTED
 
 
 def add_command(commands: Any) -> None:
@@ -36,7 +37,7 @@ def add_command(commands: Any) -> None:
 
 def start(arguments: argparse.Namespace) -> int:
     """Export; returns the exit code."""
-    from bundle.commands.command_line import NOT_STARTED, sentence_for
+    from bundle.commands.command_line import sentence_for
     from bundle.exporting.folder import SETTINGS
     from bundle.exporting.writing import check_replaceable, export_segmenter
     from bundle.inference.run import versions

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import ipaddress
 import logging
 import os
@@ -21,7 +22,10 @@ from typing import Any, NoReturn
 
 import filelock
 
-from bundle.commands.command_line import INTERRUPTED, NOT_STARTED, SOME_FAILED, sentence_for
+from bundle.commands.command_line import sentence_for
+from bundle.commands.options import ROOT, inference_workflow, series_options
+from bundle.exit_codes import INTERRUPTED, NOT_STARTED, SOME_FAILED
+from bundle.inference import CaseList
 from bundle.serving.pacs.dicomweb import DicomWebServer, credentials_from
 from bundle.serving.pacs.exchange import Destination, ServerError, SettingError, Source
 from bundle.serving.pacs.forward import Forward, Peer, title_of
@@ -34,6 +38,8 @@ from bundle.serving.pacs.segmenter import SeriesSegmenter
 from bundle.serving.pacs.spool import Spool
 
 _GIGA, _MEGA = 10**9, 10**6
+# Options that decide on a result, beside weights and what is written into it as its settings.
+_DECIDING = ("prompt", "photometric", "xray_sides", "seg_type", "resample_slices", "steps", "members", "seed")
 # They report addresses with what is searched for, and values of headers.
 TALKATIVE = ("dicomweb_client", "urllib3", "pynetdicom", "pydicom", "highdicom")
 
@@ -82,13 +88,34 @@ def _prepare(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> Node
     else:
         source = spool = Spool(state / "spool", int(arguments.max_gb * _GIGA), arguments.prompt_from_report)
         listener, destination = _listener(arguments, spool), _forward(arguments)
-    segment = SeriesSegmenter(arguments, arguments.dicom_modalities, outbox.folder)
+    segment = series_segmenter(arguments, outbox.folder)
     node = Node(source, destination, segment, journal, outbox, pace, arguments.keep_results)
     if listener is not None:
         _listen(arguments, listener, stack)
     else:
         say("Watching the DICOMweb server.")
     return node
+
+
+def series_segmenter(arguments: argparse.Namespace, output_dir: Path) -> SeriesSegmenter:
+    """What segments each series as the options say."""
+    workflow = inference_workflow(arguments, cases=CaseList([], []), output_dir=output_dir, progress=False)
+    return SeriesSegmenter(
+        workflow.parser.get_parsed_content,
+        arguments.dicom_modalities,
+        {"prompt": arguments.prompt, **series_options(arguments)},
+        _request_digest(arguments),
+        bool(arguments.prompt_from_report),
+    )
+
+
+def _request_digest(arguments: argparse.Namespace) -> str:
+    """SHA-256 of configuration and options, those left out that change a result's speed or place only."""
+    digest = hashlib.sha256()
+    for path in [ROOT / "configs" / "inference.yaml", *arguments.config]:
+        digest.update(Path(path).read_bytes() + b"\0")
+    digest.update(repr([(name, getattr(arguments, name)) for name in _DECIDING]).encode("utf-8", "replace"))
+    return digest.hexdigest()
 
 
 def _pace(arguments: argparse.Namespace) -> Pace:

@@ -18,8 +18,9 @@ from PIL import Image
 from scipy.fft import dctn
 from tqdm import tqdm
 
-from bundle.cases.case import Case, CaseError, CaseReference
+from bundle.cases.case import Case, CaseReference
 from bundle.cases.datalist import SPLITS, Entry, read_datalist
+from bundle.cases.errors import CaseError
 from bundle.cases.files import file_kind, image_suffix, read_head
 from bundle.cases.pictures import read_mask
 from bundle.cases.reader import read_case, read_label

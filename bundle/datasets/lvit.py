@@ -23,9 +23,10 @@ from typing import Any
 import openpyxl  # type: ignore[import-untyped]
 
 from bundle.atomic import write_atomically
-from bundle.cases.case import CaseError, Modality
 from bundle.cases.datalist import SPLITS, Entry
+from bundle.cases.errors import CaseError
 from bundle.cases.files import PICTURE_SUFFIXES, image_suffix, os_problem
+from bundle.cases.modality import Modality
 from bundle.datasets.leaks import Examined, Leaks, build_report, examine, find_leaks, near_pairs, relative
 
 _FOLDERS = {

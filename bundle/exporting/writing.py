@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from bundle.atomic import replace_folder
-from bundle.cases.case import CaseError
+from bundle.cases.errors import CaseError
 from bundle.exporting.folder import (
     DESCRIPTION,
     LAYOUT_VERSION,

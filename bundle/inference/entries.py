@@ -48,7 +48,7 @@ class CaseResults:
                 written = self._written(output)
             except OSError as problem:
                 remedy = "free space or give another folder"
-                error = reference.told(
+                error = reference.deidentify(
                     f"{reference.image}: the result could not be written ({problem}); {remedy}."
                 )
             except Exception as problem:  # the rest of the batch goes on

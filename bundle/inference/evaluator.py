@@ -77,7 +77,7 @@ def reason(error: BaseException, reference: CaseReference) -> str:
     cause = error
     while not isinstance(cause, CaseError) and (cause.__cause__ or cause.__context__):
         cause = cause.__cause__ or cause.__context__  # type: ignore[assignment]
-    return reference.told(_sentence(cause, reference))
+    return reference.deidentify(_sentence(cause, reference))
 
 
 def _sentence(error: BaseException, reference: CaseReference) -> str:
@@ -87,7 +87,7 @@ def _sentence(error: BaseException, reference: CaseReference) -> str:
         return f"{reference.image}: does not fit the memory; crop it, or lower batch_size or tile_size."
     logger.debug("%s failed", reference.id, exc_info=error)
     first_line = (str(error).splitlines() or [""])[0]
-    return f"{reference.image}: {type(error).__name__}: {first_line}; `python -m bundle segment --debug` shows where."
+    return f"{reference.image}: {type(error).__name__}: {first_line}; run with debug to see where."
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class CaseSegmenter:
     def _segment_slide(self, reference: CaseReference) -> dict[str, Any]:
         if self.slides is None or self.prompts is not None:
             problem = "is a whole-slide image, which this command does not take"
-            raise CaseError(reference.image, problem, "segment it with `python -m bundle segment`")
+            raise CaseError(reference.image, problem, "segment it, or cut it into pictures")
         self.network.eval()
         return {"slide": self.slides(reference, self.network, self.device)}
 
@@ -261,7 +261,7 @@ class _WholeCase:
     def lost(self, reference: CaseReference, ended: str) -> dict[str, Any]:
         """Of a case that took its process with it."""
         remedy = "if memory ran out, crop it or use fewer jobs"
-        error = reference.told(f"{reference.image}: was not finished ({ended}); {remedy}.")
+        error = reference.deidentify(f"{reference.image}: was not finished ({ended}); {remedy}.")
         output = {
             "reference": reference,
             "fingerprint": fingerprint(reference),

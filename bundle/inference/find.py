@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from bundle.cases import CaseError, CaseFailure, CaseReference, collect, read_prompts
-from bundle.cases.case import MODALITIES, Modality
 from bundle.cases.dicom.selection import Orientation, SeriesSelection
-from bundle.cases.dicom.series import LeftOut
+from bundle.cases.dicom.series import Exclusion
+from bundle.cases.modality import MODALITIES, Modality
 from bundle.inference.journal import is_whole, read_journal
 
 #: Whether results and messages hide or keep what names a patient; 'replace' hides it and has other identifiers in
@@ -43,7 +43,7 @@ class CaseList:
 
     references: list[CaseReference]
     failures: list[CaseFailure]
-    left_out: list[LeftOut] = field(default_factory=list)
+    excluded: list[Exclusion] = field(default_factory=list)
     earlier: Earlier | None = None
     hidden: Mapping[str, str] = field(default_factory=dict, repr=False)
 
@@ -105,14 +105,14 @@ def find_cases(
         CaseError: nothing to segment, a prompt file that cannot be read, or `strict` and a case.
     """
     if source is None:
-        raise CaseError("--input", "was not given", "name a file, a folder or a datalist")
-    for option, value, known in (
-        ("--modality", modality, (None, *MODALITIES)),
-        ("--identifiers", identifiers, get_args(Identifiers)),
+        raise CaseError("input", "was not given", "name a file, a folder or a datalist")
+    for setting, value, known in (
+        ("modality", modality, (None, *MODALITIES)),
+        ("identifiers", identifiers, get_args(Identifiers)),
     ):
         if value not in known:
             choices = ", ".join(str(choice) for choice in known if choice is not None)
-            raise CaseError(option, f"{value!r} is not known", f"give one of {choices}")
+            raise CaseError(setting, f"{value!r} is not known", f"give one of {choices}")
     prompts = read_prompts(Path(prompt_file)) if prompt_file is not None else prompt
     output = None if output_dir is None else Path(output_dir)
     found = collect(
@@ -137,11 +137,11 @@ def find_cases(
         earlier = Earlier(settings, [entry for entry in entries if is_whole(entry, output)])
         done = {(entry["id"], entry.get("fingerprint")) for entry in earlier.done}
         references = [case for case in references if (case.id, fingerprint(case)) not in done]
-    left_out = found.left_out
+    excluded = found.excluded
     if identifiers == "replace":
-        left_out = [replace(one, series="", remedy="") for one in left_out]
+        excluded = [replace(one, series="", remedy="") for one in excluded]
     hidden = {} if identifiers == "keep" else _hidden(source, prompt)
-    return CaseList(references, failures, left_out, earlier, hidden)
+    return CaseList(references, failures, excluded, earlier, hidden)
 
 
 def _hidden(source: Any, prompt: str | None) -> dict[str, str]:

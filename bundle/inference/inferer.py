@@ -12,7 +12,7 @@ from monai.data.utils import compute_importance_map, dense_patch_slices
 from monai.inferers import Inferer
 from torch import Tensor, nn
 
-from bundle.cases.case import MODALITIES, Modality
+from bundle.cases.modality import MODALITIES, Modality
 from bundle.cases.structures import Structures
 from bundle.diffusion.consensus import consensus
 from bundle.diffusion.sampling import Sampling

@@ -13,7 +13,8 @@ from monai.transforms import Compose, Invertd, MapTransform
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from bundle.cases.case import Case, Modality
+from bundle.cases.case import Case
+from bundle.cases.modality import Modality
 from bundle.cases.structures import Structures
 from bundle.diffusion.sampling import Sampling
 from bundle.inference.inferer import NAMED
@@ -177,7 +178,7 @@ def _told(prediction: Prediction) -> dict[str, Any]:
         "modality": prediction.case.modality,
         "found": bool(prediction.mask.any()),
         "structures": {name: value for value, name in prediction.labels.items()},
-        "warnings": [reference.told(warning) for warning in prediction.all_warnings],
+        "warnings": [reference.deidentify(warning) for warning in prediction.all_warnings],
     }
 
 

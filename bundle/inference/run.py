@@ -27,7 +27,7 @@ from tqdm import tqdm
 import bundle
 from bundle.atomic import remove_leftovers, write_atomically
 from bundle.cases import CaseError
-from bundle.commands.command_line import INTERRUPTED, SOME_FAILED, option, sentence_for
+from bundle.exit_codes import INTERRUPTED, SOME_FAILED
 from bundle.inference.entries import INTERNAL, CaseResults, entry_of
 from bundle.inference.evaluator import CaseEvaluator
 from bundle.inference.find import CaseList
@@ -87,7 +87,7 @@ class RunRecord:
         self.entries = [entry_of(failure.id, failure.input, failure.error) for failure in cases.failures]
         for failure in cases.failures:
             tqdm.write(f"failed: {failure.error}", file=sys.stderr)
-        for one in cases.left_out:
+        for one in cases.excluded:
             tqdm.write(f"left out: {one}", file=sys.stderr)
         self.about: dict[str, Any] = {
             "versions": versions(),
@@ -96,7 +96,7 @@ class RunRecord:
             "device": str(device),
             "command": shlex.join(cases.shown_arguments(sys.argv)),
             "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            **({"left_out": [asdict(one) for one in cases.left_out]} if cases.left_out else {}),
+            **({"left_out": [asdict(one) for one in cases.excluded]} if cases.excluded else {}),
             **(settings or {}),
         }
         #: What must be the same for results to lie beside each other in one folder.
@@ -135,7 +135,7 @@ class RunRecord:
             with _deaf_to_signals():
                 self._leave("interrupted", INTERRUPTED)
         except OSError as error:  # of journal, run.json or index.html; those of cases are theirs
-            print(f"error: {sentence_for(error)}", file=sys.stderr)
+            print(f"error: {error}.", file=sys.stderr)
             self._leave("stopped", SOME_FAILED, write=False)
         self.finish()
 
@@ -173,7 +173,7 @@ class RunRecord:
         if write:
             self._publish()
         left = len(self.cases.ids - {entry["id"] for entry in self.entries})
-        remedy = f"; the same command with {option('resume')} goes on" if self.resumable else ""
+        remedy = "; repeat the command with resume to go on" if self.resumable else ""
         print(f"{how}: {self._counts()}, {left} left{remedy}.", file=sys.stderr)
         raise SystemExit(code)
 
@@ -253,7 +253,7 @@ def _check_same(earlier: Mapping[str, Any], now: Mapping[str, Any], output_dir: 
             problem = f"holds results made with other {name}"
         else:
             problem = f"holds results made with {name} {quoted[0]}, not {quoted[1]}"
-        raise CaseError(output_dir, problem, f"give another folder, or run without {option('resume')}")
+        raise CaseError(output_dir, problem, "give another folder, or run without resume")
 
 
 def versions() -> dict[str, str]:
@@ -275,6 +275,4 @@ def _check_writable(folder: Path) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise CaseError(
-            folder, f"cannot be written ({error.strerror})", f"give another {option('output_dir')}"
-        ) from error
+        raise CaseError(folder, f"cannot be written ({error.strerror})", "give another folder") from error

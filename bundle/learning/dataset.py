@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from bundle.cases import CaseError, CaseReference
-from bundle.cases.case import Modality
+from bundle.cases.modality import Modality
 from bundle.cases.structures import Structures
 from bundle.learning.drawing import DrawnImages, case_references, once_if_grey, vary
 from bundle.learning.losses import MaskTarget, log_inverse_frequency

@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from bundle.cases import CaseError, CaseReference, collect_cases
-from bundle.cases.case import Modality
+from bundle.cases.modality import Modality
 from bundle.transforms import RandByModalityd, neighbouring_slices
 
 #: A whole 2-D image, or a slice of a volume: (number of the case, slice).

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from bundle.cases import CaseReference
-from bundle.cases.case import MODALITIES, Modality
+from bundle.cases.modality import MODALITIES, Modality
 from bundle.cases.structures import Structures
 from bundle.learning.checkpoint import Stateful, load_checkpoint, save_checkpoint, save_whole
 from bundle.learning.handlers import warmup_cosine

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from bundle.cases.case import Modality
+from bundle.cases.modality import Modality
 from bundle.cases.structures import Structures
 from bundle.wording import (
     Infection,

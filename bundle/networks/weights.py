@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bundle.cases.case import CaseError
+from bundle.cases.errors import CaseError
 
 
 class WeightsError(ValueError):
@@ -101,11 +101,11 @@ def usable_device(device: torch.device | str) -> torch.device:
     try:
         known = torch.device(device)
     except RuntimeError as error:
-        raise CaseError("--device", f"{device!r} is not known", "give cpu, cuda, cuda:1, ...") from error
+        raise CaseError("device", f"{device!r} is not known", "give cpu, cuda, cuda:1, ...") from error
     if known.type == "cuda" and (known.index or 0) >= torch.cuda.device_count():
         found = torch.cuda.device_count()
         problem = f"{known} is not there, since torch {torch.__version__} finds {found or 'no'} CUDA devices"
-        raise CaseError("--device", problem, "give cpu or another, or leave the option out")
+        raise CaseError("device", problem, "give cpu or another, or leave it out")
     return known
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.cases.case import Modality
+from bundle.cases.modality import Modality
 
 CT_LABELS: dict[int, str] = {
     1: "aorta",

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bundle.atomic import write_atomically
-from bundle.cases.case import MODALITIES, Modality
+from bundle.cases.modality import MODALITIES, Modality
 from bundle.phantoms.ct import ct_phantom
 from bundle.phantoms.histology import histology_phantom
 from bundle.phantoms.phantom import Phantom

@@ -65,7 +65,7 @@ def build_report(prediction: Prediction, elapsed_seconds: float | None = None) -
         "probability_file": _probability_note(prediction),
         "mean_uncertainty": _mean(prediction.uncertainty),
         "mean_uncertainty_foreground": _mean(prediction.uncertainty[prediction.mask > 0]),
-        "warnings": [reference.told(warning) for warning in prediction.all_warnings],
+        "warnings": [reference.deidentify(warning) for warning in prediction.all_warnings],
         "spacing_mm": case.spacing,
         "shape": prediction.mask.shape,
         "settings": prediction.settings,

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.atomic import replace_folder
-from bundle.cases.case import CaseError
 from bundle.cases.dicom.source import DicomSource
+from bundle.cases.errors import CaseError
 from bundle.results.files.images import BYTE_SLOPE, to_bytes, write_nifti, write_nifti_blocks, write_png
 from bundle.results.page.case import write_case_page
 from bundle.results.pictures.preview import write_preview

@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bundle.cases import CaseError, CaseReference, collect_cases
-from bundle.cases.case import MODALITIES, Case, Modality
+from bundle.cases.case import Case
+from bundle.cases.modality import MODALITIES, Modality
 from bundle.scoring.encoder_cost import peak_memory
 from bundle.scoring.handler import Scoring
 from bundle.scoring.metrics import Score

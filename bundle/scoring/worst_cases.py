@@ -9,7 +9,7 @@ import numpy as np
 from ignite.engine import Engine, Events
 
 from bundle.cases import read_label
-from bundle.cases.case import Modality
+from bundle.cases.modality import Modality
 from bundle.results.pictures.comparison import ComparedCase
 from bundle.results.prediction import Prediction
 from bundle.scoring.handler import Scoring, in_mask_values

@@ -14,7 +14,7 @@ from monai.transforms import MapTransform
 from monai.utils import SpaceKeys
 
 from bundle.cases import Case, CaseError, CaseReference, read_case, read_label
-from bundle.cases.case import MODALITIES, Modality, Photometric
+from bundle.cases.modality import MODALITIES, Modality, Photometric
 from bundle.cases.structures import Structures
 
 #: Endings of masks that a server may be asked for, the usual one first.

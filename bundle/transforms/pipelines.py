@@ -29,7 +29,7 @@ from monai.transforms import (
     Zoomd,
 )
 
-from bundle.cases.case import Modality, Photometric
+from bundle.cases.modality import Modality, Photometric
 from bundle.cases.structures import Structures
 from bundle.transforms.by_modality import ByModalityd, RandByModalityd
 from bundle.transforms.content_key import ContentKeyd

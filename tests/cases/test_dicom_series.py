@@ -61,7 +61,7 @@ def test_a_tree_of_all_kinds(tmp_path: Path) -> None:
     ids = [one.id for one in found.references]
     assert ids[0] == "picture" and {"thick", "lat", "pa"} < set(ids) and len(set(ids)) == 6
     assert sum(one.startswith("thin-") for one in ids) == 2
-    assert {str(one) for one in found.left_out} == {
+    assert {str(one) for one in found.excluded} == {
         "a/seg.dcm is a segmentation (SEG), not an image.",
         "a/report.dcm is a structured report (SR), not an image.",
     }
@@ -147,8 +147,8 @@ def test_selection(tmp_path: Path, options: dict[str, Any], kept: set[str], reas
     save(film(VALUES, SeriesDescription="Thorax 2.5 B30"), tmp_path / "film" / "1")
     found = collect(tmp_path, selection=SeriesSelection.of(**options))
     assert {one.image.name if one.image.is_dir() else "film" for one in found.references} == kept
-    assert len(found.left_out) == 4 - len(kept)
-    assert any(reason in one.reason for one in found.left_out)
+    assert len(found.excluded) == 4 - len(kept)
+    assert any(reason in one.reason for one in found.excluded)
 
 
 def test_what_is_left_out_names_the_file_and_the_option_that_would_take_it(tmp_path: Path) -> None:
@@ -159,10 +159,10 @@ def test_what_is_left_out_names_the_file_and_the_option_that_would_take_it(tmp_p
     Ct(count=2).write(tmp_path / "short" / "a")
     save(report(thorax.study, ("Findings", "Liver.")), tmp_path / "reports" / "1")
     found = collect(tmp_path, selection=SeriesSelection(min_slices=5))
-    short = next(one for one in found.left_out if one.input == "short/a")
-    assert {str(one) for one in found.left_out} == {
-        f"thorax/scout.dcm is a localizer; --series {scout.series} takes it.",
-        f"short/a (2 files, series {short.series}) has 2 slices, fewer than 5; --min-slices 2 takes it.",
+    short = next(one for one in found.excluded if one.input == "short/a")
+    assert {str(one) for one in found.excluded} == {
+        f"thorax/scout.dcm is a localizer; series {scout.series} takes it.",
+        f"short/a (2 files, series {short.series}) has 2 slices, fewer than 5; min_slices 2 takes it.",
         "reports/1 is a structured report (SR), not an image.",
     }
     taken = collect(tmp_path, selection=SeriesSelection(series=(scout.series,)))
@@ -193,7 +193,7 @@ def test_selection_by_uid(tmp_path: Path) -> None:
     one.write(tmp_path / "one")
     other.write(tmp_path / "other")
     found = collect(tmp_path, selection=SeriesSelection.of(f"{other.series}"))
-    assert [reference.id for reference in found.references] == ["other"] and len(found.left_out) == 1
+    assert [reference.id for reference in found.references] == ["other"] and len(found.excluded) == 1
     found = collect(tmp_path, selection=SeriesSelection.of([other.series, "1.2.3"]))
     assert "has no series 1.2.3" in found.failures[0].error
     with pytest.raises(CaseError, match=r"has no series 1\.2\.3"):
@@ -396,7 +396,7 @@ def test_films_for_processing_are_left_out(tmp_path: Path) -> None:
     save(film(VALUES), tmp_path / "film")
     found = collect(tmp_path)
     assert [one.id for one in found.references] == ["film"]
-    assert [one.reason for one in found.left_out] == ["is a film for processing, not for presentation"]
+    assert [one.reason for one in found.excluded] == ["is a film for processing, not for presentation"]
 
 
 @pytest.mark.parametrize("space", ["RGB", "planar", "YBR_FULL", "JPEG"])

@@ -87,7 +87,7 @@ def test_a_folder_with_slides_gives_a_case_each(levels: list[NDArray[np.uint8]],
     slides = [case for case in found.references if case.series is not None and case.series.is_slide]
     assert len(found.references) == 3 and len({case.id for case in slides}) == 2
     assert sorted(len(case.series.files) for case in slides if case.series is not None) == [2, 2]
-    assert sorted(str(one).split("/")[-1] for one in found.left_out) == [
+    assert sorted(str(one).split("/")[-1] for one in found.excluded) == [
         "label is the label of a slide.",
         "overview is an overview of a slide.",
         "thumbnail is a thumbnail of a slide.",
@@ -97,7 +97,7 @@ def test_a_folder_with_slides_gives_a_case_each(levels: list[NDArray[np.uint8]],
     for case in slides:
         with open_slide(case.image, None, case.series) as slide:
             assert np.array_equal(slide.read(slide.grid(0.25), 0, 0, 1200, 800), levels[0])
-        with pytest.raises(CaseError, match="segment it with `python -m bundle segment`"):
+        with pytest.raises(CaseError, match="segment it, or cut it into pictures"):
             read_case(case)
 
 

@@ -131,7 +131,7 @@ def test_bad_pictures(tmp_path: Path) -> None:
     paths["text.png"].write_text("hello")
     Image.fromarray(np.full((20, 20), np.nan, np.float32)).save(paths["nan.tif"])
     words = (
-        "one page a file",
+        "save one page a file",
         "pages",
         "too small (1 x 1",
         "truncated",

@@ -62,7 +62,7 @@ def test_nothing_that_is_written_names_the_patient(
     assert [sign for sign in SIGNS if sign in found] == []
     assert str(tmp_path).lower() not in found.replace(str(tmp_path / "out").lower(), "")
     assert "[name], born [date] ([number]): liver enlarged." in found
-    assert "is a localizer; --series" in captured.err and "is a structured report (sr)" in found
+    assert "is a localizer; series" in captured.err and "is a structured report (sr)" in found
     (seg,) = (tmp_path / "out").glob("*/seg.dcm")
     assert str(pydicom.dcmread(seg).PatientName) == "M\u00fcller^Jos\u00e9"
 

@@ -216,7 +216,7 @@ def test_an_interruption_leaves_whole_files_and_says_how_to_go_on(
     assert stopped.code == 130, stopped
     assert "Traceback" not in stopped.stderr
     (sentence,) = (line for line in stopped.stderr.splitlines() if line.startswith("interrupted"))
-    assert sentence.endswith("left; the same command with --resume goes on.")
+    assert sentence.endswith("left; repeat the command with resume to go on.")
     record = json.loads((output / "run.json").read_text())
     done = [entry["id"] for entry in record["cases"]]
     assert 2 <= len(done) < 8 and f"interrupted: {len(done)} done, 0 failed, {8 - len(done)} left" in sentence
@@ -239,7 +239,7 @@ def test_the_bundle_command_is_interrupted_alike(
             break
     assert stopped.code == 130, stopped
     assert "Traceback" not in stopped.stderr
-    assert "left; the same command with --resume True goes on." in stopped.stderr
+    assert "left; repeat the command with resume to go on." in stopped.stderr
     assert commands("monai.bundle", *arguments, "--resume", True).code == 0
     assert len(json.loads((output / "run.json").read_text())["cases"]) == 8
 

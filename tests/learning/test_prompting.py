@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from bundle.cases.case import MODALITIES, Modality
+from bundle.cases.modality import MODALITIES, Modality
 from bundle.cases.structures import Structures
 from bundle.learning import Prompt, PromptDrawer, prompt_drawer
 from bundle.wording import Infection, all_terms, everyday, exchange_sides, is_held_out, templates

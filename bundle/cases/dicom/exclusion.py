@@ -6,9 +6,9 @@ import fnmatch
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from bundle.cases.case import Modality
 from bundle.cases.dicom.headers import SECONDARY_CAPTURES, Instance
 from bundle.cases.dicom.selection import SeriesSelection, nearest_plane
+from bundle.cases.modality import Modality
 
 #: DICOM modalities (PS3.3 C.7.3.1.1.1) whose images are films, and those that are microscopy.
 XRAY_MODALITIES = frozenset(("CR", "DX", "RG", "DR", "XR"))
@@ -51,7 +51,7 @@ class Reason(NamedTuple):
 
     Attributes:
         clause: such as 'is a localizer'.
-        remedy: the option that would take them, as a clause with a place for the series' {uid}.
+        remedy: the setting that would take them, as a clause with a place for the series' {uid}.
         is_usual: whether every such series has files like these, so that its report need not tell.
     """
 
@@ -60,7 +60,7 @@ class Reason(NamedTuple):
     is_usual: bool = False
 
 
-_BY_SERIES = "--series {uid} takes it"
+_BY_SERIES = "series {uid} takes it"
 
 
 def no_patient_image(instance: Instance, stated: Modality | None, wanted: bool) -> Reason | None:
@@ -106,21 +106,21 @@ def not_selected(
     ):
         return Reason(
             f"has a description that does not match '{selection.description}'",
-            "another --series-description, or none, takes it",
+            "another series_description, or none, takes it",
         )
     if not is_volume(first, stated):
         return None
     slices = sum(one.frames for one in kept)
     if slices < selection.min_slices:
         return Reason(
-            f"has {slices} slices, fewer than {selection.min_slices}", f"--min-slices {slices} takes it"
+            f"has {slices} slices, fewer than {selection.min_slices}", f"min_slices {slices} takes it"
         )
     if selection.orientation is not None:
         plane = nearest_plane(next((one.orientation for one in kept if one.orientation), ()))
         if plane != selection.orientation:
             return Reason(
                 f"is {plane or 'of unknown orientation'}, not {selection.orientation}",
-                f"--orientation {plane} takes it" if plane else "",
+                f"orientation {plane} takes it" if plane else "",
             )
     return None
 

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.cases.case import CaseError
 from bundle.cases.dicom.headers import numbers, text
+from bundle.cases.errors import CaseError
 
-RESAMPLE_REMEDY = "send all slices, or let them be resampled with --resample-slices"
+RESAMPLE_REMEDY = "send all slices, or let them be resampled (resample_slices)"
 # How far steps between slices may differ, in parts of a step, or in mm for rounded positions.
 _STEP_TOLERANCE = 0.01
 _ROUNDING_MM = 0.02

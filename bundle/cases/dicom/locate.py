@@ -6,13 +6,14 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from bundle.cases.case import CaseError, Modality
 from bundle.cases.dicom.headers import is_dicom_content, looks_like_dicom, read_instance
-from bundle.cases.dicom.series import DicomSeries, LeftOut, sort_series
+from bundle.cases.dicom.series import DicomSeries, Exclusion, sort_series
+from bundle.cases.errors import CaseError
 from bundle.cases.files import read_head
+from bundle.cases.modality import Modality
 
 
-class LeftOutError(CaseError):
+class AllExcludedError(CaseError):
     """All that is there is nothing to segment (localizers, reports, segmentations), which is no fault of it."""
 
 
@@ -26,7 +27,7 @@ def series_at(path: Path, stated: Modality | None = None) -> DicomSeries:
     files = _files_below(path) if os.path.isdir(path) else [path]
     found = sort_series(files, stated=stated, named=frozenset([path]))
     if not found.cases:
-        raise nothing_in(path, [one for one, _ in found.left_out], found.unreadable)
+        raise nothing_in(path, [one for one, _ in found.excluded], found.unreadable)
     if len(found.cases) > 1:
         raise CaseError(path, f"holds {len(found.cases)} DICOM series or images", "name one of them")
     return found.cases[0][1]
@@ -49,12 +50,12 @@ def has_dicom(path: Path) -> bool:
         return False
 
 
-def nothing_in(path: Path, left_out: Sequence[LeftOut], unreadable: Sequence[Path]) -> CaseError:
+def nothing_in(path: Path, excluded: Sequence[Exclusion], unreadable: Sequence[Path]) -> CaseError:
     """Why DICOM files give no case."""
-    if left_out:
-        reasons = ", ".join(dict.fromkeys(one.reason.removeprefix("is ") for one in left_out))
+    if excluded:
+        reasons = ", ".join(dict.fromkeys(one.reason.removeprefix("is ") for one in excluded))
         problem = f"holds DICOM of which nothing is segmented ({reasons})"
-        return LeftOutError(path, problem, "send the original images, or name the series with --series")
+        return AllExcludedError(path, problem, "send the original images, or name the series")
     if unreadable:
         return unreadable_file(unreadable[0])
     return CaseError(path, "is a folder without DICOM images", "name an image file or a folder with a series")

@@ -11,8 +11,8 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from bundle.cases.case import CaseError
 from bundle.cases.dicom.headers import numbers, quiet, text
+from bundle.cases.errors import CaseError
 
 try:  # pydicom 3
     from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut

@@ -13,13 +13,14 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 
-from bundle.cases.case import CaseError, Modality
 from bundle.cases.dicom.exclusion import MICROSCOPY_MODALITIES, XRAY_MODALITIES
 from bundle.cases.dicom.geometry import Plane, Stack, read_plane, stack
 from bundle.cases.dicom.headers import MODALITY_OF_CLASS, numbers, quiet, text
 from bundle.cases.dicom.pixels import as_colour, as_film, in_hounsfield, open_image, stored_values
 from bundle.cases.dicom.series import DicomSeries
 from bundle.cases.dicom.source import DicomSource
+from bundle.cases.errors import CaseError
+from bundle.cases.modality import Modality
 from bundle.cases.pictures import MAX_PIXELS, MIN_EDGE
 from bundle.cases.volumes import MAX_VOXELS
 
@@ -68,7 +69,7 @@ def _told(series: DicomSeries, stated: Modality | None) -> Modality:
     modality = series.modality
     if series.is_slide:
         problem = "is a whole-slide image, which is not read as a whole"
-        raise CaseError(series.place, problem, "segment it with `python -m bundle segment`")
+        raise CaseError(series.place, problem, "segment it, or cut it into pictures")
     of_class = MODALITY_OF_CLASS.get(series.sop_class, modality)
     if modality == "CT" and of_class not in ("CT", "CR", "DX"):
         problem = f"says that it is {modality}, and by its storage class it is {of_class}"
@@ -82,7 +83,7 @@ def _told(series: DicomSeries, stated: Modality | None) -> Modality:
     if stated is not None:
         return stated
     problem = f"has modality {modality or 'none'}, and this bundle segments CT, X-ray (CR, DX) and H&E"
-    raise CaseError(series.place, problem, "leave it out, or state --modality to treat it as one of them")
+    raise CaseError(series.place, problem, "leave it out, or state the modality to treat it as one of them")
 
 
 # --- volumes -----------------------------------------------------------------------------------------------

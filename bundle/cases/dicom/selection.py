@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from bundle.cases.case import CaseError
+from bundle.cases.errors import CaseError
 
 Orientation = Literal["axial", "coronal", "sagittal"]
 _UID_LIST = re.compile(r"[\s,]+")
@@ -37,12 +37,12 @@ class SeriesSelection:
     def __post_init__(self) -> None:
         for one in self.series:
             if not re.fullmatch(r"[0-9.]{1,64}", one):
-                raise CaseError("--series", f"{one!r} is no UID", "give a SeriesInstanceUID")
+                raise CaseError("series", f"{one!r} is no UID", "give a SeriesInstanceUID")
         if self.orientation not in (None, *get_args(Orientation)):
             named = ", ".join(get_args(Orientation))
             raise CaseError("orientation", f"{self.orientation!r} is not known", f"give one of {named}")
         if isinstance(self.min_slices, bool) or not isinstance(self.min_slices, int) or self.min_slices < 1:
-            raise CaseError("--min-slices", f"{self.min_slices!r} is no number of slices", "give 1 or more")
+            raise CaseError("min_slices", f"{self.min_slices!r} is no number of slices", "give 1 or more")
 
     @classmethod
     def of(

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from pydicom.uid import generate_uid
 
-from bundle.cases.case import Modality
 from bundle.cases.dicom.exclusion import Reason, is_volume, no_patient_image, not_selected
 from bundle.cases.dicom.headers import MEDIA_DIRECTORY, WHOLE_SLIDE, Instance, read_instance
 from bundle.cases.dicom.selection import SeriesSelection
+from bundle.cases.modality import Modality
 from bundle.cases.privacy import Identity
 
 
@@ -62,7 +62,7 @@ class DicomSeries:
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class Exclusion:
     """A series, or a part of one, that is not segmented, which is no failure.
 
     Attributes:
@@ -71,7 +71,7 @@ class LeftOut:
         reason: a clause such as 'is a localizer'.
         files: how many.
         series: SeriesInstanceUID; empty where the files have none.
-        remedy: the option that would take it, as a clause; empty where there is none.
+        remedy: the setting that would take it, as a clause; empty where there is none.
     """
 
     input: str
@@ -92,14 +92,14 @@ class Sorted:
 
     Attributes:
         cases: name wanted for the case id, and its series.
-        left_out: what is no case, and whose it is.
+        excluded: what is no case, and whose it is.
         unreadable: files that have a DICOM name or preamble and are too broken to tell what they are, or cut short.
         reports: structured reports, of any study; they are among what is left out too.
         identity: of all studies.
     """
 
     cases: list[tuple[str, DicomSeries]] = field(default_factory=list)
-    left_out: list[tuple[LeftOut, Identity]] = field(default_factory=list)
+    excluded: list[tuple[Exclusion, Identity]] = field(default_factory=list)
     unreadable: list[Path] = field(default_factory=list)
     reports: list[Instance] = field(default_factory=list)
     identity: Identity = field(default=Identity(), repr=False)
@@ -187,8 +187,8 @@ def _sort_one(
             dropped[why].append(path)
     for reason, files in dropped.items():
         remedy = reason.remedy.format(uid=uid) if uid else ""
-        left_out = LeftOut(_place(files, folders), reason.clause, len(files), uid, remedy)
-        result.left_out.append((left_out, identity))
+        excluded = Exclusion(_place(files, folders), reason.clause, len(files), uid, remedy)
+        result.excluded.append((excluded, identity))
     if not kept:
         return
     notes = [

@@ -10,9 +10,9 @@ from typing import Any
 
 import pydicom
 
-from bundle.cases.case import CaseError
 from bundle.cases.dicom.headers import numbers, quiet, text, texts
 from bundle.cases.dicom.series import DicomSeries
+from bundle.cases.errors import CaseError
 from bundle.cases.slides.pyramids import OpenSlidePyramid
 
 _KEYWORDS = (

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.cases.case import CaseError
+from bundle.cases.errors import CaseError
 from bundle.cases.slides.recognise import stated_mpp
 from bundle.cases.slides.slide import Pyramid
 

@@ -12,10 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bundle.cases.case import CaseError
-from bundle.cases.dicom.series import DicomSeries
-from bundle.cases.files import read_head
-from bundle.cases.slides.recognise import LEAST_MPP, MOST_MPP
+from bundle.cases.errors import CaseError
 
 MppSource = Literal["file", "option"]
 #: A level is taken for a resolution that it misses by less than this part.
@@ -116,7 +113,7 @@ class Slide:
         box = (left * across, top * down, (left + width) * across, (top + height) * down)
         first = int(box[0]), int(box[1])
         last = min(wide, max(first[0] + 1, _up(box[2]))), min(high, max(first[1] + 1, _up(box[3])))
-        with _only_case_errors(self.path):
+        with slide_errors(self.path):
             pixels = self.pyramid.region(level, *first, last[0] - first[0], last[1] - first[1])
         if pixels.shape[:2] == (height, width):
             return pixels
@@ -143,45 +140,8 @@ def _up(value: float) -> int:
     return int(np.ceil(value - 1e-6))
 
 
-def open_slide(path: Path, mpp: float | None = None, series: DicomSeries | None = None) -> Slide:
-    """Open a slide.
-
-    Args:
-        path: the file; of DICOM the folder of the files, or the one file.
-        mpp: micrometres per pixel of level 0, whatever the file states; None for what it states.
-        series: the levels' files, of DICOM.
-
-    Raises:
-        CaseError: the file cannot be read as a slide, is not tiled, or nothing says what its resolution is.
-    """
-    pyramid: Pyramid
-    with _only_case_errors(path):
-        if series is None:
-            from bundle.cases.slides.pyramids import open_pyramid
-
-            read_head(path)
-            pyramid = open_pyramid(path)
-        else:
-            from bundle.cases.slides.dicom import DicomPyramid
-
-            pyramid = DicomPyramid(series)
-    try:
-        if mpp is not None:
-            return Slide(path, pyramid, (mpp, mpp), "option")
-        if pyramid.mpp is None:
-            raise CaseError(path, "does not say how many micrometres a pixel has", "give slide_mpp")
-        if not all(LEAST_MPP <= one <= MOST_MPP for one in pyramid.mpp):
-            stated = " x ".join(f"{one:g}" for one in pyramid.mpp)
-            problem = f"states {stated} micrometres per pixel, which no slide scanner has"
-            raise CaseError(path, problem, "give slide_mpp")
-        return Slide(path, pyramid, pyramid.mpp, "file")
-    except CaseError:
-        pyramid.close()
-        raise
-
-
 @contextmanager
-def _only_case_errors(path: Path) -> Iterator[None]:
+def slide_errors(path: Path) -> Iterator[None]:
     """Turn whatever the libraries raise for a broken file into one sentence."""
     try:
         yield

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pydicom
@@ -13,16 +12,12 @@ from pydicom.dataset import Dataset
 
 from bundle.cases import CaseError
 from bundle.cases.dicom.headers import MANUFACTURER, quiet, text
-from bundle.cases.dicom.locate import LeftOutError
-from bundle.commands.options import ROOT, inference_workflow, series_options
-from bundle.inference import CaseDataset, CaseEvaluator, CaseList, find_cases
+from bundle.cases.dicom.locate import AllExcludedError
+from bundle.inference import CaseDataset, CaseEvaluator, find_cases
 from bundle.inference.evaluator import reason
 from bundle.results import DicomResults, Prediction, write_prediction
 from bundle.results.result_files import DICOM_FILES, ReportAdditions, ResultWriter
 from bundle.serving.pacs.outbox import Outcome
-
-# Options that decide on a result, beside weights and what is written into it as its settings.
-_DECIDING = ("prompt", "photometric", "xray_sides", "seg_type", "resample_slices", "steps", "members", "seed")
 
 _NO_REPORT = "The study has no report in prose yet; the default of the modality was segmented."
 
@@ -39,29 +34,34 @@ class SeriesSegmenter:
     """Segments folders of one series each.
 
     Args:
-        arguments: the options of `bundle.commands.options`, and 'prompt'.
+        content: id -> what the inference configuration has under it.
         modalities: DICOM modalities that are segmented.
-        output_dir: what the configuration takes for the folder of results.
+        selection: arguments of `bundle.inference.find_cases`: the prompt, and which series are taken.
+        request: digest of the settings that decide on a result.
+        from_report: whether the study's report is to be the prompt.
 
     Raises:
         Exception: of every kind, for weights and settings that cannot be used.
     """
 
-    def __init__(self, arguments: argparse.Namespace, modalities: Sequence[str], output_dir: Path) -> None:
+    def __init__(
+        self,
+        content: Callable[[str], Any],
+        modalities: Sequence[str],
+        selection: Mapping[str, Any],
+        request: str,
+        from_report: bool = False,
+    ) -> None:
         self.modalities = frozenset(modalities)
-        workflow = inference_workflow(
-            arguments, cases=CaseList([], []), output_dir=output_dir, progress=False
-        )
-        content = workflow.parser.get_parsed_content
         self.network = content("network")
         self.preprocessing = content("preprocessing")
         self.inferer = content("inferer")
         self.postprocessing = content("postprocessing")
         self.device = content("device")
         self.dicom_results: DicomResults = content("dicom_results")
-        self.selection = {"prompt": arguments.prompt, **series_options(arguments)}
-        self.from_report = bool(arguments.prompt_from_report)
-        self.request = _request_digest(arguments)
+        self.selection = selection
+        self.from_report = from_report
+        self.request = request
 
     def __call__(self, folder: Path, output: Path, reports: Sequence[Path] = ()) -> Outcome:
         """Segment the series in a folder and write the results of each of its cases to a folder in `output`.
@@ -79,7 +79,7 @@ class SeriesSegmenter:
         self._check_kind(folder)
         try:
             cases = find_cases([folder], reports=reports, **self.selection)
-        except LeftOutError as error:
+        except AllExcludedError as error:
             raise NothingToSegment(_without(folder, f"{error.source}: {error.problem}")) from error
         except CaseError as error:
             raise CannotBeSegmented(_without(folder, str(error))) from error
@@ -192,12 +192,3 @@ def _header(folder: Path) -> Dataset:
 def _without(folder: Path, sentence: str) -> str:
     """A sentence about files of a series that does not name the temporary folder they lie in."""
     return sentence.replace(f"{folder}/", "").replace(f"{folder}: ", "")
-
-
-def _request_digest(arguments: argparse.Namespace) -> str:
-    """SHA-256 of configuration and options, those left out that change a result's speed or place only."""
-    digest = hashlib.sha256()
-    for path in [ROOT / "configs" / "inference.yaml", *arguments.config]:
-        digest.update(Path(path).read_bytes() + b"\0")
-    digest.update(repr([(name, getattr(arguments, name)) for name in _DECIDING]).encode("utf-8", "replace"))
-    return digest.hexdigest()

@@ -48,7 +48,7 @@ def test_over_dicomweb(
     assert results_of(orthanc, broken.study) == {"SEG": [], "SR": []}
     said = capfd.readouterr().err
     journal = (tmp_path / "state" / "journal.jsonl").read_text()
-    assert said.count("--resample-slices") == 1 and journal.count("--resample-slices") == 1
+    assert said.count("resample_slices") == 1 and journal.count("resample_slices") == 1
     assert not any(name in said + journal for name in NAMES)
 
     # nothing is done twice: not by the same node, nor by one that has lost its state

@@ -19,7 +19,7 @@ from pynetdicom.sop_class import CTImageStorage
 
 from bundle.__main__ import parser
 from bundle.cases.dicom.headers import MANUFACTURER
-from bundle.serving.pacs.segmenter import SeriesSegmenter
+from bundle.commands.pacs_node import series_segmenter
 from tests.support.dicom_files import save
 from tests.support.pacs_node import NAMES, free_port, phantom_series, study_report, wait_for
 
@@ -158,9 +158,7 @@ def test_what_is_sent_is_segmented_until_asked_to_end(commands: Any, tiny: Any, 
     assert done.stderr.splitlines()[-1].startswith("Stopped; what was begun is done again")
     found = ended()
     assert found[ct.series]["status"] == "done" and len(found[ct.series]["objects"]) == 2
-    assert (
-        found[broken.series]["status"] == "failed" and "--resample-slices" in found[broken.series]["reason"]
-    )
+    assert found[broken.series]["status"] == "failed" and "resample_slices" in found[broken.series]["reason"]
     assert found[own.series]["status"] == "left out" and "this software" in found[own.series]["reason"]
     assert str(state) not in journal.read_text()
     [seg] = (state / "results").rglob("seg.dcm")
@@ -177,12 +175,23 @@ def test_what_is_sent_is_segmented_until_asked_to_end(commands: Any, tiny: Any, 
 def test_the_same_series_gets_the_same_objects(tiny: Any, tmp_path: Path) -> None:
     """UIDs follow from series and settings: not from the batch size, but from the seed and the prompt."""
     folder = phantom_series(4).write(tmp_path / "series")
-    options = ["--config", tiny.config, "--weights", tiny.random, "--device", "cpu", "--state", "unused"]
+    options = [
+        "--config",
+        tiny.config,
+        "--weights",
+        tiny.random,
+        "--device",
+        "cpu",
+        "--state",
+        "unused",
+        "--modality",
+        "CT",
+    ]
     uids = []
     for number, further in enumerate(([], ["--batch-size", 3], ["--seed", 1], ["--prompt", "liver"])):
         node = ["pacs", "listen", "--allow", "A", *options, *further]
         output = tmp_path / f"results_{number}"
-        segment = SeriesSegmenter(parser().parse_args([str(one) for one in node]), ["CT"], output)
+        segment = series_segmenter(parser().parse_args([str(one) for one in node]), output)
         objects = segment(folder, output).objects
         assert {pydicom.dcmread(output / path).SOPInstanceUID for path in objects.values()} == set(objects)
         uids.append(list(objects))
@@ -192,10 +201,21 @@ def test_the_same_series_gets_the_same_objects(tiny: Any, tmp_path: Path) -> Non
 def test_the_report_of_the_study_is_the_prompt(tiny: Any, tmp_path: Path) -> None:
     ct = phantom_series(4)
     folder = ct.write(tmp_path / "series")
-    options = ["--config", tiny.config, "--weights", tiny.random, "--device", "cpu", "--state", "unused"]
+    options = [
+        "--config",
+        tiny.config,
+        "--weights",
+        tiny.random,
+        "--device",
+        "cpu",
+        "--state",
+        "unused",
+        "--modality",
+        "CT",
+    ]
     node = ["pacs", "listen", "--allow", "A", "--prompt-from-report", *options]
     output = tmp_path / "results"
-    segment = SeriesSegmenter(parser().parse_args([str(one) for one in node]), ["CT"], output)
+    segment = series_segmenter(parser().parse_args([str(one) for one in node]), output)
     texts = {
         "none": [],
         "own": [study_report(ct.study, "Spleen.", MANUFACTURER)],
