@@ -68,7 +68,11 @@ def ddim_step(x_t: Tensor, x_0: Tensor, log_snr: Tensor, log_snr_next: Tensor) -
 
 
 def sample(
-    denoiser: Denoiser, noise: NoiseSource, log_snrs: Tensor, sampler: SamplerName = "ddim"
+    denoiser: Denoiser,
+    noise: NoiseSource,
+    log_snrs: Tensor,
+    sampler: SamplerName = "ddim",
+    to_x_0: Callable[[Tensor], Tensor] | None = None,
 ) -> Iterator[Tensor]:
     """Run one reverse chain and yield the prediction of x_0 at every step.
 
@@ -80,19 +84,21 @@ def sample(
         noise: see `NoiseSource`; drawn once for the start and, by 'ancestral', once between steps.
         log_snrs: (steps,) rising, from `bundle.diffusion.schedule`.
         sampler: 'ancestral' or 'ddim'.
+        to_x_0: of a denoiser that predicts in another form, what makes x_0 of a prediction.
 
     Yields:
-        (B, K, H, W) in [-1, 1], one a step.
+        (B, K, H, W) in [-1, 1], or what the denoiser predicts, one a step.
     """
     if sampler not in ("ancestral", "ddim"):
         raise ValueError(f"sampler must be 'ancestral' or 'ddim', not {sampler!r}")
     x_t = noise()
     log_snrs = log_snrs.to(x_t)
     for step, log_snr in enumerate(log_snrs):
-        x_0 = denoiser(x_t, log_snr.expand(len(x_t)))
-        yield x_0
+        prediction = denoiser(x_t, log_snr.expand(len(x_t)))
+        yield prediction
         if step + 1 == len(log_snrs):
             return
+        x_0 = prediction if to_x_0 is None else to_x_0(prediction)
         if sampler == "ancestral":
             x_t = ancestral_step(x_t, x_0, log_snr, log_snrs[step + 1], noise())
         else:

@@ -67,21 +67,24 @@ class Sampling:
 
 
 def sample_members(
-    denoiser: Denoiser, noises: Sequence[NoiseSource], schedule: LogSnrSchedule, sampling: Sampling
+    denoiser: Denoiser,
+    noises: Sequence[NoiseSource],
+    schedule: LogSnrSchedule,
+    sampling: Sampling,
+    to_x_0: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """Predictions of x_0 of all members, their steps one after the other.
+    """Predictions of all members, their steps one after the other.
 
     Args:
-        denoiser: (x_t, log-SNR) -> x_0 in [-1, 1].
+        denoiser, to_x_0: see `bundle.diffusion.sampler.sample`.
         noises: one source a member.
 
     Returns:
-        (members * steps, B, K, H, W) in [-1, 1].
+        (members * steps, B, K, H, W) in [-1, 1], or what the denoiser predicts.
     """
     log_snrs = sampling.log_snrs(schedule)
-    return torch.stack(
-        [x_0 for noise in noises for x_0 in sample(denoiser, noise, log_snrs, sampling.sampler)]
-    )
+    chains = (sample(denoiser, noise, log_snrs, sampling.sampler, to_x_0) for noise in noises)
+    return torch.stack([prediction for chain in chains for prediction in chain])
 
 
 def sample_masks(
@@ -104,16 +107,15 @@ def sample_masks(
     Returns:
         (members * steps, B, K, H, W) probabilities.
     """
-    predictions: list[Tensor] = []
-
-    def denoiser(x_t: Tensor, log_snr: Tensor) -> Tensor:
-        predictions.append(logits(x_t, log_snr).softmax(dim=1))
-        return nn.functional.avg_pool2d(predictions[-1], mask_stride) * 2.0 - 1.0
-
     noisy = (shape[0], *(side // mask_stride for side in shape[1:]))
     noises = [
         seeded_noise(sampling.seed, [f"{key}/member {member}" for key in keys], noisy, device)
         for member in range(sampling.members)
     ]
-    sample_members(denoiser, noises, schedule, sampling)
-    return torch.stack(predictions)
+    return sample_members(
+        lambda x_t, log_snr: logits(x_t, log_snr).softmax(dim=1),
+        noises,
+        schedule,
+        sampling,
+        lambda probability: nn.functional.avg_pool2d(probability, mask_stride) * 2.0 - 1.0,
+    )

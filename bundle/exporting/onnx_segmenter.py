@@ -11,17 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 
 from bundle.diffusion.consensus import consensus
 from bundle.diffusion.sampling import Sampling, sample_masks
 from bundle.diffusion.schedule import cosine_log_snr
 from bundle.exporting.folder import TOKENIZER, Export, check_packages, read_export
-from bundle.networks.naming import named_channels
+from bundle.networks.prompt_reading import PromptReading, Prompts, batched_features
 from bundle.networks.prompt_tokens import PromptTokens, load_tokenizer
-from bundle.networks.protocol import Prompts
 from bundle.networks.segmenter import only_possible
-from bundle.networks.text_prior import TextFeatures, token_mask
+from bundle.networks.text_prior import TextFeatures
 from bundle.networks.weights import WeightsError
 
 _CPU = torch.device("cpu")
@@ -68,26 +66,16 @@ class OnnxSegmenter(nn.Module):
     def reads_text(self) -> bool:
         return self._tokens is not None
 
-    def cut_tokens(self, prompt: str) -> int:
-        return 0 if self._tokens is None else self._tokens.cut(prompt)
-
-    def read(self, prompts: Sequence[str]) -> Prompts:
-        return prompts if self._tokens is None else self._read(prompts)[0]
-
-    def named_channels(self, prompt: str) -> list[int] | None:
-        if not self.names_structures or not prompt.strip():
-            return None
-        log_odds = self._read([prompt])[1]
-        assert log_odds is not None
-        return named_channels(log_odds[0])
-
-    def _read(self, prompts: Sequence[str]) -> tuple[TextFeatures, Tensor | None]:
-        """Features of prompts and, if the network names, log-odds (B, structures)."""
-        assert self._tokens is not None
-        ids = [self._tokens.ids(prompt) for prompt in prompts]
-        mask = token_mask([len(sequence) for sequence in ids], _CPU)
-        tokens, pooled, *naming = self._sessions["text_prior"](pad_sequence(ids, batch_first=True), mask)
-        return TextFeatures(tokens, mask, pooled), naming[0] if naming else None
+    def read(self, prompt: str) -> PromptReading:
+        if self._tokens is None:
+            return PromptReading(prompt)
+        ids = self._tokens.ids(prompt)[None]
+        mask = torch.ones_like(ids, dtype=torch.bool)
+        tokens, pooled, *naming = self._sessions["text_prior"](ids, mask)
+        log_odds = naming[0] if self.names_structures else None
+        return PromptReading.of(
+            prompt, TextFeatures(tokens, mask, pooled), log_odds, self._tokens.cut(prompt)
+        )
 
     def encode(self, image: Tensor, text: TextFeatures | None = None) -> list[Tensor]:
         """As `DiffusionSegmenter.encode`."""
@@ -114,12 +102,7 @@ class OnnxSegmenter(nn.Module):
         prompts: Prompts | None = None,
     ) -> Tensor:
         """As `bundle.networks.protocol.Segmenter.predict`."""
-        if prompts is None:
-            prompts = [""] * len(image)
-        if len(prompts) != len(image):
-            raise ValueError(f"{len(image)} images came with {len(prompts)} prompts")
-        text = prompts if isinstance(prompts, TextFeatures) or not self.reads_text else self.read(prompts)
-        condition = self.encode(image, text if isinstance(text, TextFeatures) else None)
+        condition = self.encode(image, batched_features(prompts, len(image), self.read))
         return sample_masks(
             lambda x_t, log_snr: self.denoise(x_t, log_snr, condition, possible),
             keys,

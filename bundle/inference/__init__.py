@@ -3,7 +3,7 @@
 from bundle.inference.evaluator import CaseDataset, CaseEvaluator
 from bundle.inference.find import CaseList, find_cases
 from bundle.inference.inferer import SegmentationInferer
-from bundle.inference.postprocess import postprocessing
+from bundle.inference.postprocess import ToPredictiond
 from bundle.inference.run import RunRecord
 from bundle.inference.slides import SlideSegmenter
 
@@ -14,6 +14,6 @@ __all__ = [
     "RunRecord",
     "SegmentationInferer",
     "SlideSegmenter",
+    "ToPredictiond",
     "find_cases",
-    "postprocessing",
 ]

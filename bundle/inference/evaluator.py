@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ from bundle.cases.slides import is_slide
 from bundle.cases.structures import Structures
 from bundle.inference.find import fingerprint
 from bundle.inference.postprocess import joined
+from bundle.inference.prompts import PromptReader
 from bundle.inference.slides import SlideSegmenter
 from bundle.inference.workers import Workers
 from bundle.transforms import reference_item
@@ -104,6 +105,7 @@ class CaseSegmenter:
     prompts: Mapping[str, Mapping[str, str | Mapping[str, str]]] | None = None
     structures: Structures | None = None
     slides: SlideSegmenter | None = None
+    reader: PromptReader = field(default_factory=PromptReader)
 
     def __call__(self, loaded: LoadedCase) -> dict[str, Any]:
         """The output of an iteration of `CaseEvaluator`."""
@@ -126,7 +128,7 @@ class CaseSegmenter:
             problem = "is a whole-slide image, which this command does not take"
             raise CaseError(reference.image, problem, "segment it, or cut it into pictures")
         self.network.eval()
-        return {"slide": self.slides(reference, self.network, self.device)}
+        return {"slide": self.slides(reference, self.network, self.device, self.reader)}
 
     def _segment(self, item: Mapping[str, Any]) -> dict[str, Any]:
         case: Case = item["case"]
@@ -156,7 +158,7 @@ class CaseSegmenter:
             found = {self.structures.value(name): result["prediction"] for name, result in each.items()}
             names = {value: self.structures[value - 1].name for value in found}
             return {**next(iter(each.values())), "prediction": joined(found, names)}
-        pred = self.inferer(image, self.network, prompt=prompt)
+        pred = self.inferer(image, self.network, prompt=prompt, reader=self.reader)
         # the result says what the network was told
         told = replace(case, reference=replace(case.reference, prompt=prompt))
         return self.postprocessing({**item, "case": told, Keys.PRED: pred[0]})
@@ -182,6 +184,8 @@ class CaseEvaluator(SupervisedEvaluator):
         jobs: processes that each segment cases from the file to the results; 1 does so in this one.
         results: output of an iteration -> entry: what writes the results, for several `jobs`.
         slides: segments whole-slide images; None refuses them.
+        reader: of prompts, kept from run to run while the network's weights stay as they are; None reads each text
+            once a run.
 
     Raises:
         ValueError: `jobs` is no number of processes, or there is nothing to write their results.
@@ -201,13 +205,15 @@ class CaseEvaluator(SupervisedEvaluator):
         jobs: int = 1,
         results: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None,
         slides: SlideSegmenter | None = None,
+        reader: PromptReader | None = None,
     ) -> None:
         if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
             raise ValueError(f"jobs must be a whole number of at least 1, not {jobs!r}")
         device = torch.device(device)
         self.case_segmenter = CaseSegmenter(
-            network, inferer, postprocessing, device, prompts, structures, slides
+            network, inferer, postprocessing, device, prompts, structures, slides, reader or PromptReader()
         )
+        self._forgets = reader is None
         loader: Any
         if jobs == 1:
             loader = DataLoader(dataset, batch_size=1, num_workers=num_workers, collate_fn=_only)
@@ -232,6 +238,8 @@ class CaseEvaluator(SupervisedEvaluator):
 
     def run(self, global_epoch: int = 1) -> None:
         """As MONAI's; a run without a usable case starts and ends too, so that handlers say what there was."""
+        if self._forgets:
+            self.case_segmenter.reader.forget()
         if len(self.data_loader) == 0:  # type: ignore[arg-type]
             self.fire_event(Events.STARTED)
             self.fire_event(Events.COMPLETED)

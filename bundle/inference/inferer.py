@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
 import torch
@@ -17,15 +16,16 @@ from bundle.cases.structures import Structures
 from bundle.diffusion.consensus import consensus
 from bundle.diffusion.sampling import Sampling
 from bundle.diffusion.uncertainty import predictive_entropy, tempered, uncertainty
+from bundle.inference.prompts import PromptReader
 from bundle.inference.stain_borders import at_stain_borders
-from bundle.networks.protocol import Prompts, Segmenter, for_each
+from bundle.networks.prompt_reading import PromptReading
+from bundle.networks.protocol import Segmenter
 from bundle.transforms import neighbouring_slices
 from bundle.transforms.content_key import CONTENT_KEY
-from bundle.wording import exchange_sides
 
 Sides = Literal["image", "patient"]
 #: Of a result's meta, see `SegmentationInferer.__call__`.
-NAMED = "named"
+READING = "reading"
 
 
 class SegmentationInferer(Inferer):
@@ -104,32 +104,39 @@ class SegmentationInferer(Inferer):
 
     @torch.inference_mode()
     def __call__(
-        self, inputs: Tensor, network: nn.Module, *args: Any, prompt: str | None = None, **kwargs: Any
-    ) -> Tensor:
+        self,
+        inputs: Tensor,
+        network: nn.Module,
+        *args: Any,
+        prompt: str | None = None,
+        reader: PromptReader | None = None,
+        **kwargs: Any,
+    ) -> MetaTensor:
         """(1, C, *spatial) -> (1, classes of the modality + 1, *spatial).
 
         The channels are probabilities of background and of the modality's structures in the order of their
-        values, and last the uncertainty; all in [0, 1]. The meta of a MetaTensor says under 'named' which channels
-        the prompt names, None for no choice: only this network knows, since others may not have its weights.
+        values, and last the uncertainty; all in [0, 1]. The meta holds under 'reading' what the network made of the
+        prompt: only this network knows, and meta is all that MONAI hands on from an inferer.
 
         Args:
-            inputs: one image.
+            inputs: one image, a MetaTensor.
             network: see `bundle.networks.protocol.Segmenter`.
             prompt: instead of the one in the meta.
+            reader: of the run, which may have read the prompt already.
         """
-        meta = getattr(inputs, "meta", {})
+        meta: dict[str, Any] = inputs.meta  # type: ignore[attr-defined]
         segmenter = cast(Segmenter, network)
+        modality: Modality = meta["modality"]
         text = str(meta.get("prompt", "")) if prompt is None else prompt
-        named = segmenter.named_channels(text) if isinstance(inputs, MetaTensor) else None
-        asked = self.asked(segmenter, meta["modality"], text)
-        image = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
+        reading = self.read(segmenter, modality, text, reader)
+        image = inputs.as_tensor()  # type: ignore[attr-defined]
         if image.ndim == 4:
-            result = self.images(segmenter, image, [meta[CONTENT_KEY]], asked)
-            if self.stain_borders and meta["modality"] == "H&E":
+            result = self.images(segmenter, image, [meta[CONTENT_KEY]], modality, reading)
+            if self.stain_borders and modality == "H&E":
                 result = self._at_stain_borders(result, image)
-            return _like(inputs, result, named)
+            return MetaTensor(result, meta={**meta, READING: reading})
         volume = image[0]
-        result = torch.empty((1, len(asked.channels) + 1, *volume.shape[1:]), dtype=torch.float32)
+        result = torch.empty((1, len(self._channels(modality)) + 1, *volume.shape[1:]), dtype=torch.float32)
         for start in range(0, volume.shape[-1], self.batch_size):
             positions = range(start, min(start + self.batch_size, volume.shape[-1]))
             slices = torch.stack(
@@ -137,29 +144,37 @@ class SegmentationInferer(Inferer):
             )
             keys = [f"{meta[CONTENT_KEY]}/slice {z}" for z in positions]
             result[0, ..., positions.start : positions.stop] = self.images(
-                segmenter, slices, keys, asked
+                segmenter, slices, keys, modality, reading
             ).movedim(0, -1)
-        return _like(inputs, result, named)
+        return MetaTensor(result, meta={**meta, READING: reading})
+
+    def read(
+        self, network: Segmenter, modality: Modality, text: str, reader: PromptReader | None = None
+    ) -> PromptReading:
+        """What `images` of a modality need to know of a text, read once for all of them."""
+        exchanged = modality in self.mirrored or self._means_patient(modality)
+        return (reader or PromptReader())(network, text, exchanged)
+
+    def _channels(self, modality: Modality) -> list[int]:
+        return [0, *self.structures.of_modality(modality)]
+
+    def _means_patient(self, modality: Modality) -> bool:
+        return modality == "X-ray" and self.xray_sides == "patient"
 
     @torch.inference_mode()
-    def asked(self, network: Segmenter, modality: Modality, text: str) -> Asked:
-        """How images of a modality are segmented with a text, which is read once for all of them."""
-        if modality == "X-ray" and self.xray_sides == "patient":
-            text = exchange_sides(text)
-        mirrored = modality in self.mirrored
-        return Asked(
-            channels=[0, *self.structures.of_modality(modality)],
-            prompt=network.read([text]),
-            mirrored=network.read([exchange_sides(text)]) if mirrored else None,
-            temperature=self.temperature.get(modality, 1.0),
-        )
-
-    @torch.inference_mode()
-    def images(self, network: Segmenter, images: Tensor, keys: Sequence[str], asked: Asked) -> Tensor:
-        """(B, 3, H, W) -> (B, len(channels) + 1, H, W) on the CPU, channels as those of `__call__`.
+    def images(
+        self,
+        network: Segmenter,
+        images: Tensor,
+        keys: Sequence[str],
+        modality: Modality,
+        reading: PromptReading,
+    ) -> Tensor:
+        """(B, 3, H, W) -> (B, C, H, W) on the CPU, channels as those of `__call__`.
 
         Args:
             keys: one an image, what its noise is seeded with.
+            reading: see `read`.
         """
         height, width = images.shape[-2:]
         tile = tuple(min(self.tile_size, _next_multiple(side, network.stride)) for side in (height, width))
@@ -169,18 +184,17 @@ class SegmentationInferer(Inferer):
         steps = tuple(max(1, int(side * (1.0 - self.tile_overlap))) for side in tile)
         places = dense_patch_slices(padded.shape[-2:], tile, steps)
         if len(places) == 1:
-            return self._tiles(network, padded, keys, asked)[..., :height, :width]
+            return self._tiles(network, padded, keys, modality, reading)[..., :height, :width]
         importance = tile_importance(tile)
-        total = torch.zeros((len(images), len(asked.channels) + 1, *padded.shape[-2:]))
+        total = torch.zeros((len(images), len(self._channels(modality)) + 1, *padded.shape[-2:]))
         weight = torch.zeros(padded.shape[-2:])
         for batch in _batches(
             [(place, image) for place in range(len(places)) for image in range(len(images))], self.batch_size
         ):
             tiles = torch.stack([padded[(image, slice(None), *places[place])] for place, image in batch])
             tile_keys = [f"{keys[image]}/tile {place}" for place, image in batch]
-            for (place, image), result in zip(
-                batch, self._tiles(network, tiles, tile_keys, asked), strict=True
-            ):
+            results = self._tiles(network, tiles, tile_keys, modality, reading)
+            for (place, image), result in zip(batch, results, strict=True):
                 total[(image, slice(None), *places[place])] += result * importance
                 if image == 0:
                     weight[places[place]] += importance
@@ -193,53 +207,40 @@ class SegmentationInferer(Inferer):
             unsure = predictive_entropy(moved, moved.shape[1])[:, None]
         return torch.cat([moved, unsure], dim=1)
 
-    def _tiles(self, network: Segmenter, tiles: Tensor, keys: Sequence[str], asked: Asked) -> Tensor:
+    def _tiles(
+        self,
+        network: Segmenter,
+        tiles: Tensor,
+        keys: Sequence[str],
+        modality: Modality,
+        reading: PromptReading,
+    ) -> Tensor:
+        channels = self._channels(modality)
         possible = torch.zeros((len(tiles), self.structures.channels), dtype=torch.bool, device=tiles.device)
-        possible[:, asked.channels] = True
+        possible[:, channels] = True
 
-        def predict(images: Tensor, noise_keys: Sequence[str], prompt: Prompts) -> Tensor:
+        def predict(images: Tensor, noise_keys: Sequence[str], text: PromptReading | None) -> Tensor:
+            assert text is not None
             images = images.contiguous(memory_format=torch.channels_last)
-            prompts = for_each(prompt, len(images))
-            return network.predict(images, noise_keys, self.sampling, possible, prompts)[:, :, asked.channels]
+            prompts = [text] * len(images)
+            return network.predict(images, noise_keys, self.sampling, possible, prompts)[:, :, channels]
 
-        predictions = predict(tiles, keys, asked.prompt)
-        if asked.mirrored is not None:
-            other = predict(tiles.flip(-1), [f"{key}/mirrored" for key in keys], asked.mirrored)
+        own, mirrored = reading, reading.exchanged
+        predictions = predict(tiles, keys, mirrored if self._means_patient(modality) else own)
+        if modality in self.mirrored:
+            text = own if self._means_patient(modality) else mirrored
+            other = predict(tiles.flip(-1), [f"{key}/mirrored" for key in keys], text)
             predictions = torch.cat([predictions, other.flip(-1)])
         fused = consensus(predictions, self.sampling.steps, self.sampling.consensus)
-        fused = tempered(fused, asked.temperature)
-        unsure = uncertainty(predictions, fused, len(asked.channels), self.sampling.uncertainty)
+        fused = tempered(fused, self.temperature.get(modality, 1.0))
+        unsure = uncertainty(predictions, fused, len(channels), self.sampling.uncertainty)
         return torch.cat([fused, unsure[:, None]], dim=1).cpu()
-
-
-@dataclass(frozen=True)
-class Asked:
-    """How the images of one case are segmented.
-
-    Attributes:
-        channels: to give, background first.
-        prompt: read once, however many images there are.
-        mirrored: the prompt for the mirrored images; None where there are none.
-        temperature: of the modality.
-    """
-
-    channels: list[int]
-    prompt: Prompts
-    mirrored: Prompts | None
-    temperature: float
 
 
 def tile_importance(tile: tuple[int, ...]) -> Tensor:
     """(H, W): how much each pixel of a tile counts where tiles overlap, most in the middle."""
     importance: Tensor = compute_importance_map(tile, mode="gaussian", sigma_scale=0.125).clamp_min(1e-3)
     return importance
-
-
-def _like(inputs: Tensor, result: Tensor, named: list[int] | None) -> Tensor:
-    """Results of MetaTensors are MetaTensors, or MONAI's Invertd would pass them by."""
-    if not isinstance(inputs, MetaTensor):
-        return result
-    return MetaTensor(result, meta={**inputs.meta, NAMED: named})
 
 
 def _next_multiple(value: int, factor: int) -> int:

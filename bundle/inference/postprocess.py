@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -14,33 +14,13 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from bundle.cases.case import Case
-from bundle.cases.modality import Modality
 from bundle.cases.structures import Structures
 from bundle.diffusion.sampling import Sampling
-from bundle.inference.inferer import NAMED
-from bundle.networks.protocol import Segmenter
+from bundle.inference.inferer import READING
+from bundle.inference.prompts import prompt_warnings
+from bundle.networks.prompt_reading import PromptReading
 from bundle.results.prediction import Prediction
 from bundle.transforms.source_grid import SourceGrid, SourceMaps
-
-
-class KeepNamedd(MapTransform):
-    """Take from the result's meta, before it is replaced, what the inferer says that the prompt names."""
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        item = dict(data)
-        for key in self.key_iterator(item):
-            meta = getattr(item[key], "meta", {})
-            if NAMED in meta:
-                item[NAMED] = meta[NAMED]
-        return item
-
-
-class InvertPictured(Invertd):
-    """MONAI's Invertd for pictures; volumes are passed on as they are."""
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        case: Case = data["case"]
-        return dict(data) if case.is_volume else super().__call__(data)
 
 
 class ToPredictiond(MapTransform):
@@ -49,16 +29,15 @@ class ToPredictiond(MapTransform):
     That mask is as MONAI and servers such as MONAI Label write them: a MetaTensor, (1, X, Y, Z) uint8 with the
     input's affine, or for pictures (W, H). 'result' holds what a server says beside it.
 
-    Of a picture it has been inverted, of a volume it is on the grid of 'image'.
-
-    The probabilities, not a mask, were brought to the input's grid, so the borders between labels lie where
+    The probabilities, not a mask, are brought to the input's grid, so the borders between labels lie where
     the interpolated probabilities are equal. Where the prompt names structures, only they are kept; what it does
     not name had its say in where the borders lie.
 
     Args:
+        preprocessing: whose spatial transforms are undone, see `bundle.transforms.preprocessing`: of pictures by
+            MONAI's Invertd, of volumes slab by slab.
         structures: of the network.
         sampling: for the report.
-        network: says what a prompt names, and what of it could not be read.
         remove_fragments: of volumes, drop pieces under a structure's `least_piece` and slices at its ends under its
             `least_end`; the probabilities stay as they are.
         settings: what else decided on the result, for the report.
@@ -66,15 +45,17 @@ class ToPredictiond(MapTransform):
 
     def __init__(
         self,
+        preprocessing: Compose,
         structures: Structures,
         sampling: Sampling,
-        network: Segmenter,
         remove_fragments: bool = False,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(keys="pred")
+        self.invert = Invertd(
+            "pred", transform=preprocessing, orig_keys="image", nearest_interp=False, to_tensor=True
+        )
         self.structures = structures
-        self.network = network
         self.remove_fragments = remove_fragments
         self.settings = {**asdict(sampling), **(settings or {})}
 
@@ -82,11 +63,8 @@ class ToPredictiond(MapTransform):
         item = dict(data)
         case: Case = item["case"]
         known = self.structures.of_modality(case.modality)
-        prompt = case.reference.prompt
-        named: Sequence[int] | None = (
-            item.pop(NAMED) if NAMED in item else self.network.named_channels(prompt)
-        )
-        labels = known if named is None else {value: known[value] for value in known if value in named}
+        reading: PromptReading = item["pred"].meta[READING]
+        labels = reading.named(known)
         values = np.array([0, *(value if value in labels else 0 for value in known)], dtype=np.uint8)
         kept = [channel for channel, value in enumerate(known, start=1) if value in labels]
         probability: NDArray[np.float32] | SourceMaps
@@ -95,7 +73,7 @@ class ToPredictiond(MapTransform):
             mask, uncertainty = _labelled(maps, values)
             probability = maps.chosen(kept)
         else:
-            result = np.asarray(item.pop("pred"), dtype=np.float32).clip(0.0, 1.0)
+            result = np.asarray(self.invert(item).pop("pred"), dtype=np.float32).clip(0.0, 1.0)
             mask, uncertainty, probability = values[result[:-1].argmax(axis=0)], result[-1], result[kept]
         axis = case.head_foot_axis
         if self.remove_fragments and axis is not None:
@@ -109,7 +87,8 @@ class ToPredictiond(MapTransform):
             uncertainty=uncertainty,
             labels=labels,
             source_series=case.source_series,
-            warnings=prompt_warnings(self.network, self.structures, prompt, named, case.modality),
+            warnings=prompt_warnings(reading, self.structures, case.modality),
+            reading=reading,
             settings=dict(self.settings),
         )
         return {
@@ -118,51 +97,6 @@ class ToPredictiond(MapTransform):
             "pred": _mask_to_write(prediction),
             "result": _told(prediction),
         }
-
-
-def prompt_warnings(
-    network: Segmenter,
-    structures: Structures,
-    prompt: str,
-    named: Sequence[int] | None,
-    modality: Modality,
-) -> list[str]:
-    """What a reader of a result should know of how its prompt was read.
-
-    Args:
-        named: channels that the prompt names, see `Segmenter.named_channels`.
-    """
-    return [*_unread(network, prompt), *_not_segmented(structures, named, modality)]
-
-
-def _not_segmented(structures: Structures, named: Sequence[int] | None, modality: Modality) -> list[str]:
-    """What a reader should know of an empty mask that the prompt asked for."""
-    if named is None:
-        return []
-    known = structures.of_modality(modality)
-    if not named:
-        names = ", ".join(known.values()) or "nothing"
-        return [
-            "The prompt names nothing that this network segments: the mask is empty. "
-            f"On {modality} it knows {names}."
-        ]
-    elsewhere = [structures[value - 1] for value in named if value not in known]
-    return [
-        f"The prompt names {entry.name}, which this network segments on {entry.modality}, not on {modality}."
-        for entry in elsewhere
-    ]
-
-
-def _unread(network: Segmenter, prompt: str) -> list[str]:
-    if not prompt:
-        return []
-    if not network.reads_text:
-        return ["This network reads no text: the prompt is kept with the result but did not guide it."]
-    cut = network.cut_tokens(prompt)
-    if not cut:
-        return []
-    tokens = "1 token of the prompt was" if cut == 1 else f"{cut:,} tokens of the prompt were"
-    return [f"{tokens} cut: it is longer than this network can read, and its end did not guide the result."]
 
 
 def _mask_to_write(prediction: Prediction) -> MetaTensor:
@@ -234,6 +168,7 @@ def joined(found: Mapping[int, Prediction], names: Mapping[int, str]) -> Predict
         probability=probability,
         uncertainty=np.mean([prediction.uncertainty for prediction in found.values()], axis=0),
         labels={value: names[value] for value in found},
+        reading=None,
         warnings=list(dict.fromkeys(text for prediction in found.values() for text in prediction.warnings)),
     )
 
@@ -283,30 +218,3 @@ def trim_ends_of(mask: NDArray[np.uint8], least: Mapping[int, float], axis: int)
         enough = np.flatnonzero(areas >= share * areas.max())
         for end in (part[: enough[0]], part[enough[-1] + 1 :]):
             end[end == value] = 0
-
-
-def postprocessing(
-    preprocessing: Compose,
-    structures: Structures,
-    sampling: Sampling,
-    network: Segmenter,
-    remove_fragments: bool = False,
-    settings: Mapping[str, Any] | None = None,
-) -> Compose:
-    """Undo the preprocessing and make a `Prediction`.
-
-    Pictures are brought back by MONAI's Invertd, volumes by `ToPredictiond` itself, slab by slab.
-
-    Args:
-        preprocessing: whose spatial transforms are undone, see `bundle.transforms.preprocessing`.
-        structures, sampling, network, remove_fragments, settings: see `ToPredictiond`.
-    """
-    return Compose(
-        [
-            KeepNamedd("pred"),
-            InvertPictured(
-                "pred", transform=preprocessing, orig_keys="image", nearest_interp=False, to_tensor=True
-            ),
-            ToPredictiond(structures, sampling, network, remove_fragments, settings),
-        ]
-    )

@@ -22,8 +22,9 @@ from bundle.cases.slides import SHOWN_SIDE, Overview, Slide, SlideGrid, open_sli
 from bundle.cases.slides.recognise import LEAST_MPP, MOST_MPP
 from bundle.cases.structures import Structures
 from bundle.inference.inferer import SegmentationInferer
-from bundle.inference.postprocess import prompt_warnings
+from bundle.inference.prompts import PromptReader, prompt_warnings
 from bundle.inference.slide_tiles import Box, Tiles, blended
+from bundle.networks.prompt_reading import PromptReading
 from bundle.networks.protocol import Segmenter
 from bundle.results.slide_prediction import RegionPrediction, SlidePrediction, StructureSums
 from bundle.transforms.content_key import content_key
@@ -64,15 +65,24 @@ class SlideSegmenter:
 
     @torch.inference_mode()
     def __call__(
-        self, reference: CaseReference, network: nn.Module, device: torch.device | str = "cpu"
+        self,
+        reference: CaseReference,
+        network: nn.Module,
+        device: torch.device | str = "cpu",
+        reader: PromptReader | None = None,
     ) -> SlidePrediction:
         """Segment a slide.
+
+        Args:
+            reader: of the run, which may have read the prompt already.
 
         Raises:
             CaseError: the slide cannot be read, states no resolution, or shows no tissue.
         """
         with self._opened(reference) as (slide, overview, tissue):
-            return self._segmented(reference, slide, overview, tissue, cast(Segmenter, network), device)
+            segmenter = cast(Segmenter, network)
+            reading = self.inferer.read(segmenter, _MODALITY, reference.prompt, reader)
+            return self._segmented(reference, slide, overview, tissue, segmenter, reading, device)
 
     @torch.inference_mode()
     def region(
@@ -82,6 +92,7 @@ class SlideSegmenter:
         box: Box | None = None,
         device: torch.device | str = "cpu",
         most_pixels: int | None = None,
+        reader: PromptReader | None = None,
     ) -> RegionPrediction:
         """Segment a region of a slide, which gives what the whole slide would have there.
 
@@ -89,6 +100,7 @@ class SlideSegmenter:
             box: in pixels of level 0; what lies outside the slide is left out, and the rest is widened to whole pixels
                 of the mask. None for the whole slide.
             most_pixels: of the mask, which is held in memory.
+            reader: as for the whole slide.
 
         Raises:
             CaseError: as for the whole slide; the box lies outside it, or has more pixels.
@@ -109,17 +121,19 @@ class SlideSegmenter:
                     "micrometres, or segment the slide with python -m bundle segment"
                 )
                 raise CaseError(reference.image, problem, remedy)
-            labels, named = self._labels(segmenter, reference.prompt)
+            reading = self.inferer.read(segmenter, _MODALITY, reference.prompt, reader)
+            known = self.structures.of_modality(_MODALITY)
+            labels = reading.named(known)
             tiles = self._tiles(grid, overview, tissue, inside)
-            result = _RegionResult(inside, tiles.left, self.structures.of_modality(_MODALITY), labels)
-            self._run(reference, slide, overview, tiles, segmenter, device, result.add)
+            result = _RegionResult(inside, tiles.left, known, labels)
+            self._run(slide, overview, tiles, segmenter, reading, device, result.add)
             return RegionPrediction(
                 mask=result.mask,
                 grid=grid,
                 corner=inside[:2],
                 labels=labels,
                 one_piece=self.structures.in_one_piece(),
-                warnings=prompt_warnings(segmenter, self.structures, reference.prompt, named, _MODALITY),
+                warnings=prompt_warnings(reading, self.structures, _MODALITY),
             )
 
     @contextmanager
@@ -141,12 +155,6 @@ class SlideSegmenter:
                 raise CaseError(reference.image, "shows no tissue", "check that it is a stained slide")
             yield slide, overview, tissue
 
-    def _labels(self, network: Segmenter, prompt: str) -> tuple[dict[int, str], list[int] | None]:
-        """Mask value -> name of what a prompt asks for, and the values that it names."""
-        known = self.structures.of_modality(_MODALITY)
-        named = network.named_channels(prompt)
-        return (known if named is None else {value: known[value] for value in known if value in named}), named
-
     def _tiles(
         self, grid: SlideGrid, overview: Overview, tissue: NDArray[np.bool_], box: Box | None = None
     ) -> Tiles:
@@ -154,16 +162,15 @@ class SlideSegmenter:
 
     def _run(
         self,
-        reference: CaseReference,
         slide: Slide,
         overview: Overview,
         tiles: Tiles,
         network: Segmenter,
+        reading: PromptReading,
         device: torch.device | str,
         add: Callable[[int, NDArray[np.float32], NDArray[np.float32]], None],
     ) -> int:
         """The tiles through the network, as `blended`."""
-        asked = self.inferer.asked(network, _MODALITY, reference.prompt)
         key = content_key(overview.image)
 
         def segmented(places: Sequence[tuple[int, int]]) -> Iterator[NDArray[np.float32]]:
@@ -172,9 +179,10 @@ class SlideSegmenter:
                 read = [slide.read(tiles.grid, left, top, tiles.width, tiles.height) for top, left in batch]
                 images = torch.from_numpy(np.stack(read)).movedim(-1, 1).to(device).float() / 255.0
                 keys = [f"{key}/tile {top} {left}" for top, left in batch]
-                yield from self.inferer.images(network, images, keys, asked).numpy()
+                yield from self.inferer.images(network, images, keys, _MODALITY, reading).numpy()
 
-        return blended(tiles, len(asked.channels) + 1, segmented, add)
+        channels = len(self.structures.of_modality(_MODALITY)) + 2  # background and uncertainty
+        return blended(tiles, channels, segmented, add)
 
     def _segmented(
         self,
@@ -183,16 +191,18 @@ class SlideSegmenter:
         overview: Overview,
         tissue: NDArray[np.bool_],
         network: Segmenter,
+        reading: PromptReading,
         device: torch.device | str,
     ) -> SlidePrediction:
         grid = slide.grid(self.mpp)
-        labels, named = self._labels(network, reference.prompt)
+        known = self.structures.of_modality(_MODALITY)
+        labels = reading.named(known)
         # of a small slide a finer one is looked at; what tissue is and the noise do not depend on that
         is_fine = max(overview.image.shape) >= SHOWN_SIDE
         shown = overview if is_fine else overview_of(slide, self.mpp, SHOWN_SIDE)
-        result = _Result(grid, shown.grid, self.structures.of_modality(_MODALITY), labels)
+        result = _Result(grid, shown.grid, known, labels)
         tiles = self._tiles(grid, overview, tissue)
-        count = self._run(reference, slide, overview, tiles, network, device, result.add)
+        count = self._run(slide, overview, tiles, network, reading, device, result.add)
         image = np.ascontiguousarray(shown.image.transpose(2, 0, 1), dtype=np.float32)
         source = "file" if reference.modality is None else reference.modality_source
         series, header = reference.series, None
@@ -225,7 +235,7 @@ class SlideSegmenter:
             sums=result.sums(),
             mean_uncertainty=result.mean_uncertainty,
             about=about,
-            warnings=prompt_warnings(network, self.structures, reference.prompt, named, _MODALITY),
+            warnings=prompt_warnings(reading, self.structures, _MODALITY),
             settings={**asdict(self.inferer.sampling), **(self.settings or {})},
         )
 

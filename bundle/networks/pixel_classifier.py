@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from bundle.diffusion.consensus import consensus
 from bundle.diffusion.sampling import Sampling
-from bundle.networks.protocol import Prompts
+from bundle.networks.prompt_reading import PromptReading, Prompts, batched_features, one_each
 from bundle.networks.segmenter import only_possible
 from bundle.networks.text_prior import TextFeatures, TextPrior
 from bundle.networks.weights import WholeNetwork
@@ -107,26 +107,16 @@ class PixelSegmenter(WholeNetwork, ABC):
         """Of a token; networks that read no text are given a single token of one zero."""
         return 1 if self.text_prior is None else self.text_prior.width
 
-    def cut_tokens(self, prompt: str) -> int:
-        return 0 if self.text_prior is None else self.text_prior.cut_tokens(prompt)
-
-    def named_channels(self, prompt: str) -> list[int] | None:
-        """None: a prompt guides, and chooses nothing."""
-        return None
-
-    def read(self, prompts: Sequence[str]) -> Prompts:
-        return prompts if self.text_prior is None else self.text_prior(prompts)
-
-    def text(self, prompts: Prompts | None, image: Tensor) -> TextFeatures:
-        """Text features of a batch; without prompts those of empty ones."""
+    @torch.no_grad()
+    def read(self, prompt: str) -> PromptReading:
+        """A prompt guides, and chooses nothing."""
         if self.text_prior is None:
-            nothing = torch.zeros(len(image), 1, 1, device=image.device)
-            return TextFeatures(nothing, torch.ones_like(nothing[..., 0], dtype=torch.bool), nothing[:, 0])
-        if prompts is None:
-            prompts = [""] * len(image)
-        if len(prompts) != len(image):
-            raise ValueError(f"{len(image)} images came with {len(prompts)} prompts")
-        return prompts if isinstance(prompts, TextFeatures) else self.text_prior(prompts)
+            return PromptReading(prompt)
+        return PromptReading.of(prompt, self.text_prior([prompt]), None, self.text_prior.cut_tokens(prompt))
+
+    def _no_text(self, image: Tensor) -> TextFeatures:
+        nothing = torch.zeros(len(image), 1, 1, device=image.device)
+        return TextFeatures(nothing, torch.ones_like(nothing[..., 0], dtype=torch.bool), nothing[:, 0])
 
     @abstractmethod
     def logits(self, image: Tensor, text: TextFeatures, member: int = 0) -> Tensor:
@@ -146,7 +136,7 @@ class PixelSegmenter(WholeNetwork, ABC):
             ValueError: more than one step: there is no reverse process to take them in.
         """
         _check_steps(sampling)
-        text = self.text(prompts, image)
+        text = batched_features(prompts, len(image), self.read) or self._no_text(image)
         members = [
             self._possible(self.logits(image, text, member), possible) for member in range(sampling.members)
         ]
@@ -162,7 +152,9 @@ class PixelSegmenter(WholeNetwork, ABC):
     ) -> Tensor:
         """(B, 3, H, W) -> (B, classes, H, W): probabilities, or with `logits` those of a training step."""
         if logits:
-            return self._possible(self.logits(image, self.text(prompts, image)), possible)
+            prompts = one_each(prompts, len(image))
+            text = self._no_text(image) if self.text_prior is None else self.text_prior(prompts)
+            return self._possible(self.logits(image, text), possible)
         keys = [""] * len(image)
         predictions = self.predict(image, keys, self.sampling, possible, prompts)
         return consensus(predictions, self.sampling.steps, self.sampling.consensus)

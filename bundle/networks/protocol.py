@@ -8,22 +8,13 @@ from typing import Protocol
 from torch import Tensor
 
 from bundle.diffusion.sampling import Sampling
-from bundle.networks.text_prior import TextFeatures
-
-#: As a user wrote them, or as the text prior reads them.
-Prompts = Sequence[str] | TextFeatures
-
-
-def for_each(prompts: Prompts, count: int) -> Prompts:
-    """One prompt for each of `count` images."""
-    return prompts.expanded(count) if isinstance(prompts, TextFeatures) else list(prompts) * count
+from bundle.networks.prompt_reading import PromptReading, Prompts
 
 
 class Segmenter(Protocol):
     """A network that segments 2-D images, with or without a text that guides it.
 
-    A text is taken as written. '' stands for no text, and None for no text with any image of a batch;
-    networks that read none accept texts and ignore them.
+    A text is taken as written, and '' stands for no text. Networks that read none accept texts and ignore them.
     """
 
     @property
@@ -40,16 +31,10 @@ class Segmenter(Protocol):
 
     @property
     def names_structures(self) -> bool:
-        """Whether a text chooses what is segmented, see `named_channels`."""
+        """Whether a text chooses what is segmented, see `PromptReading.channels`."""
 
-    def cut_tokens(self, prompt: str) -> int:
-        """How many tokens at the end of a text the network cannot read; 0 for networks that read none."""
-
-    def named_channels(self, prompt: str) -> list[int] | None:
-        """Channels of the structures that a prompt names; None where a prompt, or none, chooses nothing."""
-
-    def read(self, prompts: Sequence[str]) -> Prompts:
-        """What the text prior makes of prompts, for `predict`; the prompts themselves where none is read."""
+    def read(self, prompt: str) -> PromptReading:
+        """What the network makes of a prompt, which no other prompt has a say in."""
 
     def predict(
         self,
@@ -66,7 +51,7 @@ class Segmenter(Protocol):
             keys: one an image; noise is seeded with (sampling.seed, key).
             sampling: steps, members and how they are taken.
             possible: (B, classes) bool, the classes an image can show at all; None for every one.
-            prompts: one an image, or what `read` made of them.
+            prompts: one an image, as written or as `read`; None for no text with any image.
 
         Returns:
             (members * steps, B, classes, H, W) probabilities.

@@ -21,8 +21,8 @@ from bundle.diffusion.sampling import Sampling, sample_masks
 from bundle.diffusion.schedule import LogSnrSchedule, cosine_log_snr
 from bundle.networks.denoiser import MaskDenoiser
 from bundle.networks.fusion import PyramidGuidance
-from bundle.networks.naming import StructureNaming, named_channels
-from bundle.networks.protocol import Prompts
+from bundle.networks.naming import StructureNaming
+from bundle.networks.prompt_reading import PromptReading, Prompts, batched_features, one_each
 from bundle.networks.text_prior import TextFeatures, TextPrior
 from bundle.networks.weights import WholeNetwork
 
@@ -112,27 +112,13 @@ class DiffusionSegmenter(WholeNetwork):
     def names_structures(self) -> bool:
         return self.naming is not None
 
-    def cut_tokens(self, prompt: str) -> int:
-        return 0 if self.text_prior is None else self.text_prior.cut_tokens(prompt)
-
-    def read(self, prompts: Sequence[str]) -> Prompts:
-        return prompts if self.text_prior is None else self.text_prior(prompts)
-
-    def _text(self, prompts: Prompts | None, images: int, further: Sequence[str] = ()) -> TextFeatures | None:
-        """Of a batch and of `further` texts; without prompts those of empty ones."""
-        if self.text_prior is None:
-            return None
-        if prompts is None:
-            prompts = [""] * images
-        if len(prompts) != images:
-            raise ValueError(f"{images} images came with {len(prompts)} prompts")
-        return prompts if isinstance(prompts, TextFeatures) else self.text_prior([*prompts, *further])
-
     @torch.no_grad()
-    def named_channels(self, prompt: str) -> list[int] | None:
-        if self.text_prior is None or self.naming is None or not prompt.strip():
-            return None
-        return named_channels(self.naming(self.text_prior([prompt]))[0])
+    def read(self, prompt: str) -> PromptReading:
+        if self.text_prior is None:
+            return PromptReading(prompt)
+        features = self.text_prior([prompt])
+        log_odds = None if self.naming is None else self.naming(features)
+        return PromptReading.of(prompt, features, log_odds, self.text_prior.cut_tokens(prompt))
 
     def encode(self, image: Tensor, text: TextFeatures | None = None) -> list[Tensor]:
         """All that depends on image and text alone.
@@ -182,12 +168,12 @@ class DiffusionSegmenter(WholeNetwork):
             keys: one an image; noise is seeded with (sampling.seed, key).
             sampling: steps, members and how they are taken.
             possible: as for `denoise`.
-            prompts: one an image, or what `read` made of them; None for none.
+            prompts: one an image, as written or as `read`; None for none.
 
         Returns:
             (members * steps, B, classes, H, W) probabilities.
         """
-        condition = self.encode(image, self._text(prompts, len(image)))
+        condition = self.encode(image, batched_features(prompts, len(image), self.read))
         return sample_masks(
             lambda x_t, log_snr: self.denoise(x_t, log_snr, condition, possible),
             keys,
@@ -224,7 +210,8 @@ class DiffusionSegmenter(WholeNetwork):
             keys = [f"image {index}" for index in range(len(image))]
             predictions = self.predict(image, keys, self.sampling, possible, prompts)
             return consensus(predictions, self.sampling.steps, self.sampling.consensus)
-        text = self._text(prompts, len(image), texts)
+        prompts = one_each(prompts, len(image))
+        text = None if self.text_prior is None else self.text_prior([*prompts, *texts])
         own = None if text is None else text.first(len(image))
         logits = self.denoiser(*noisy, self.encode(image, own))
         if self.naming is None or text is None or not self.learns_names:

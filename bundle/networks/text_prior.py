@@ -106,10 +106,21 @@ class TextFeatures:
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def expanded(self, count: int) -> TextFeatures:
-        """Of one prompt, as if it had been given `count` times."""
-        return TextFeatures(
-            *(part.expand(count, *part.shape[1:]) for part in (self.tokens, self.mask, self.pooled))
+    @classmethod
+    def joined(cls, parts: Sequence[TextFeatures]) -> TextFeatures:
+        """One batch of several, which is not copied where all of them are the same single prompt."""
+        first = parts[0]
+        if len(first) == 1 and all(part is first for part in parts):
+            return cls(
+                *(
+                    each.expand(len(parts), *each.shape[1:])
+                    for each in (first.tokens, first.mask, first.pooled)
+                )
+            )
+        return cls(
+            tokens=pad_sequence([row for part in parts for row in part.tokens], batch_first=True),
+            mask=pad_sequence([row for part in parts for row in part.mask], batch_first=True),
+            pooled=torch.cat([part.pooled for part in parts]),
         )
 
     def first(self, count: int) -> TextFeatures:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.cases.case import Case
+from bundle.networks.prompt_reading import PromptReading
 from bundle.transforms.source_grid import SourceMaps
 
 
@@ -29,6 +30,7 @@ class Prediction:
         settings: steps, members, seed, sampler and the like; they go into the report as they are.
         source_series: for DICOM input what identifies the series (UIDs); None for other formats.
         is_overview: whether case and mask are the overview of a whole-slide image, not its own pixels.
+        reading: what the network made of the prompt; None where several prompts were joined.
 
     Raises:
         ValueError: on shapes, types or labels that do not fit together.
@@ -43,6 +45,7 @@ class Prediction:
     settings: dict[str, Any] = field(default_factory=dict)
     source_series: dict[str, Any] | None = None
     is_overview: bool = False
+    reading: PromptReading | None = None
 
     def __post_init__(self) -> None:
         spatial = self.case.array.shape[1:]

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,6 +25,7 @@ import yaml
 from bundle.atomic import write_atomically
 from bundle.cases import CaseReference
 from bundle.inference import SlideSegmenter
+from bundle.inference.prompts import PromptReader
 from bundle.networks import load_weights
 from bundle.results.slide_prediction import RegionPrediction
 from bundle.serving.label.regions import MOST_MASK_PIXELS
@@ -85,6 +87,11 @@ class SegmentationTask(BundleInferTask):
         super().__init__(path, conf, load_strict=True)
         # the metadata describe the network, which sees slices; what goes into a request is the whole volume
         self.dimension = 3
+        self._reader = PromptReader()
+
+    def inferer(self, data: Any = None) -> Any:
+        """The bundle's, which reads a prompt once however many requests come with it."""
+        return partial(super().inferer(data), reader=self._reader)
 
     def _get_network(self, device: str, data: Any) -> Any:
         """The network with the weights that are asked for; kept while their file stays as it is.
@@ -124,7 +131,7 @@ class SegmentationTask(BundleInferTask):
         device = request["device"]
         reference = CaseReference(id=path.name.split(".")[0], image=path, prompt=request.get("prompt", ""))
         network = self._get_network(device, request)
-        return self.slides().region(reference, network, box, device, MOST_MASK_PIXELS)
+        return self.slides().region(reference, network, box, device, MOST_MASK_PIXELS, self._reader)
 
 
 class TolerantBatchTask(BatchInferTask):

@@ -16,6 +16,7 @@ from bundle.cases.dicom.headers import MANUFACTURER, quiet, text
 from bundle.cases.dicom.locate import AllExcludedError
 from bundle.inference import CaseDataset, CaseEvaluator, find_cases
 from bundle.inference.evaluator import reason
+from bundle.inference.prompts import PromptReader
 from bundle.results import DicomResults, Prediction, write_prediction
 from bundle.results.result_files import DICOM_FILES, ReportAdditions, ResultWriter
 from bundle.serving.pacs.outbox import Outcome
@@ -59,6 +60,7 @@ class SeriesSegmenter:
         self.inferer = content("inferer")
         self.postprocessing = content("postprocessing")
         self.device = content("device")
+        self.reader = PromptReader()
         self.dicom_results: DicomResults = content("dicom_results")
         self.selection = selection
         self.from_report = from_report
@@ -92,6 +94,7 @@ class SeriesSegmenter:
             self.postprocessing,
             self.device,
             val_handlers=[writer],
+            reader=self.reader,
         )
         evaluator.run()
         if writer.problem is not None:

@@ -1,0 +1,80 @@
+"""Prompts of a run: each text is read once, and its reader is told what the network did not take."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import replace
+from weakref import WeakKeyDictionary
+
+from bundle.cases.modality import Modality
+from bundle.cases.structures import Structures
+from bundle.networks.prompt_reading import PromptReading
+from bundle.networks.protocol import Segmenter
+from bundle.wording import exchange_sides
+
+
+class PromptReader:
+    """Reads each text once for each network, as long as the network's weights stay as they are.
+
+    The workflow that runs the networks owns it. The text that was not used for longest is dropped first.
+
+    Args:
+        most_bytes: of text features that are kept.
+    """
+
+    def __init__(self, most_bytes: int = 1 << 27) -> None:
+        self.most_bytes = most_bytes
+        self._kept: WeakKeyDictionary[Segmenter, OrderedDict[str, PromptReading]] = WeakKeyDictionary()
+
+    def __call__(self, network: Segmenter, text: str, exchanged: bool = False) -> PromptReading:
+        """The reading of a text; with `exchanged` also that of the text with left and right exchanged."""
+        reading = self._read(network, text)
+        return replace(reading, exchanged=self._read(network, exchange_sides(text))) if exchanged else reading
+
+    def forget(self) -> None:
+        """Read every text anew from now on, as after a change of weights."""
+        self._kept.clear()
+
+    def _read(self, network: Segmenter, text: str) -> PromptReading:
+        kept = self._kept.setdefault(network, OrderedDict())
+        if text not in kept:
+            kept[text] = network.read(text)
+            while len(kept) > 1 and sum(map(_bytes, kept.values())) > self.most_bytes:
+                kept.popitem(last=False)
+        kept.move_to_end(text)
+        return kept[text]
+
+    def __reduce__(self) -> tuple[type[PromptReader], tuple[int]]:
+        """Another process reads with a network of its own."""
+        return type(self), (self.most_bytes,)
+
+
+def _bytes(reading: PromptReading) -> int:
+    return 0 if reading.features is None else reading.features.tokens.nbytes
+
+
+def prompt_warnings(reading: PromptReading, structures: Structures, modality: Modality) -> list[str]:
+    """What a reader of a result should know of how its prompt was read."""
+    warnings = []
+    if reading.text and reading.features is None:
+        warnings.append(
+            "This network reads no text: the prompt is kept with the result but did not guide it."
+        )
+    if reading.cut_tokens:
+        cut = reading.cut_tokens
+        tokens = "1 token of the prompt was" if cut == 1 else f"{cut:,} tokens of the prompt were"
+        warnings.append(
+            f"{tokens} cut: it is longer than this network can read, and its end did not guide the result."
+        )
+    known = structures.of_modality(modality)
+    if reading.channels == ():
+        names = ", ".join(known.values()) or "nothing"
+        warnings.append(
+            "The prompt names nothing that this network segments: the mask is empty. "
+            f"On {modality} it knows {names}."
+        )
+    elsewhere = [structures[value - 1] for value in reading.channels or () if value not in known]
+    return warnings + [
+        f"The prompt names {entry.name}, which this network segments on {entry.modality}, not on {modality}."
+        for entry in elsewhere
+    ]
