@@ -12,15 +12,19 @@ from typing import Any
 
 import pytest
 import torch
+from monai.data import MetaTensor
 from torch import Tensor, nn
 from transformers import ModernBertConfig, ModernBertModel
 
 from bundle.cases import CaseError
+from bundle.cases.structures import Structures
 from bundle.diffusion import cosine_log_snr, linear_beta_log_snr
 from bundle.diffusion.sampling import Sampling
 from bundle.exporting.folder import DESCRIPTION, LAYOUT_VERSION, SETTINGS, read_export
 from bundle.exporting.graphs import check_exportable, schedule_shift
 from bundle.exporting.writing import export_segmenter
+from bundle.inference import SegmentationInferer
+from bundle.inference.prompts import PromptReader
 from bundle.networks import (
     DiffusionSegmenter,
     Lcpdn,
@@ -30,7 +34,7 @@ from bundle.networks import (
     TextPrior,
     WeightsError,
 )
-from bundle.networks.text_prior import EMBEDDED, TextFeatures
+from bundle.networks.text_prior import EMBEDDED
 
 pytest.importorskip("onnxscript", reason="the extra 'export' is not installed")
 pytest.importorskip("onnxruntime", reason="the extra 'export' is not installed")
@@ -134,17 +138,34 @@ def test_the_runner_predicts_what_the_network_predicts(
 
 @torch.no_grad()
 def test_texts_are_read_named_and_cut_alike(network: DiffusionSegmenter, runner: OnnxSegmenter) -> None:
-    eager, exported = network.read(PROMPTS), runner.read(PROMPTS)
-    assert isinstance(eager, TextFeatures) and isinstance(exported, TextFeatures)
-    assert torch.equal(eager.mask, exported.mask)
-    assert torch.allclose(eager.tokens, exported.tokens, atol=1e-4)
-    assert torch.allclose(eager.pooled, exported.pooled, atol=1e-4)
-    named = [network.named_channels(prompt) for prompt in PROMPTS]
-    assert [runner.named_channels(prompt) for prompt in PROMPTS] == named
-    assert named[1] is None and any(named)
-    longest = "liver " * 500
-    assert runner.cut_tokens(longest) == network.cut_tokens(longest) > 0
-    assert runner.cut_tokens("liver") == 0
+    for prompt in (*PROMPTS, "liver " * 500):
+        eager, exported = network.read(prompt), runner.read(prompt)
+        assert eager.features is not None and exported.features is not None
+        assert torch.equal(eager.features.mask, exported.features.mask)
+        assert torch.allclose(eager.features.tokens, exported.features.tokens, atol=1e-4)
+        assert torch.allclose(eager.features.pooled, exported.features.pooled, atol=1e-4)
+        assert (exported.text, exported.channels) == (eager.text, eager.channels)
+        assert exported.not_understood == eager.not_understood
+        assert (eager.channels is None) == (not prompt)
+        assert exported.cut_tokens == eager.cut_tokens and (eager.cut_tokens > 0) == (len(prompt) > 1000)
+    assert any(network.read(prompt).channels for prompt in PROMPTS)
+
+
+def test_exported_graphs_read_a_prompt_once_for_all_images(
+    runner: OnnxSegmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Tensor] = []
+    graph = runner._sessions["text_prior"]
+    monkeypatch.setitem(
+        runner._sessions, "text_prior", lambda ids, mask: (read.append(ids), graph(ids, mask))[1]
+    )
+    names = ("liver", "spleen", "lung")
+    inferer = SegmentationInferer(Structures([{"name": name, "modality": "CT"} for name in names]))
+    volume = MetaTensor(torch.rand(1, 1, 32, 32, 11), meta={"modality": "CT", "content_key": "a"})
+    reader = PromptReader()
+    for prompt in ("liver", "spleen", "liver"):
+        inferer(volume, runner, prompt=prompt, reader=reader)
+    assert len(read) == 2
 
 
 @torch.no_grad()
@@ -177,8 +198,8 @@ def test_torch_export_graphs_are_read_by_torch_alone(
         torch.export.load(folder / f"{name}.pt2").module() for name in read_export(folder).content["graphs"]
     )
     image = torch.rand(1, 3, 96, 64, generator=torch.Generator().manual_seed(3))
-    features = network.read(PROMPTS[:1])
-    assert isinstance(features, TextFeatures) and network.text_prior is not None
+    features = network.read(PROMPTS[0]).features
+    assert features is not None and network.text_prior is not None
     ids = network.text_prior.prompt_tokens.ids(PROMPTS[0])[None]
     tokens, pooled, _ = text(ids, torch.ones_like(ids, dtype=torch.bool))
     assert torch.allclose(tokens, features.tokens, atol=1e-5)

@@ -212,14 +212,16 @@ def test_stain_moves_the_borders_of_pictures_of_slides_alone() -> None:
 def test_the_prompt_is_read_once_however_many_slices_there_are() -> None:
     network = pixel_by_pixel()
     SegmentationInferer(STRUCTURES, batch_size=2)(volume(7), network, prompt="liver")
-    assert network.texts_read == [["liver"]] and len(network.batches) == 4
+    assert network.texts_read == ["liver"] and len(network.batches) == 4
     assert network.prompts == ["liver"] * 7
 
 
-def test_the_result_says_what_the_network_took_the_prompt_to_name() -> None:
+def test_the_result_says_what_the_network_made_of_the_prompt() -> None:
     image = volume(2)
-    assert infer(image)[0].meta["named"] is None
+    assert infer(image)[0].meta["reading"].channels is None
     image.meta["prompt"] = "ab"
     result, _ = infer(image)
-    assert result.meta["named"] == [2] and "named" not in image.meta
-    assert SegmentationInferer(STRUCTURES)(image, pixel_by_pixel(), prompt="abc").meta["named"] == [3]
+    reading = result.meta["reading"]
+    assert (reading.text, reading.channels) == ("ab", (2,)) and "reading" not in image.meta
+    result = SegmentationInferer(STRUCTURES)(image, pixel_by_pixel(), prompt="abc")
+    assert result.meta["reading"].channels == (3,)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
+from monai.transforms import Compose, Identityd
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -18,8 +19,9 @@ from torch import Tensor
 from bundle.cases import Case, CaseReference
 from bundle.cases.structures import Structures
 from bundle.diffusion.sampling import Sampling
-from bundle.inference import CaseDataset, CaseEvaluator, SegmentationInferer, postprocessing
-from bundle.inference.postprocess import KeepNamedd, ToPredictiond, joined
+from bundle.inference import CaseDataset, CaseEvaluator, SegmentationInferer, ToPredictiond
+from bundle.inference.postprocess import joined
+from bundle.networks.prompt_reading import PromptReading
 from bundle.results.prediction import Prediction
 from bundle.transforms import preprocessing
 from tests.support.fake_segmenter import FakeSegmenter
@@ -63,17 +65,21 @@ def case(modality: Any = "X-ray", prompt: str = "", shape: tuple[int, ...] = (1,
 # --- one prompt ------------------------------------------------------------------------------------------
 
 
+def post_processed(told: Case, result: Tensor, image: MetaTensor | None = None) -> dict[Any, Any]:
+    """Of a case whose prompt the namer has read."""
+    image = MetaTensor(torch.zeros_like(result[:1])) if image is None else image
+    pred = MetaTensor(result, meta={"reading": namer().read(told.reference.prompt)})
+    transform = ToPredictiond(Compose([Identityd("image")]), STRUCTURES, Sampling())
+    return transform({"case": told, "pred": pred, "image": image})
+
+
 def predicted(prompt: str, modality: Any = "X-ray") -> tuple[Prediction, NDArray[np.float32]]:
     """The prediction out of random probabilities, and these."""
     known = len(STRUCTURES.of_modality(modality))
     drawn = np.random.default_rng(0).random((known + 1, 6, 7)).astype(np.float32) + 1e-3
     probability = drawn / drawn.sum(axis=0)
-    transform = ToPredictiond(STRUCTURES, Sampling(), namer())
-    item: dict[Any, Any] = {
-        "case": case(modality, prompt),
-        "pred": np.concatenate([probability, drawn[:1] * 0.5]),
-    }
-    return transform(item)["prediction"], probability
+    result = np.concatenate([probability, drawn[:1] * 0.5])
+    return post_processed(case(modality, prompt), torch.from_numpy(result))["prediction"], probability
 
 
 @pytest.mark.parametrize(
@@ -115,11 +121,11 @@ def test_a_structure_of_another_modality_is_said_to_be_one() -> None:
 
 def test_the_network_that_segmented_says_what_is_named() -> None:
     drawn = np.random.default_rng(0).random((3, 6, 7)).astype(np.float32)
-    result = MetaTensor(torch.from_numpy(drawn), meta={"named": [3]})
-    item = {"case": case(prompt="infection"), "pred": result}
-    kept = KeepNamedd("pred")(item)
-    assert kept["named"] == [3] and "named" not in item
-    assert ToPredictiond(STRUCTURES, Sampling(), namer())(kept)["prediction"].labels == {3: "effusion"}
+    reading = PromptReading("infection", channels=(3,))
+    pred = MetaTensor(torch.from_numpy(drawn), meta={"reading": reading})
+    item = {"case": case(prompt="infection"), "pred": pred, "image": MetaTensor(torch.zeros(1, 6, 7))}
+    prediction = ToPredictiond(Compose([Identityd("image")]), STRUCTURES, Sampling())(item)["prediction"]
+    assert prediction.labels == {3: "effusion"} and prediction.reading is reading
 
 
 @pytest.mark.parametrize("affine", [None, np.diag([2.0, 3.0, 4.0, 1.0])])
@@ -128,7 +134,7 @@ def test_the_mask_is_as_writers_take_it(affine: Any) -> None:
     told = replace(case(prompt="effusion", shape=(1, *spatial)), affine=affine)
     drawn = torch.from_numpy(np.random.default_rng(0).random((4, *spatial)).astype(np.float32))
     image = MetaTensor(torch.zeros(1, *spatial), affine=np.eye(4) if affine is None else affine)
-    item = ToPredictiond(STRUCTURES, Sampling(), namer())({"case": told, "pred": drawn, "image": image})
+    item = post_processed(told, drawn, image)
     mask = item["prediction"].mask
     assert mask.any() and item["pred"].dtype == torch.uint8
     assert np.array_equal(np.asarray(item["pred"]), mask.T if affine is None else mask[None])
@@ -211,7 +217,7 @@ def run(
         CaseDataset([CaseReference("film", folder / "film.png", modality="X-ray")], PREPROCESSING),
         network,
         SegmentationInferer(STRUCTURES, Sampling(steps=1)),
-        postprocessing(PREPROCESSING, STRUCTURES, Sampling(steps=1), network),
+        ToPredictiond(PREPROCESSING, STRUCTURES, Sampling(steps=1)),
         prompts={way: {"film": prompt} for way, prompt in prompts.items()},
         structures=structures,
     )

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 import nibabel
 import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
+from monai.transforms import Compose, Identityd
 
 from bundle.cases.case import Case, CaseReference
 from bundle.cases.structures import Structures
 from bundle.diffusion.sampling import Sampling
 from bundle.inference.postprocess import ToPredictiond, remove_fragments_of, trim_ends_of
+from bundle.networks.prompt_reading import PromptReading
 
 
 def test_pieces_under_half_of_the_largest_become_background() -> None:
@@ -120,10 +121,13 @@ def test_a_volume_is_trimmed_across_its_axial_slices_however_it_is_stored(codes:
     item = {
         "case": Case(CaseReference("a", Path("a.nii")), organ[None].numpy(), volume.affine, "CT", "option"),
         "image": MetaTensor(organ[None], affine=torch.from_numpy(volume.affine)),
-        "pred": torch.stack([1 - organ, organ, torch.zeros_like(organ)]),
+        "pred": MetaTensor(
+            torch.stack([1 - organ, organ, torch.zeros_like(organ)]), meta={"reading": PromptReading("")}
+        ),
     }
-    network = Mock(**{"named_channels.return_value": None})
-    result = ToPredictiond(structures, Sampling(steps=1), network, remove_fragments=trimmed)(item)
+    result = ToPredictiond(
+        Compose([Identityd("image")]), structures, Sampling(steps=1), remove_fragments=trimmed
+    )(item)
     found: Any = nibabel.as_closest_canonical(nibabel.Nifti1Image(result["prediction"].mask, volume.affine))
     mask = np.asarray(found.dataobj)
     assert (mask[:, :, 1:] == 1).all()

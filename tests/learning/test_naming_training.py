@@ -46,9 +46,9 @@ def test_words_come_to_name_structures_and_nothing_else_changes(tmp_path: Path) 
     taught = network()
     before = {name: value.clone() for name, value in taught.state_dict().items()}
     figures = NamingTraining(taught, STRUCTURES, tmp_path, steps=60, **QUICK).run()
-    assert taught.named_channels("segment the liver") == [1]
-    assert taught.named_channels("spleen and liver") == [1, 2]
-    assert taught.named_channels("a trampoline") == []
+    assert taught.read("segment the liver").channels == (1,)
+    assert taught.read("spleen and liver").channels == (1, 2)
+    assert taught.read("a trampoline").channels == ()
     assert set(figures) == {"held_out_names", "meaningless"} and figures["meaningless"] > 0.5
     changed = {
         name.split(".")[0] for name, value in taught.state_dict().items() if not value.equal(before[name])
@@ -88,7 +88,7 @@ def test_texts_of_cases_name_what_their_modality_shows(tmp_path: Path) -> None:
     training = NamingTraining(taught, STRUCTURES, tmp_path, [[reference]], steps=30, own_share=0.5, **QUICK)
     assert training.own == [("X-ray", own)]
     training.run()
-    assert taught.named_channels(own) == [3]
+    assert taught.read(own).channels == (3,)
 
 
 def test_a_network_without_text_is_refused(tmp_path: Path) -> None:

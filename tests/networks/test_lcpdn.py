@@ -102,7 +102,8 @@ def test_equation_5_and_6_prompt_enters_the_diffusion_unet() -> None:
     network = make()
     assert network.prompt is not None and network.vision_prior is not None
     image = torch.rand(2, 3, 16, 16)
-    text = network.text(["liver", "left lung"], image)
+    assert network.text_prior is not None
+    text = network.text_prior(["liver", "left lung"])
     prompt = network.prompt(text, network.vision_prior(image))
     assert prompt.shape == (2, network.image_prior.embedding_width)
     seen: list[Tensor | None] = []
@@ -193,7 +194,8 @@ def test_text_and_image_decide_and_the_batch_does_not() -> None:
 def test_without_a_text_prior_no_text_is_read() -> None:
     network = make(text_prior=None)
     image = torch.rand(1, 3, 16, 16)
-    assert not network.reads_text and network.cut_tokens("word " * 9000) == 0
+    reading = network.read("word " * 9000)
+    assert not network.reads_text and reading.features is None and reading.cut_tokens == 0
     torch.testing.assert_close(network(image, ["liver"]), network(image))
 
 

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from bundle.diffusion.sampling import Sampling
 from bundle.networks import DiffusionSegmenter, PyramidGuidance, StructureNaming, TextPrior
-from bundle.networks.protocol import for_each
 from bundle.networks.segmenter import MaskAndNaming
 from bundle.networks.text_prior import TextFeatures
 
@@ -67,14 +66,16 @@ def test_log_odds_are_the_largest_over_the_real_tokens() -> None:
 def test_an_untrained_network_names_nothing(make: Callable[..., DiffusionSegmenter]) -> None:
     network = make()
     assert network.names_structures and network.reads_text
-    assert [network.named_channels(text) for text in (*PROMPTS, "nothing")] == [[], [], []]
+    for text in (*PROMPTS, "nothing"):
+        reading = network.read(text)
+        assert (reading.channels, reading.not_understood) == ((), (text,))
 
 
 def test_without_words_or_without_naming_nothing_is_chosen(make: Callable[..., DiffusionSegmenter]) -> None:
     network = make()
-    assert [network.named_channels(text) for text in ("", " ", "\n \t")] == [None] * 3
+    assert [network.read(text).channels for text in ("", " ", "\n \t")] == [None] * 3
     for bare in (make(naming=None), make(trained=False, text_prior=None, guidance=None, naming=None)):
-        assert not bare.names_structures and bare.named_channels("liver") is None
+        assert not bare.names_structures and bare.read("liver").channels is None
 
 
 def test_a_structure_that_is_named_has_the_channel_after_its_index(
@@ -83,9 +84,14 @@ def test_a_structure_that_is_named_has_the_channel_after_its_index(
     network = make()
     assert network.naming is not None
     nn.init.zeros_(network.naming.score.weight)
-    for odds, channels in (([1.0, -1.0, 2.0], [1, 3]), ([-1.0, 0.5, 0.0], [2]), ([1.0, 1.0, 1.0], [1, 2, 3])):
+    for odds, channels in (
+        ([1.0, -1.0, 2.0], (1, 3)),
+        ([-1.0, 0.5, 0.0], (2,)),
+        ([1.0, 1.0, 1.0], (1, 2, 3)),
+    ):
         network.naming.score.bias.data = torch.tensor(odds)
-        assert network.named_channels("liver") == channels
+        reading = network.read("liver")
+        assert (reading.channels, reading.not_understood) == (channels, ())
 
 
 @torch.no_grad()
@@ -104,7 +110,7 @@ def test_both_priors_run_once_however_many_steps_and_members(
 
     for name in ("image_prior", "text_prior", "guidance", "denoiser"):
         network.get_submodule(name).register_forward_hook(count(name))
-    network.predict(images[:2], KEYS, Sampling(steps=steps, members=members), prompts=PROMPTS)
+    network.predict(images[:2], KEYS, Sampling(steps=steps, members=members), prompts=["liver"] * 2)
     assert counted == {"image_prior": 1, "text_prior": 1, "guidance": 1, "denoiser": steps * members}
 
 
@@ -197,10 +203,10 @@ def test_a_prompt_that_was_read_guides_like_the_prompt(
     make: Callable[..., DiffusionSegmenter], images: Tensor
 ) -> None:
     network, sampling = make(), Sampling(steps=2)
-    read = for_each(network.read(["left lung"]), 2)
+    read = network.read("left lung")
     torch.testing.assert_close(
-        network.predict(images[:2], KEYS, sampling, prompts=read),
+        network.predict(images[:2], KEYS, sampling, prompts=[read] * 2),
         network.predict(images[:2], KEYS, sampling, prompts=["left lung"] * 2),
     )
     with pytest.raises(ValueError, match="2 images came with 3 prompts"):
-        network.predict(images[:2], KEYS, sampling, prompts=for_each(network.read(["left lung"]), 3))
+        network.predict(images[:2], KEYS, sampling, prompts=[read] * 3)

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from bundle.diffusion.sampling import Sampling
+from bundle.networks.prompt_reading import PromptReading
+from bundle.networks.text_prior import TextFeatures
 
 #: As a configuration's `network_def`.
 READER = {"_target_": "tests.support.fake_segmenter.TextReader", "classes": "$@structure_set.channels"}
@@ -40,7 +42,7 @@ class FakeSegmenter(nn.Module):
         named: the channels that a prompt names; None for a network whose prompts choose nothing.
 
     Attributes:
-        texts_read: the texts of each call of `read`.
+        texts_read: the text of each call of `read`.
         prompts: the prompt of each image that was segmented.
         keys, batches: the keys of all images and the shape of each batch, as `predict` got them.
     """
@@ -61,20 +63,17 @@ class FakeSegmenter(nn.Module):
         self.named = named
         self.names_structures = named is not None
         self.bias = nn.Parameter(torch.zeros(classes))  # something to train and to save
-        self.texts_read: list[list[str]] = []
+        self.texts_read: list[str] = []
         self.prompts: list[str] = []
         self.keys: list[str] = []
         self.batches: list[tuple[int, ...]] = []
 
-    def cut_tokens(self, prompt: str) -> int:
-        return max(0, len(prompt.split()) - self.longest)
-
-    def named_channels(self, prompt: str) -> list[int] | None:
-        return self.named(prompt) if self.named else None
-
-    def read(self, prompts: Sequence[str]) -> Sequence[str]:
-        self.texts_read.append(list(prompts))
-        return prompts
+    def read(self, prompt: str) -> PromptReading:
+        self.texts_read.append(prompt)
+        named = self.named(prompt) if self.named else None
+        features = TextFeatures(torch.zeros(1, 1, 1), torch.ones(1, 1, dtype=torch.bool), torch.zeros(1, 1))
+        cut = max(0, len(prompt.split()) - self.longest)
+        return PromptReading(prompt, features, None if named is None else tuple(named), cut)
 
     @torch.no_grad()
     def predict(
@@ -83,13 +82,14 @@ class FakeSegmenter(nn.Module):
         keys: Sequence[str],
         sampling: Sampling,
         possible: Tensor | None = None,
-        prompts: Sequence[str] | None = None,
+        prompts: Sequence[PromptReading] | None = None,
     ) -> Tensor:
         assert image.shape[-1] % self.stride == image.shape[-2] % self.stride == 0
         assert len(keys) == len(image) and (possible is None or len(possible) == len(image))
         self.batches.append(tuple(image.shape))
         self.keys += keys
-        probability = self(image, prompts, possible=possible)
+        texts = None if prompts is None else [reading.text for reading in prompts]
+        probability = self(image, texts, possible=possible)
         return probability[None].repeat(sampling.members * sampling.steps, 1, 1, 1, 1)
 
     def forward(

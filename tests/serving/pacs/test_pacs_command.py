@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import filelock
 import pydicom
@@ -216,6 +217,7 @@ def test_the_report_of_the_study_is_the_prompt(tiny: Any, tmp_path: Path) -> Non
     node = ["pacs", "listen", "--allow", "A", "--prompt-from-report", *options]
     output = tmp_path / "results"
     segment = series_segmenter(parser().parse_args([str(one) for one in node]), output)
+    segment.network.read = read = Mock(wraps=segment.network.read)
     texts = {
         "none": [],
         "own": [study_report(ct.study, "Spleen.", MANUFACTURER)],
@@ -240,6 +242,7 @@ def test_the_report_of_the_study_is_the_prompt(tiny: Any, tmp_path: Path) -> Non
     assert prompts["amended"] == "Spleen enlarged." and not any(
         prompts[name] for name in ("none", "own", "other")
     )
+    assert read.call_count == 3, "each text once, however many series come with it"
     assert "iver enlarged." in prompts["liver"] and not any(name in prompts["liver"] for name in NAMES)
     # what the words say decides on the objects, and that there are none does not
     assert objects["none"] == objects["own"] == objects["other"]
