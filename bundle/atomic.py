@@ -38,9 +38,13 @@ def remove_leftovers(path: Path) -> None:
             _remove(sibling)
 
 
-def _synchronise(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
+def synchronise(path: Path) -> None:
+    """Have a file, or the names in a folder, on disk."""
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -69,7 +73,7 @@ def write_atomically(path: Path) -> Iterator[Path]:
         temporary = _temporary_sibling(path)
         try:
             yield temporary
-            _synchronise(temporary)
+            synchronise(temporary)
             os.replace(temporary, path)
         finally:
             _remove(temporary)
@@ -94,7 +98,7 @@ def replace_folder(folder: Path) -> Iterator[Path]:
             yield temporary
             for path in temporary.rglob("*"):
                 if path.is_file():
-                    _synchronise(path)
+                    synchronise(path)
             _exchange(temporary, folder)
         finally:
             _remove(temporary)

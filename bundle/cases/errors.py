@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from bundle.cases.privacy import printable
+
+CORRUPT = "is corrupt or truncated"
+COPY_AGAIN = "copy or export it again"
 
 
 class CaseError(ValueError):
@@ -25,3 +30,14 @@ class CaseError(ValueError):
     def __reduce__(self) -> tuple[type[CaseError], tuple[str, str, str]]:
         # An exception is pickled by its message otherwise, which a worker process could not send back.
         return type(self), (self.source, self.problem, self.remedy)
+
+
+@contextmanager
+def broken_file(path: Path, problem: str = CORRUPT, remedy: str = COPY_AGAIN) -> Iterator[None]:
+    """Turn whatever a library raises for a broken file into a `CaseError`; want of memory is no fault of the file."""
+    try:
+        yield
+    except (CaseError, MemoryError):
+        raise
+    except Exception as error:
+        raise CaseError(path, problem, remedy) from error

@@ -6,7 +6,6 @@ import errno
 import os
 import stat
 from pathlib import Path
-from typing import Literal
 
 from bundle.cases.errors import CaseError
 
@@ -26,24 +25,6 @@ def image_suffix(path: Path) -> str:
     name = path.name.lower()
     known = next((suffix for suffix in IMAGE_SUFFIXES if name.endswith(suffix)), "")
     return path.name[-len(known) :] if known else ""
-
-
-def file_kind(path: Path) -> Literal["nifti", "itk", "picture", "slide"]:
-    """Which reader takes the file, by its suffix.
-
-    Raises:
-        CaseError: no reader takes it.
-    """
-    suffix = image_suffix(path).lower()
-    if suffix in NIFTI_SUFFIXES:
-        return "nifti"
-    if suffix in ITK_SUFFIXES:
-        return "itk"
-    if suffix in PICTURE_SUFFIXES:
-        return "picture"
-    if suffix in SLIDE_SUFFIXES:
-        return "slide"
-    raise CaseError(path, "is of a type that is not known", f"use one of {' '.join(IMAGE_SUFFIXES)}")
 
 
 def os_problem(error: OSError) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from bundle.cases.errors import CaseError
+from bundle.cases.errors import CaseError, broken_file
+from bundle.cases.image import SourceImage
+from bundle.cases.modality import Modality
 
 MIN_EDGE = 16
 MAX_PIXELS = 13_000 * 13_000
@@ -33,23 +34,8 @@ _UPRIGHT: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
 }
 
 
-@dataclass
-class Picture:
-    """A picture as its file gives it.
-
-    Attributes:
-        array: (C, H, W) float32, upright, C 1 (grey) or 3 (RGB), in the value range of the file.
-        full_scale: the value of white, 255 for 8 bit and 65535 for 16; of other types the largest value.
-        warnings: what a reader of the report should know.
-    """
-
-    array: NDArray[np.float32]
-    full_scale: float
-    warnings: list[str] = field(default_factory=list)
-
-
-def read_picture(path: Path) -> Picture:
-    """Read a picture of 8, 16 or 32 bits a channel.
+def read_picture(path: Path) -> SourceImage:
+    """Read a picture of 8, 16 or 32 bits a channel; one in colour is taken for H&E, one in grey for an X-ray.
 
     Raises:
         CaseError: the file is broken, holds several pages, is too small or too large, or holds values
@@ -65,7 +51,8 @@ def read_picture(path: Path) -> Picture:
     if not np.isfinite(values).all():
         wrong = values.size - int(np.count_nonzero(np.isfinite(values)))
         raise CaseError(path, f"holds {wrong} values that are not finite (NaN or infinite)", "replace them")
-    return Picture(values, _full_scale(array), warnings)
+    modality: Modality = "H&E" if len(values) == 3 else "X-ray"
+    return SourceImage(values, None, modality, warnings, full_scale=_full_scale(array))
 
 
 def _full_scale(array: NDArray[Any]) -> float:
@@ -101,6 +88,12 @@ def read_mask(path: Path) -> NDArray[np.float64]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
+    with broken_file(path), _identified(path) as image:
+        yield image
+
+
+@contextmanager
+def _identified(path: Path) -> Iterator[Image.Image]:
     """An image that Pillow has identified and whose size is within bounds; errors become `CaseError`."""
     try:
         # From a stream, not by name: Pillow maps uncompressed TIFF files into memory by name, and then takes
@@ -112,16 +105,10 @@ def _opened(path: Path) -> Iterator[Image.Image]:
                 remedy = "save one page a file; save a slide as a tiled pyramid"
                 raise CaseError(path, problem, remedy)
             yield image
-    except CaseError:
-        raise
     except UnidentifiedImageError as error:
         raise CaseError(path, "is not a picture that can be read", "save it as PNG or TIFF") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large(path) from error
-    except MemoryError:
-        raise
-    except Exception as error:
-        raise CaseError(path, "is corrupt or truncated", "copy or export it again") from error
 
 
 def _check_size(path: Path, width: int, height: int) -> None:

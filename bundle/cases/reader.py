@@ -1,13 +1,12 @@
-"""One file or series in, one checked case out: the image with its modality, and the truth that belongs to it."""
+"""One file or series in, one checked case out: the image with its modality, and the ground truth that belongs to it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +14,21 @@ from numpy.typing import NDArray
 from bundle.cases.case import Case, CaseReference
 from bundle.cases.dicom.headers import is_dicom_content, looks_like_dicom
 from bundle.cases.dicom.locate import series_at
-from bundle.cases.dicom.read import DicomImage, read_series
+from bundle.cases.dicom.read import read_series
 from bundle.cases.errors import CaseError
-from bundle.cases.files import file_kind, read_head
+from bundle.cases.files import (
+    IMAGE_SUFFIXES,
+    ITK_SUFFIXES,
+    NIFTI_SUFFIXES,
+    PICTURE_SUFFIXES,
+    SLIDE_SUFFIXES,
+    image_suffix,
+    read_head,
+)
+from bundle.cases.image import SourceImage
 from bundle.cases.modality import Modality
-from bundle.cases.pictures import Picture, read_mask, read_picture
-from bundle.cases.volumes import Volume, read_volume
+from bundle.cases.pictures import read_mask, read_picture
+from bundle.cases.volumes import read_itk, read_nifti
 
 # ITU-R BT.601, the luminance that grey conversions of pictures use.
 _LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)
@@ -28,6 +36,51 @@ _LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 _LEAST_HU_RANGE = 50.0
 # How far the corners of a mask may lie from those of its image, in parts of the shortest voxel edge.
 _CORNER_TOLERANCE = 0.1
+
+Mask = tuple[NDArray[np.floating], NDArray[np.float64] | None]
+
+
+class Reader(NamedTuple):
+    """What reads files of one kind; both functions get the file and its first bytes, and raise `CaseError`.
+
+    Attributes:
+        image: gives the image.
+        mask: gives labels, (X, Y, Z) or (H, W) upright, and the affine of a volume.
+    """
+
+    image: Callable[[Path, bytes], SourceImage]
+    mask: Callable[[Path, bytes], Mask]
+
+
+def _volumes(read: Callable[[Path, bytes], SourceImage]) -> Reader:
+    def mask(path: Path, head: bytes) -> Mask:
+        volume = read(path, head)
+        return volume.array, volume.affine
+
+    return Reader(read, mask)
+
+
+def _no_slide(path: Path, head: bytes) -> NoReturn:
+    problem = "is a whole-slide image, which is not read as a whole"
+    raise CaseError(path, problem, "segment it, or cut it into pictures")
+
+
+#: Suffix -> reader. DICOM is told by its content and comes by `bundle.cases.dicom`.
+READERS = {
+    **dict.fromkeys(NIFTI_SUFFIXES, _volumes(read_nifti)),
+    **dict.fromkeys(ITK_SUFFIXES, _volumes(read_itk)),
+    **dict.fromkeys(
+        PICTURE_SUFFIXES, Reader(lambda path, _: read_picture(path), lambda path, _: (read_mask(path), None))
+    ),
+    **dict.fromkeys(SLIDE_SUFFIXES, Reader(_no_slide, _no_slide)),
+}
+
+
+def _reader_of(path: Path) -> Reader:
+    reader = READERS.get(image_suffix(path).lower())
+    if reader is None:
+        raise CaseError(path, "is of a type that is not known", f"use one of {' '.join(IMAGE_SUFFIXES)}")
+    return reader
 
 
 def read_case(reference: CaseReference) -> Case:
@@ -41,46 +94,44 @@ def read_case(reference: CaseReference) -> Case:
             leaves this function.
     """
     with _only_case_errors(reference.image):
-        case = _case(reference)
-        case.warnings[:0] = reference.notes
-        return case
+        return _case(reference)
 
 
 def _case(reference: CaseReference) -> Case:
+    image = _image(reference)
+    source: Literal["option", "datalist", "file"] = "file"
+    modality = image.modality
+    if reference.modality is not None:
+        modality, source = reference.modality, reference.modality_source
+    is_volume = image.affine is not None
+    if is_volume and modality != "CT":
+        problem = f"is a volume, but the modality is stated as {modality}"
+        raise CaseError(reference.image, problem, "give a picture, or state CT")
+    if not is_volume and modality == "CT":
+        problem = "is a picture, but the modality is stated as CT"
+        raise CaseError(reference.image, problem, "give CT as a volume in HU")
+    warnings = [*reference.notes, *image.warnings]
+    array = _volume(image.array, warnings) if is_volume else _picture(image.array, modality, warnings)
+    return Case(reference, array, image.affine, modality, source, image.header, warnings, image.full_scale)
+
+
+def _image(reference: CaseReference) -> SourceImage:
     path = reference.image
-    if reference.series is None:
-        head = b"" if os.path.isdir(path) else read_head(path)
-        if head and not looks_like_dicom(path, head):
-            kind = file_kind(path)
-            if kind == "picture":
-                return _picture_case(reference, read_picture(path))
-            if kind == "slide":
-                problem = "is a whole-slide image, which is not read as a whole"
-                raise CaseError(path, problem, "segment it, or cut it into pictures")
-            return _volume_case(reference, read_volume(path, head), "CT")
-        reference = replace(reference, series=series_at(path, reference.modality))
-    assert reference.series is not None
-    image = read_series(reference.series, reference.modality)
-    case = _dicom_case(reference, image)
-    case.header = image.source
-    return case
-
-
-def _dicom_case(reference: CaseReference, image: DicomImage) -> Case:
-    if image.affine is not None:
-        volume = Volume(image.array, image.affine, None, image.warnings)
-        return _volume_case(reference, volume, image.told)
-    picture = Picture(image.array, image.full_scale or 1.0, image.warnings)
-    return _picture_case(reference, picture, image.told)
+    if reference.series is not None:
+        return read_series(reference.series, reference.modality)
+    head = b"" if os.path.isdir(path) else read_head(path)
+    if not head or looks_like_dicom(path, head):
+        return read_series(series_at(path, reference.modality), reference.modality)
+    return _reader_of(path).image(path, head)
 
 
 def read_label(reference: CaseReference, case: Case | None = None) -> NDArray[np.uint8]:
-    """Read the truth of a case.
+    """Read the ground truth of a case.
 
     Args:
         reference: names the label file and, in `labels`, the values it may hold beside 0; without
             `labels`, any whole number up to 255 is taken.
-        case: the image that was read; where given, shape and geometry of the truth must be its own.
+        case: the image that was read; where given, shape and geometry of the label must be its own.
 
     Returns:
         (X, Y, Z) for volumes, (H, W) upright for pictures. The one value 255 of a black and white
@@ -96,14 +147,10 @@ def read_label(reference: CaseReference, case: Case | None = None) -> NDArray[np
     with _only_case_errors(path):
         head = read_head(path)
         if is_dicom_content(head):
-            raise CaseError(path, "is DICOM, which is not read as a truth", "convert it to NIfTI")
-        affine: NDArray[np.float64] | None = None
-        values: NDArray[np.floating]
-        if file_kind(path) == "picture":
-            values = _unit_mask(read_mask(path), reference.labels)
-        else:
-            volume = read_volume(path, head)
-            values, affine = volume.array, volume.affine
+            raise CaseError(path, "is DICOM, which is not read as a label", "convert it to NIfTI")
+        values, affine = _reader_of(path).mask(path, head)
+        if affine is None:
+            values = _unit_mask(values, reference.labels)
         if case is not None:
             _check_fit(path, values.shape, affine, case)
         return _label_values(path, values, reference.labels)
@@ -126,52 +173,34 @@ def _only_case_errors(path: Path) -> Iterator[None]:
 # --- images ----------------------------------------------------------------------------------------------
 
 
-def _volume_case(reference: CaseReference, volume: Volume, told: Modality) -> Case:
-    path = reference.image
-    modality, source = _modality(reference, told)
-    if modality != "CT":
-        raise CaseError(
-            path, f"is a volume, but the modality is stated as {modality}", "give a picture, or state CT"
-        )
-    warnings = list(volume.warnings)
-    low, high = float(volume.array.min()), float(volume.array.max())
+def _volume(array: NDArray[np.float32], warnings: list[str]) -> NDArray[np.float32]:
+    """(X, Y, Z) in HU -> (1, X, Y, Z)."""
+    low, high = float(array.min()), float(array.max())
     if low == high:
         warnings.append(f"Every voxel has the same value ({low:g}).")
-    elif modality == "CT" and (low >= 0 or high - low < _LEAST_HU_RANGE):
+    elif low >= 0 or high - low < _LEAST_HU_RANGE:
         warnings.append(f"The intensities ({low:g} to {high:g}) do not look like Hounsfield units.")
-    return Case(reference, volume.array[None], volume.affine, modality, source, volume.header, warnings)
+    return array[None]
 
 
-def _picture_case(reference: CaseReference, picture: Picture, told: Modality | None = None) -> Case:
-    path = reference.image
-    array, warnings = picture.array, list(picture.warnings)
+def _picture(array: NDArray[np.float32], modality: Modality, warnings: list[str]) -> NDArray[np.float32]:
+    """(1 or 3, H, W) -> the channels that pictures of the modality have."""
     is_colour = array.shape[0] == 3
-    modality, source = _modality(reference, told or ("H&E" if is_colour else "X-ray"))
-    if modality == "CT":
-        raise CaseError(path, "is a picture, but the modality is stated as CT", "give CT as a volume in HU")
     if float(array.min()) == float(array.max()):
         warnings.append(f"Every pixel has the same value ({float(array.min()):g}).")
     if modality == "H&E" and not is_colour:
-        array = np.repeat(array, 3, axis=0)
         warnings.append("The picture is grey, which is unusual for H&E; its channel was used three times.")
+        return np.repeat(array, 3, axis=0)
     if modality == "X-ray" and is_colour:
-        array = np.tensordot(_LUMINANCE, array, axes=1)[None].astype(np.float32)
         warnings.append("The X-ray is in colour; it was converted to luminance.")
-    return Case(reference, array, None, modality, source, None, warnings, picture.full_scale)
+        return np.tensordot(_LUMINANCE, array, axes=1)[None].astype(np.float32)
+    return array
 
 
-def _modality(
-    reference: CaseReference, told: Modality
-) -> tuple[Modality, Literal["option", "datalist", "file"]]:
-    if reference.modality is None:
-        return told, "file"
-    return reference.modality, reference.modality_source
+# --- labels ----------------------------------------------------------------------------------------------
 
 
-# --- truth -----------------------------------------------------------------------------------------------
-
-
-def _unit_mask(values: NDArray[np.float64], labels: Mapping[int, str]) -> NDArray[np.float64]:
+def _unit_mask(values: NDArray[np.floating], labels: Mapping[int, str]) -> NDArray[np.floating]:
     """A mask of 0 and 255 with 1 for 255, where 255 is not a label of its own."""
     if 255 not in labels and (values == 255).any() and np.isin(values, (0, 255)).all():
         return values / 255
@@ -181,19 +210,19 @@ def _unit_mask(values: NDArray[np.float64], labels: Mapping[int, str]) -> NDArra
 def _check_fit(path: Path, shape: tuple[int, ...], affine: NDArray[np.float64] | None, case: Case) -> None:
     if (affine is not None) != case.is_volume:
         image = "volume" if case.is_volume else "picture"
-        raise CaseError(path, f"is the truth of a {image} but none itself", f"save it as a {image}")
+        raise CaseError(path, f"is the label of a {image} but none itself", f"save it as a {image}")
     expected = case.array.shape[1:]
     if shape != expected:
         sizes = [" x ".join(str(length) for length in lengths) for lengths in (shape, expected)]
         problem = f"has the shape {sizes[0]}, but its image {sizes[1]}"
-        raise CaseError(path, problem, "resample the truth onto the image")
+        raise CaseError(path, problem, "resample the label onto the image")
     if affine is None or case.affine is None:
         return
     corners = np.array([(x, y, z, 1) for x in (0, shape[0]) for y in (0, shape[1]) for z in (0, shape[2])])
     distance = float(np.linalg.norm(corners @ (affine - case.affine).T, axis=1).max())
     if distance > _CORNER_TOLERANCE * min(case.spacing or (1.0,)):
         problem = f"lies up to {distance:.2f} mm away from its image"
-        raise CaseError(path, problem, "resample the truth onto the image")
+        raise CaseError(path, problem, "resample the label onto the image")
 
 
 def _label_values(path: Path, values: NDArray[np.floating], labels: Mapping[int, str]) -> NDArray[np.uint8]:

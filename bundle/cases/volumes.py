@@ -6,7 +6,6 @@ import gzip
 import math
 import re
 import zlib
-from dataclasses import dataclass, field
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, cast
@@ -16,16 +15,14 @@ import numpy as np
 from nibabel.fileholders import FileHolder
 from numpy.typing import NDArray
 
-from bundle.cases.errors import CaseError
-from bundle.cases.files import file_kind
+from bundle.cases.errors import COPY_AGAIN, CORRUPT, CaseError
+from bundle.cases.image import SourceImage
 
 MAX_VOXELS = 2_000_000_000
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _CHUNK = 1 << 20
 _HEADER_LIMIT = 1 << 16
-_BROKEN = "is corrupt or truncated"
-_COPY_AGAIN = "copy or export it again"
 _SPLIT = "split it into 3-D volumes"
 # The data-file field of MetaImage ('ElementDataFile = x') and of NRRD ('data file: x'). Looser than either
 # format's own parser, so that no spelling which that parser accepts is missed here.
@@ -35,37 +32,53 @@ _NRRD_GEOMETRY = re.compile(r"^\s*space directions\s*:", re.IGNORECASE | re.MULT
 _NOMINAL = "The file states no orientation or position in space; its geometry is nominal."
 
 
-@dataclass
-class Volume:
-    """A volume as its file gives it.
-
-    Attributes:
-        array: (X, Y, Z) float32, in the voxel order of the file and with its scaling applied.
-        affine: (4, 4) voxel index -> mm, RAS+.
-        header: the NIfTI header as read; None for the other formats.
-        warnings: what a reader of the report should know.
-    """
-
-    array: NDArray[np.float32]
-    affine: NDArray[np.float64]
-    header: Any = None
-    warnings: list[str] = field(default_factory=list)
-
-
-def read_volume(path: Path, head: bytes) -> Volume:
-    """Read and check a NIfTI, MetaImage or NRRD file.
+def read_nifti(path: Path, head: bytes) -> SourceImage:
+    """Read and check a NIfTI file.
 
     Args:
-        path: the file; a header with its data in a second file names the header.
-        head: the first bytes of the file, at least 544 of a NIfTI that is not compressed.
+        head: the first bytes of the file, at least 544 where it is not compressed.
 
     Raises:
         CaseError: the file is broken, is not a scalar 3-D (or 2-D) image, holds values that are not
             finite, or has a geometry that cannot be inverted.
     """
-    volume = _read_nifti(path, head) if file_kind(path) == "nifti" else _read_itk(path)
-    _check_affine(path, volume.affine)
-    _check_finite(path, volume.array)
+    # Compression is told from the content: a name often says otherwise.
+    compressed = head.startswith(_GZIP_MAGIC)
+    try:
+        with gzip.open(path, "rb") if compressed else open(path, "rb") as opened:
+            stream = cast(BufferedIOBase, opened)
+            volume = _decode_nifti(path, stream)
+            # The checksum of a gzip file stands at its end, after all that nibabel asks for.
+            while compressed and stream.read(_CHUNK):
+                pass
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise CaseError(path, f"{CORRUPT} (gzip)", COPY_AGAIN) from error
+    return _checked(path, volume)
+
+
+def read_itk(path: Path, head: bytes) -> SourceImage:
+    """Read and check a MetaImage or NRRD file; one with its data in a second file is named by its header.
+
+    Raises:
+        CaseError: see `read_nifti`.
+    """
+    return _checked(path, _decode_itk(path))
+
+
+def _checked(path: Path, volume: SourceImage) -> SourceImage:
+    affine, values = volume.affine, volume.array
+    assert affine is not None
+    if not np.isfinite(affine).all():
+        raise CaseError(path, "has a geometry with values that are not finite", "correct its header")
+    edges = np.linalg.norm(affine[:3, :3], axis=0)
+    # Relative to the voxel, so that microscopic voxels pass and axes that fall together do not.
+    if edges.min() <= 0 or abs(np.linalg.det(affine[:3, :3] / edges)) < 1e-4:
+        raise CaseError(path, "has a geometry that cannot be inverted", "correct its header")
+    wrong = values.size - int(np.count_nonzero(np.isfinite(values)))
+    if wrong == values.size:
+        raise CaseError(path, "holds only values that are not finite (NaN or infinite)", COPY_AGAIN)
+    if wrong:
+        raise CaseError(path, f"holds {wrong} values that are not finite (NaN or infinite)", "replace them")
     return volume
 
 
@@ -74,7 +87,7 @@ def _spatial_shape(path: Path, shape: tuple[int, ...], warnings: list[str]) -> t
     if len(shape) < 2:
         raise CaseError(path, f"has {len(shape)} dimension(s)", "use a 2-D or 3-D image")
     if math.prod(shape) == 0:
-        raise CaseError(path, f"holds no voxels (shape {_times(shape)})", _COPY_AGAIN)
+        raise CaseError(path, f"holds no voxels (shape {_times(shape)})", COPY_AGAIN)
     if any(length != 1 for length in shape[3:]):
         raise CaseError(path, f"has {len(shape)} dimensions ({_times(shape)})", _SPLIT)
     if math.prod(shape) > MAX_VOXELS:
@@ -89,46 +102,10 @@ def _times(shape: tuple[int, ...]) -> str:
     return " x ".join(str(length) for length in shape)
 
 
-def _check_affine(path: Path, affine: NDArray[np.float64]) -> None:
-    if not np.isfinite(affine).all():
-        raise CaseError(path, "has a geometry with values that are not finite", "correct its header")
-    edges = np.linalg.norm(affine[:3, :3], axis=0)
-    # Relative to the voxel, so that microscopic voxels pass and axes that fall together do not.
-    if edges.min() <= 0 or abs(np.linalg.det(affine[:3, :3] / edges)) < 1e-4:
-        raise CaseError(path, "has a geometry that cannot be inverted", "correct its header")
-
-
-def _check_finite(path: Path, array: NDArray[np.float32]) -> None:
-    wrong = array.size - int(np.count_nonzero(np.isfinite(array)))
-    if wrong == array.size:
-        raise CaseError(path, "holds only values that are not finite (NaN or infinite)", _COPY_AGAIN)
-    if wrong:
-        raise CaseError(
-            path,
-            f"holds {wrong} values that are not finite (NaN or infinite)",
-            "replace them",
-        )
-
-
 # --- NIfTI -----------------------------------------------------------------------------------------------
 
 
-def _read_nifti(path: Path, head: bytes) -> Volume:
-    # Compression is told from the content: a name often says otherwise.
-    compressed = head.startswith(_GZIP_MAGIC)
-    try:
-        with gzip.open(path, "rb") if compressed else open(path, "rb") as opened:
-            stream = cast(BufferedIOBase, opened)
-            volume = _decode_nifti(path, stream)
-            # The checksum of a gzip file stands at its end, after all that nibabel asks for.
-            while compressed and stream.read(_CHUNK):
-                pass
-            return volume
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise CaseError(path, f"{_BROKEN} (gzip)", _COPY_AGAIN) from error
-
-
-def _decode_nifti(path: Path, stream: BufferedIOBase) -> Volume:
+def _decode_nifti(path: Path, stream: BufferedIOBase) -> SourceImage:
     start = stream.read(544)
     stream.seek(0)
     # nibabel's methods carry no types.
@@ -141,11 +118,11 @@ def _decode_nifti(path: Path, stream: BufferedIOBase) -> Volume:
     except (EOFError, gzip.BadGzipFile, zlib.error):
         raise
     except Exception as error:
-        raise CaseError(path, "has a NIfTI header that makes no sense", _COPY_AGAIN) from error
+        raise CaseError(path, "has a NIfTI header that makes no sense", COPY_AGAIN) from error
     return _nifti_volume(path, image)
 
 
-def _nifti_volume(path: Path, image: Any) -> Volume:
+def _nifti_volume(path: Path, image: Any) -> SourceImage:
     warnings: list[str] = []
     dtype = image.header.get_data_dtype()
     if dtype.kind not in "iuf":
@@ -158,20 +135,21 @@ def _nifti_volume(path: Path, image: Any) -> Volume:
     except (OSError, ValueError) as error:
         if isinstance(error, gzip.BadGzipFile):
             raise
-        raise CaseError(path, _BROKEN, _COPY_AGAIN) from error
+        raise CaseError(path, CORRUPT, COPY_AGAIN) from error
     header = image.header
     if not int(header["sform_code"]) and not int(header["qform_code"]):
         warnings.append(_NOMINAL)
     unit = header.get_xyzt_units()[0]
     if unit not in ("mm", "unknown"):
         warnings.append(f"The file gives its lengths in {unit}; they were taken as mm.")
-    return Volume(array.reshape(shape), np.array(image.affine, dtype=np.float64), header.copy(), warnings)
+    affine = np.array(image.affine, dtype=np.float64)
+    return SourceImage(array.reshape(shape), affine, "CT", warnings, header.copy())
 
 
 # --- MetaImage and NRRD ----------------------------------------------------------------------------------
 
 
-def _read_itk(path: Path) -> Volume:
+def _decode_itk(path: Path) -> SourceImage:
     import itk  # takes seconds to load, and most runs need none of it
 
     is_meta = path.name.lower().endswith((".mha", ".mhd"))
@@ -182,7 +160,7 @@ def _read_itk(path: Path) -> Volume:
     try:
         io.ReadImageInformation()
     except RuntimeError as error:
-        raise CaseError(path, "has a header that cannot be read", _COPY_AGAIN) from error
+        raise CaseError(path, "has a header that cannot be read", COPY_AGAIN) from error
     warnings: list[str] = []
     if io.GetNumberOfComponents() != 1:
         raise CaseError(
@@ -196,10 +174,10 @@ def _read_itk(path: Path) -> Volume:
     try:
         reader.Update()
     except RuntimeError as error:
-        raise CaseError(path, f"{_BROKEN}, or its geometry cannot be inverted", _COPY_AGAIN) from error
+        raise CaseError(path, f"{CORRUPT}, or its geometry cannot be inverted", COPY_AGAIN) from error
     image = reader.GetOutput()
     array = np.ascontiguousarray(itk.array_from_image(image).transpose(2, 1, 0))
-    return Volume(array.reshape(shape), _ras_affine(image), None, warnings)
+    return SourceImage(array.reshape(shape), _ras_affine(image), "CT", warnings)
 
 
 def _ras_affine(image: Any) -> NDArray[np.float64]:

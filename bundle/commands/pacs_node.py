@@ -29,7 +29,7 @@ from bundle.inference import CaseList
 from bundle.serving.pacs.dicomweb import DicomWebServer, credentials_from
 from bundle.serving.pacs.exchange import Destination, ServerError, SettingError, Source
 from bundle.serving.pacs.forward import Forward, Peer, title_of
-from bundle.serving.pacs.journal import Journal
+from bundle.serving.pacs.journal import SeriesJournal
 from bundle.serving.pacs.listener import Listener, tls_context
 from bundle.serving.pacs.node import Node, Pace, say
 from bundle.serving.pacs.outbox import Outbox
@@ -79,7 +79,7 @@ def _prepare(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> Node
     pace = _pace(arguments)
     state: Path = arguments.state
     stack.enter_context(_claimed(state))
-    journal, outbox = Journal(state / "journal.jsonl"), Outbox(state / "results")
+    journal, outbox = SeriesJournal(state / "journal.jsonl"), Outbox(state / "results")
     source: Source
     destination: Destination | None
     listener: Listener | None = None

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from bundle.cases.case import Case, CaseReference
 from bundle.cases.datalist import SPLITS, Entry, read_datalist
 from bundle.cases.errors import CaseError
-from bundle.cases.files import file_kind, image_suffix, read_head
+from bundle.cases.files import PICTURE_SUFFIXES, image_suffix, read_head
 from bundle.cases.pictures import read_mask
 from bundle.cases.reader import read_case, read_label
 
@@ -362,7 +362,7 @@ def _with_mask(found: Examined, reference: CaseReference, label: Path, case: Cas
     try:
         read_head(label)
         # A picture's own values, since `read_label` refuses a mask at the first value that it cannot name.
-        mask = read_mask(label) if file_kind(label) == "picture" else read_label(reference)
+        mask = read_mask(label) if image_suffix(label).lower() in PICTURE_SUFFIXES else read_label(reference)
     except CaseError as error:
         return replace(found, mask_error=str(error))
     if case is not None and mask.shape != case.array.shape[1:]:

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from bundle.cases import Case, CaseError, CaseReference
 from bundle.cases.slides import is_slide
 from bundle.cases.structures import Structures
-from bundle.inference.find import fingerprint
+from bundle.inference.find import case_fingerprint
 from bundle.inference.postprocess import joined
 from bundle.inference.prompts import PromptReader
 from bundle.inference.slides import SlideSegmenter
@@ -59,7 +59,7 @@ class CaseDataset(Dataset):
     def __getitem__(self, index: int) -> LoadedCase:
         reference = self.references[index]
         started = time.perf_counter()
-        state = fingerprint(reference)  # before it is read, so that a change after that shows
+        state = case_fingerprint(reference)  # before it is read, so that a change after that shows
         item, error, slide = None, None, False
         try:
             series = reference.series
@@ -272,7 +272,7 @@ class _WholeCase:
         error = reference.deidentify(f"{reference.image}: was not finished ({ended}); {remedy}.")
         output = {
             "reference": reference,
-            "fingerprint": fingerprint(reference),
+            "fingerprint": case_fingerprint(reference),
             "error": error,
             "seconds": 0.0,
         }

@@ -136,7 +136,7 @@ def find_cases(
         settings, entries = read_journal(output)
         earlier = Earlier(settings, [entry for entry in entries if is_whole(entry, output)])
         done = {(entry["id"], entry.get("fingerprint")) for entry in earlier.done}
-        references = [case for case in references if (case.id, fingerprint(case)) not in done]
+        references = [case for case in references if (case.id, case_fingerprint(case)) not in done]
     excluded = found.excluded
     if identifiers == "replace":
         excluded = [replace(one, series="", remedy="") for one in excluded]
@@ -151,7 +151,7 @@ def _hidden(source: Any, prompt: str | None) -> dict[str, str]:
     return {**hidden, **({prompt: "TEXT"} if prompt else {})}
 
 
-def fingerprint(reference: CaseReference) -> str:
+def case_fingerprint(reference: CaseReference) -> str:
     """What a case is, so that `--resume` does not take another patient's file of the same name for it."""
     series = reference.series
     files = [reference.image] if series is None else series.files

@@ -176,6 +176,7 @@ class SegmentationInferer(Inferer):
             keys: one an image, what its noise is seeded with.
             reading: see `read`.
         """
+        # MONAI's sliding_window_inference weighs a lone tile too and batches by image: other roundings, other bytes
         height, width = images.shape[-2:]
         tile = tuple(min(self.tile_size, _next_multiple(side, network.stride)) for side in (height, width))
         padded = nn.functional.pad(

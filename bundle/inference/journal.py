@@ -1,26 +1,22 @@
-"""The journal of a run: what became of each case, a line a case, in a file that only ever grows while it runs.
-
-A killed run may leave its last line torn; every line before it stands.
-"""
+"""The journal of a run: what became of each case, a line a case, in a file that only ever grows while it runs."""
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any, TextIO
+from typing import Any
 
 from bundle.atomic import remove_leftovers, write_atomically
 from bundle.cases import CaseError
 from bundle.cases.files import os_problem
+from bundle.json_lines import append_json, json_line, read_json_lines
 from bundle.networks.weights import file_sha256
 
 NAME = "journal.jsonl"
 _SETTINGS = "settings"
 
 
-class Journal:
+class RunJournal:
     """Writes the journal in a run's folder.
 
     Args:
@@ -29,7 +25,6 @@ class Journal:
 
     def __init__(self, output_dir: Path) -> None:
         self.path = output_dir / NAME
-        self._stream: TextIO | None = None
 
     def start(self, settings: Mapping[str, Any], entries: Iterable[Mapping[str, Any]]) -> None:
         """Begin with the settings and the entries that stand, in place of an older journal.
@@ -39,27 +34,11 @@ class Journal:
         """
         remove_leftovers(self.path)
         with write_atomically(self.path) as temporary, temporary.open("w", encoding="ascii") as stream:
-            stream.writelines(_line(content) for content in ({_SETTINGS: dict(settings)}, *entries))
-        self._stream = self.path.open("a", encoding="ascii")
+            stream.writelines(json_line(content) for content in ({_SETTINGS: dict(settings)}, *entries))
 
     def add(self, entry: Mapping[str, Any]) -> None:
-        """Write one case so that it outlives the process and the machine.
-
-        Raises:
-            OSError: it cannot be written.
-        """
-        assert self._stream is not None, "the journal has not been started"
-        self._stream.write(_line(entry))
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
-
-    def close(self) -> None:
-        if self._stream is not None:
-            self._stream.close()
-
-
-def _line(content: Mapping[str, Any]) -> str:
-    return json.dumps(content, default=str) + "\n"
+        """Write one case; see `append_json`."""
+        append_json(self.path, entry)
 
 
 def read_journal(output_dir: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -68,27 +47,20 @@ def read_journal(output_dir: Path) -> tuple[dict[str, Any], list[dict[str, Any]]
     Raises:
         CaseError: the journal cannot be read.
     """
+    settings: dict[str, Any] = {}
+    entries: dict[str, dict[str, Any]] = {}
     try:
-        lines = (output_dir / NAME).read_bytes().splitlines()
+        for content in read_json_lines(output_dir / NAME):
+            if isinstance(content.get(_SETTINGS), dict):
+                settings = content[_SETTINGS]
+            elif isinstance(content.get("id"), str):
+                entries[content["id"]] = content
     except FileNotFoundError:
         return {}, []
     except OSError as error:
         raise CaseError(
             output_dir / NAME, os_problem(error), "check the folder and its permissions"
         ) from error
-    settings: dict[str, Any] = {}
-    entries: dict[str, dict[str, Any]] = {}
-    for line in lines:
-        try:
-            content = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if not isinstance(content, dict):
-            continue
-        if isinstance(content.get(_SETTINGS), dict):
-            settings = content[_SETTINGS]
-        elif isinstance(content.get("id"), str):
-            entries[content["id"]] = content
     return settings, list(entries.values())
 
 

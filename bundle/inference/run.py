@@ -31,7 +31,7 @@ from bundle.exit_codes import INTERRUPTED, SOME_FAILED
 from bundle.inference.entries import INTERNAL, CaseResults, entry_of
 from bundle.inference.evaluator import CaseEvaluator
 from bundle.inference.find import CaseList
-from bundle.inference.journal import Journal
+from bundle.inference.journal import RunJournal
 from bundle.networks.weights import file_sha256
 from bundle.results.page import write_index
 from bundle.results.result_files import ResultWriter
@@ -39,7 +39,6 @@ from bundle.results.result_files import ResultWriter
 # run.json and index.html are written anew after this many seconds, or so that they take a twentieth of the time.
 _INTERVAL, _SHARE = 30.0, 20.0
 _LONGEST_SETTING = 60  # characters that a message quotes
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class RunRecord:
@@ -83,7 +82,7 @@ class RunRecord:
         _check_writable(self.output_dir)
         for name in ("run.json", "index.html"):
             remove_leftovers(self.output_dir / name)
-        self.journal = Journal(self.output_dir)
+        self.journal = RunJournal(self.output_dir)
         self.entries = [entry_of(failure.id, failure.input, failure.error) for failure in cases.failures]
         for failure in cases.failures:
             tqdm.write(f"failed: {failure.error}", file=sys.stderr)
@@ -129,10 +128,12 @@ class RunRecord:
             SystemExit: 1 where cases failed or the folder cannot be written any more, 130 where it was interrupted.
         """
         try:
-            with _stopped_by_signals():
+            # SIGTERM does what Ctrl-C does
+            with _on_signals([signal.SIGTERM], signal.default_int_handler):
                 evaluator.run()
         except KeyboardInterrupt:
-            with _deaf_to_signals():
+            # a second Ctrl-C must not cut off the writing of what the first one left
+            with _on_signals([signal.SIGINT, signal.SIGTERM], signal.SIG_IGN):
                 self._leave("interrupted", INTERRUPTED)
         except OSError as error:  # of journal, run.json or index.html; those of cases are theirs
             print(f"error: {error}.", file=sys.stderr)
@@ -180,7 +181,6 @@ class RunRecord:
     def _close(self) -> None:
         if self.bar is not None:
             self.bar.close()
-        self.journal.close()
 
     @property
     def failed(self) -> int:
@@ -208,34 +208,17 @@ class RunRecord:
 
 
 @contextmanager
-def _stopped_by_signals() -> Iterator[None]:
-    """Let SIGTERM do what Ctrl-C does, where this is the thread that signals reach."""
+def _on_signals(numbers: Sequence[int], handler: Any) -> Iterator[None]:
+    """Have signals handled otherwise, where this is the thread that they reach."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-
-    def stop(number: int, frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def _deaf_to_signals() -> Iterator[None]:
-    """A second Ctrl-C must not cut off the writing of what the first one left."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in _SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,8 @@
-"""Tiles over a slide: where they lie, and how what they show is blended, in memory for one row of them."""
+"""Tiles over a slide: where they lie, and how what they show is blended, in memory for one row of them.
+
+MONAI's sliding_window_inference holds image and result whole, and its WSISlidingWindowSplitter with ZarrAvgMerger
+weighs all pixels of a tile alike and writes all maps of the slide to disk.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images and truths are read exactly, and whatever is wrong with a file is said in one sentence."""
+"""Images and labels are read exactly, and whatever is wrong with a file is said in one sentence."""
 
 from __future__ import annotations
 
@@ -285,7 +285,7 @@ def test_channels_follow_the_stated_modality(tmp_path: Path) -> None:
     assert np.allclose(xray.array[0], RGB @ [0.299, 0.587, 0.114], atol=1e-3)
 
 
-# --- truth -----------------------------------------------------------------------------------------------
+# --- labels ----------------------------------------------------------------------------------------------
 
 
 def label_of(image: Path, label: Path, labels: dict[int, str] | None = None) -> np.ndarray:
@@ -293,50 +293,50 @@ def label_of(image: Path, label: Path, labels: dict[int, str] | None = None) -> 
     return read_label(reference, read_case(reference))
 
 
-def test_volume_truth(tmp_path: Path) -> None:
+def test_volume_label(tmp_path: Path) -> None:
     image = nifti(tmp_path / "image.nii.gz", HU)
-    truth = (HU % 3).astype(np.uint8)
-    label = nifti(tmp_path / "label.nii.gz", truth.astype(np.float64))
+    labels = (HU % 3).astype(np.uint8)
+    label = nifti(tmp_path / "label.nii.gz", labels.astype(np.float64))
     found = label_of(image, label, {1: "liver", 2: "spleen"})
-    assert found.dtype == np.uint8 and np.array_equal(found, truth)
+    assert found.dtype == np.uint8 and np.array_equal(found, labels)
     refused(lambda: label_of(image, label, {1: "liver"}), label, "(2)")
     moved = AFFINE.copy()
     moved[2, 3] += 2.5
     for name, array, affine, words in (
-        ("moved", truth, moved, "2.50 mm away"),
-        ("cropped", truth[:4], AFFINE, "4 x 7 x 4"),
-        ("fraction", truth * 0.5, AFFINE, "fractional"),
-        ("large", truth * 200.0, AFFINE, "whole numbers from 0 to 255"),
-        ("negative", truth * -1.0, AFFINE, "whole numbers from 0 to 255"),
+        ("moved", labels, moved, "2.50 mm away"),
+        ("cropped", labels[:4], AFFINE, "4 x 7 x 4"),
+        ("fraction", labels * 0.5, AFFINE, "fractional"),
+        ("large", labels * 200.0, AFFINE, "whole numbers from 0 to 255"),
+        ("negative", labels * -1.0, AFFINE, "whole numbers from 0 to 255"),
     ):
         path = nifti(tmp_path / f"{name}.nii", array, affine)
         refused(lambda path=path: label_of(image, path), path, words)  # type: ignore[misc]
     close = AFFINE + 1e-5
     close[3] = AFFINE[3]
-    assert np.array_equal(label_of(image, nifti(tmp_path / "close.nii", truth, close)), truth)
+    assert np.array_equal(label_of(image, nifti(tmp_path / "close.nii", labels, close)), labels)
 
 
-def test_picture_truth(tmp_path: Path) -> None:
+def test_picture_label(tmp_path: Path) -> None:
     image, label = tmp_path / "image.png", tmp_path / "label.png"
     Image.fromarray(GREY).save(image)
-    truth = (GREY % 2).astype(np.uint8)
-    for picture in (truth, truth.astype(bool), truth * 255, np.repeat(truth[..., None] * 255, 3, axis=2)):
+    labels = (GREY % 2).astype(np.uint8)
+    for picture in (labels, labels.astype(bool), labels * 255, np.repeat(labels[..., None] * 255, 3, axis=2)):
         Image.fromarray(picture).save(label)
-        assert np.array_equal(label_of(image, label, {1: "nucleus"}), truth)
-    Image.fromarray(truth * 255).save(label)
-    assert np.array_equal(label_of(image, label, {255: "void"}), truth * 255)
+        assert np.array_equal(label_of(image, label, {1: "nucleus"}), labels)
+    Image.fromarray(labels * 255).save(label)
+    assert np.array_equal(label_of(image, label, {255: "void"}), labels * 255)
     palette = Image.fromarray(GREY % 3)
     palette.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0])
     palette.save(label)
     assert np.array_equal(label_of(image, label, {1: "a", 2: "b"}), GREY % 3)
     Image.fromarray(RGB).save(label)
     refused(lambda: label_of(image, label), label, "colour")
-    Image.fromarray(truth[:18]).save(label)
+    Image.fromarray(labels[:18]).save(label)
     refused(lambda: label_of(image, label), label, "18 x 31")
     Image.fromarray(GREY).save(tmp_path / "label.jpg")
     refused(lambda: label_of(image, tmp_path / "label.jpg"), tmp_path / "label.jpg", "lossy")
-    volume = nifti(tmp_path / "v.nii", truth[..., None])
-    refused(lambda: label_of(image, volume), volume, "truth of a picture")
+    volume = nifti(tmp_path / "v.nii", labels[..., None])
+    refused(lambda: label_of(image, volume), volume, "label of a picture")
     refused(lambda: read_label(CaseReference("c", image)), image, "no label")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bundle.inference.journal import NAME, Journal, checks_of, is_whole, read_journal
+from bundle.inference.journal import NAME, RunJournal, checks_of, is_whole, read_journal
 
 
 @pytest.fixture
@@ -21,25 +21,23 @@ def entry(tmp_path: Path) -> dict[str, Any]:
 
 
 def test_what_was_added_is_read_again_and_the_last_word_counts(tmp_path: Path) -> None:
-    journal = Journal(tmp_path)
+    journal = RunJournal(tmp_path)
     journal.start({"steps": 2}, [{"id": "before", "status": "done"}])
     for status in ("failed", "done"):
         journal.add({"id": "\u00e9 \ud800", "status": status})
     settings, entries = read_journal(tmp_path)
     assert settings == {"steps": 2}
     assert [(one["id"], one["status"]) for one in entries] == [("before", "done"), ("\u00e9 \ud800", "done")]
-    journal.close()
-    Journal(tmp_path).start({}, [])
+    RunJournal(tmp_path).start({}, [])
     assert read_journal(tmp_path) == ({}, [])
 
 
 @pytest.mark.parametrize("cut", [1, 2, 30])
 def test_a_torn_last_line_costs_its_case_alone(tmp_path: Path, cut: int) -> None:
-    journal = Journal(tmp_path)
+    journal = RunJournal(tmp_path)
     journal.start({"seed": 1}, [])
     for number in range(3):
         journal.add({"id": f"case_{number}", "status": "done"})
-    journal.close()
     content = (tmp_path / NAME).read_bytes()
     (tmp_path / NAME).write_bytes(content[:-cut])
     settings, entries = read_journal(tmp_path)

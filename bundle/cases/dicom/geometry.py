@@ -1,6 +1,7 @@
 """Where slices lie: their order, the affine of their stack, and what makes them no stack.
 
 PS3.3 C.7.6.2.1.1 gives the position of each pixel of a slice; positions alone decide, never names or numbers.
+highdicom.spatial.get_series_volume_positions takes no tilted gantry and does not say what is wrong with a series.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 @dataclass(frozen=True)
-class Plane:
+class SlicePlane:
     """One slice in space, LPS+ as DICOM has it.
 
     Attributes:
@@ -60,7 +61,7 @@ class Plane:
 
 
 @dataclass(frozen=True)
-class Stack:
+class SliceStack:
     """Slices in order.
 
     Attributes:
@@ -77,7 +78,7 @@ class Stack:
     warnings: list[str] = field(default_factory=list)
 
 
-def read_plane(path: Path, position: Any, orientation: Any, measures: Any, image: Any) -> Plane:
+def read_plane(path: Path, position: Any, orientation: Any, measures: Any, image: Any) -> SlicePlane:
     """The plane of one slice from the data sets that hold its attributes.
 
     Args:
@@ -109,7 +110,7 @@ def read_plane(path: Path, position: Any, orientation: Any, measures: Any, image
         )
     if min(shape) < 1:
         raise CaseError(path, "holds no pixels (Rows or Columns is 0)", "export it again")
-    return Plane(
+    return SlicePlane(
         path,
         where,
         row,
@@ -140,7 +141,7 @@ def _thickness(image: Any, measures: Any) -> float | None:
     return None
 
 
-def stack(planes: Sequence[Plane], place: Path, resample: bool = False) -> Stack:
+def stack(planes: Sequence[SlicePlane], place: Path, resample: bool = False) -> SliceStack:
     """Put slices in order and find the affine of their stack.
 
     Args:
@@ -157,7 +158,7 @@ def stack(planes: Sequence[Plane], place: Path, resample: bool = False) -> Stack
         if first.thickness is None:
             problem = "is a single slice that states no thickness (SliceThickness, SpacingBetweenSlices)"
             raise CaseError(place, problem, "send the whole series")
-        return Stack((0,), _affine(first, first.position, first.normal * first.thickness))
+        return SliceStack((0,), _affine(first, first.position, first.normal * first.thickness))
     heights = np.array([plane.position @ first.normal for plane in planes])
     order = np.argsort(heights, kind="stable")
     heights = heights[order]
@@ -179,7 +180,7 @@ def stack(planes: Sequence[Plane], place: Path, resample: bool = False) -> Stack
     affine = _affine(first, positions[0], direction * spacing)
     indices = tuple(int(index) for index in order)
     if even and np.abs(heights - regular).max() <= _POSITION_TOLERANCE * spacing:
-        return Stack(indices, affine, (), warnings)
+        return SliceStack(indices, affine, (), warnings)
     low, high = float(gaps.min()), float(gaps.max())
     widest = planes[indices[int(gaps.argmax())]].source.name
     if not resample:
@@ -197,10 +198,10 @@ def stack(planes: Sequence[Plane], place: Path, resample: bool = False) -> Stack
         f"The slices were unevenly spaced or missing (from {low:.4g} to {high:.4g} mm apart): they were resampled to "
         f"{count} slices {spacing:.4g} mm apart, {made} of them interpolated."
     )
-    return Stack(indices, affine, blend, warnings)
+    return SliceStack(indices, affine, blend, warnings)
 
 
-def _check_alike(planes: Sequence[Plane], place: Path) -> None:
+def _check_alike(planes: Sequence[SlicePlane], place: Path) -> None:
     first = planes[0]
     for plane in planes[1:]:
         if plane.shape != first.shape:
@@ -216,7 +217,7 @@ def _check_alike(planes: Sequence[Plane], place: Path) -> None:
 
 
 def _check_apart(
-    planes: Sequence[Plane], order: NDArray[Any], gaps: NDArray[np.float64], place: Path
+    planes: Sequence[SlicePlane], order: NDArray[Any], gaps: NDArray[np.float64], place: Path
 ) -> None:
     if float(gaps.sum()) < _ROUNDING_MM:
         problem = f"has all its {len(planes)} slices at one position"
@@ -229,7 +230,11 @@ def _check_apart(
 
 
 def _remarks(
-    planes: Sequence[Plane], first: Plane, direction: NDArray[np.float64], spacing: float, place: Path
+    planes: Sequence[SlicePlane],
+    first: SlicePlane,
+    direction: NDArray[np.float64],
+    spacing: float,
+    place: Path,
 ) -> list[str]:
     """What to say of a stack that leans, or whose slices lie otherwise than their headers say."""
     cosine = float(abs(direction @ first.normal) / np.linalg.norm(direction))
@@ -267,7 +272,7 @@ def _blend(
     return tuple(pairs)
 
 
-def _affine(plane: Plane, origin: NDArray[np.float64], step: NDArray[np.float64]) -> NDArray[np.float64]:
+def _affine(plane: SlicePlane, origin: NDArray[np.float64], step: NDArray[np.float64]) -> NDArray[np.float64]:
     """(column, row, slice) -> mm in RAS+, PS3.3 equation C.7.6.2.1-1 with slices added."""
     affine = np.eye(4)
     affine[:3, 0] = plane.row * plane.spacing[1]

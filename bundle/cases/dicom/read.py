@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,13 @@ import pydicom
 from numpy.typing import NDArray
 
 from bundle.cases.dicom.exclusion import MICROSCOPY_MODALITIES, XRAY_MODALITIES
-from bundle.cases.dicom.geometry import Plane, Stack, read_plane, stack
+from bundle.cases.dicom.geometry import SlicePlane, SliceStack, read_plane, stack
 from bundle.cases.dicom.headers import MODALITY_OF_CLASS, numbers, quiet, text
 from bundle.cases.dicom.pixels import as_colour, as_film, in_hounsfield, open_image, stored_values
 from bundle.cases.dicom.series import DicomSeries
 from bundle.cases.dicom.source import DicomSource
-from bundle.cases.errors import CaseError
+from bundle.cases.errors import CaseError, broken_file
+from bundle.cases.image import SourceImage
 from bundle.cases.modality import Modality
 from bundle.cases.pictures import MAX_PIXELS, MIN_EDGE
 from bundle.cases.volumes import MAX_VOXELS
@@ -29,27 +30,7 @@ _IMPOSSIBLE_HU = 40000.0
 _ONE_SERIES = "send one series at a time"
 
 
-@dataclass
-class DicomImage:
-    """A series as it was read.
-
-    Attributes:
-        array: float32; volumes (columns, rows, slices) in HU, pictures (1 or 3, rows, columns).
-        affine: (4, 4) voxel index -> mm, RAS+; None for pictures.
-        told: the modality that the files themselves say.
-        full_scale: of pictures, the value of white.
-        warnings: what a reader of the report should know.
-    """
-
-    array: NDArray[np.float32]
-    affine: NDArray[np.float64] | None
-    told: Modality
-    source: DicomSource
-    full_scale: float | None = None
-    warnings: list[str] = field(default_factory=list)
-
-
-def read_series(series: DicomSeries, stated: Modality | None = None) -> DicomImage:
+def read_series(series: DicomSeries, stated: Modality | None = None) -> SourceImage:
     """Read and check the files of a series.
 
     Slices are decoded one after the other into the array, so that a series needs its own size in float32 and
@@ -61,11 +42,11 @@ def read_series(series: DicomSeries, stated: Modality | None = None) -> DicomIma
     Raises:
         CaseError: the files are no volume or picture that can be segmented.
     """
-    told = _told(series, stated)
-    return _read_volume(series, told) if series.is_volume else _read_picture(series, told)
+    modality = _modality_of(series, stated)
+    return _read_volume(series, modality) if series.is_volume else _read_picture(series, modality)
 
 
-def _told(series: DicomSeries, stated: Modality | None) -> Modality:
+def _modality_of(series: DicomSeries, stated: Modality | None) -> Modality:
     modality = series.modality
     if series.is_slide:
         problem = "is a whole-slide image, which is not read as a whole"
@@ -94,17 +75,17 @@ class _Slice:
     """One slice before its pixels are read; `frame` counts from 1 in files of several frames, else 0."""
 
     path: Path
-    plane: Plane
+    plane: SlicePlane
     frame: int
     identity: tuple[str, ...]
 
 
-def _read_volume(series: DicomSeries, told: Modality) -> DicomImage:
+def _read_volume(series: DicomSeries, modality: Modality) -> SourceImage:
     warnings = list(series.notes)
     is_ct = series.modality == "CT"
     if not is_ct:
         warnings.append(
-            f"The series has modality {series.modality or 'none'}; it was read as {told} as stated."
+            f"The series has modality {series.modality or 'none'}; it was read as {modality} as stated."
         )
     paths = _without_copies(series, warnings)
     frames = _Frames(series, is_ct)
@@ -137,9 +118,8 @@ def _read_volume(series: DicomSeries, told: Modality) -> DicomImage:
         warnings.append("Padding brighter than any tissue was set to air (-1024 HU).")
     _check_tilt_tag(frames, placed, warnings)
     # (slices, rows, columns) -> (columns, rows, slices), without a copy
-    return DicomImage(
-        array.transpose(2, 1, 0), placed.affine, told, source, None, [*warnings, *placed.warnings]
-    )
+    warnings += placed.warnings
+    return SourceImage(array.transpose(2, 1, 0), placed.affine, modality, warnings, source)
 
 
 def _slice(path: Path, header: Any, series: DicomSeries) -> _Slice:
@@ -163,7 +143,7 @@ def _check_one_acquisition(slices: Sequence[_Slice], place: Path) -> None:
             raise CaseError(place, f"mixes files of more than one {name}", _ONE_SERIES)
 
 
-def _fill(array: NDArray[np.float32], placed: Stack, read: Callable[[int], NDArray[np.float32]]) -> None:
+def _fill(array: NDArray[np.float32], placed: SliceStack, read: Callable[[int], NDArray[np.float32]]) -> None:
     if not placed.blend:
         for index in range(len(array)):
             array[index] = read(index)
@@ -175,7 +155,7 @@ def _fill(array: NDArray[np.float32], placed: Stack, read: Callable[[int], NDArr
         array[index] = kept[lower] if not part else (1 - part) * kept[lower] + part * kept[upper]
 
 
-def _check_tilt_tag(frames: _Frames, placed: Stack, warnings: list[str]) -> None:
+def _check_tilt_tag(frames: _Frames, placed: SliceStack, warnings: list[str]) -> None:
     if abs(frames.tilt) > 0.5 and not any("tilted" in warning for warning in placed.warnings):
         warnings.append(
             f"The header states a gantry tilt of {frames.tilt:g} degrees, its geometry none; the geometry was believed."
@@ -194,13 +174,10 @@ class _Frames:
         self._open: tuple[Path, Any, NDArray[Any]] | None = None
 
     def header(self, path: Path) -> Any:
-        try:
-            with quiet():
-                header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
-                for keyword, value in self.series.repaired.get(path, {}).items():
-                    setattr(header, keyword, value)
-        except Exception as error:
-            raise CaseError(path, "is corrupt or truncated", "copy or export it again") from error
+        with broken_file(path), quiet():
+            header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
+            for keyword, value in self.series.repaired.get(path, {}).items():
+                setattr(header, keyword, value)
         self._counts[path] = int((numbers(header, "NumberOfFrames", 1) or [1])[0])
         self.tilt = (numbers(header, "GantryDetectorTilt", 1) or [0.0])[0]
         return header
@@ -304,7 +281,7 @@ def _same_content(one: Path, other: Path) -> bool:
 # --- films and pictures ------------------------------------------------------------------------------------
 
 
-def _read_picture(series: DicomSeries, told: Modality) -> DicomImage:
+def _read_picture(series: DicomSeries, modality: Modality) -> SourceImage:
     warnings = list(series.notes)
     path = _without_copies(series, warnings)[0]
     dataset = open_image(path, series.repaired.get(path))
@@ -332,4 +309,4 @@ def _read_picture(series: DicomSeries, told: Modality) -> DicomImage:
         series_uid=series.series_uid,
         repaired={path: series.repaired[path]} if path in series.repaired else {},
     )
-    return DicomImage(array, None, told, source, white, warnings)
+    return SourceImage(array, None, modality, warnings, source, white)

@@ -1,4 +1,7 @@
-"""The two readers of slides: OpenSlide for scanners' formats and tiled TIFF, tifffile for OME-TIFF and the rest."""
+"""The two readers of slides: OpenSlide for scanners' formats and tiled TIFF, tifffile for OME-TIFF and the rest.
+
+MONAI's WSIReader decodes a whole level of a TIFF to cut a region of it, and lays no transparency on white.
+"""
 
 from __future__ import annotations
 

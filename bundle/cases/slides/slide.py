@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bundle.cases.errors import CaseError
+from bundle.cases.errors import CaseError, broken_file
 
 MppSource = Literal["file", "option"]
 #: A level is taken for a resolution that it misses by less than this part.
@@ -142,13 +142,10 @@ def _up(value: float) -> int:
 
 @contextmanager
 def slide_errors(path: Path) -> Iterator[None]:
-    """Turn whatever the libraries raise for a broken file into one sentence."""
-    try:
-        yield
-    except (CaseError, MemoryError):
-        raise
-    except ImportError as error:
-        problem = f"is a slide, which needs a package that is not installed ({error.name or error})"
-        raise CaseError(path, problem, "install the extra 'slides'") from error
-    except Exception as error:
-        raise CaseError(path, "is corrupt or truncated", "copy or export it again") from error
+    """Turn whatever the libraries raise for a broken file, or are missing, into one sentence."""
+    with broken_file(path):
+        try:
+            yield
+        except ImportError as error:
+            problem = f"is a slide, which needs a package that is not installed ({error.name or error})"
+            raise CaseError(path, problem, "install the extra 'slides'") from error

@@ -5,13 +5,12 @@ A line holds UIDs, numbers and reasons, no name, number or date of a patient or 
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from bundle.json_lines import append_json, read_json_lines
 from bundle.serving.pacs.exchange import ArrivedSeries
 
 #: started: goes through the network; stopped: was dropped meanwhile, to be begun again; segmented: its results are in
@@ -29,8 +28,8 @@ class _Known:
     started: int = 0
 
 
-class Journal:
-    """An append-only file of lines; what a killed process left of its last line is cut off.
+class SeriesJournal:
+    """An append-only file of lines.
 
     Raises:
         OSError: it cannot be read or written.
@@ -41,14 +40,12 @@ class Journal:
         self._known: dict[str, _Known] = {}
         self._given_up: dict[str, int] = {}
         if path.exists():
-            _cut_torn_line(path)
-            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-                self._replay(line)
+            for entry in read_json_lines(path):
+                self._replay(entry)
 
-    def _replay(self, line: str) -> None:
-        """Take over a line of an earlier process; a damaged one is passed over, since to do a series twice is safe."""
+    def _replay(self, entry: Mapping[str, Any]) -> None:
+        """Take over what an earlier process wrote; what is damaged is passed over: to do a series twice is safe."""
         try:
-            entry: Any = json.loads(line)
             series, status, instances = str(entry["series"]), entry["status"], int(entry["instances"])
         except (ValueError, KeyError, TypeError):
             return
@@ -75,22 +72,15 @@ class Journal:
             objects: SOPInstanceUIDs of the results.
             prompt_source: who gave the prompt; empty for none.
         """
-        entry: dict[str, Any] = {
+        details = {"reason": reason, "objects": list(objects), "prompt_source": prompt_source}
+        entry = {
             "status": status,
             "study": series.study,
             "series": series.series,
             "instances": series.instances,
+            **{key: value for key, value in details.items() if value},
         }
-        if reason:
-            entry["reason"] = reason
-        if objects:
-            entry["objects"] = list(objects)
-        if prompt_source:
-            entry["prompt_source"] = prompt_source
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append_json(self.path, entry)
         self._take(series.series, status, series.instances)
         if status == "gave up":
             self._given_up[series.series] = series.instances
@@ -108,12 +98,3 @@ class Journal:
         """How often a process began to segment a series and ended without a word, as one that is killed does."""
         known = self._known.get(series.series)
         return 0 if known is None else known.started
-
-
-def _cut_torn_line(path: Path) -> None:
-    with path.open("rb+") as file:
-        content = file.read()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            file.truncate(whole)
-            os.fsync(file.fileno())

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bundle.serving.pacs.exchange import ArrivedSeries, Destination, ServerError, Source
-from bundle.serving.pacs.journal import Journal, Status
+from bundle.serving.pacs.journal import SeriesJournal, Status
 from bundle.serving.pacs.outbox import Outbox, Outcome, Parcel
 from bundle.serving.pacs.retries import Backoff, Retries
 from bundle.serving.pacs.segmenter import CannotBeSegmented, NothingToSegment
-from bundle.serving.pacs.study_completion import Settling
+from bundle.serving.pacs.study_completion import StudyCompletion
 
 #: A series that ends the process so often, by want of memory say, is not tried again.
 MOST_STARTS = 10
@@ -58,7 +58,7 @@ class Node:
         source: Source,
         destination: Destination | None,
         segment: Callable[[Path, Path, Sequence[Path]], Outcome],
-        journal: Journal,
+        journal: SeriesJournal,
         outbox: Outbox,
         pace: Pace,
         keep_results: bool = False,
@@ -72,7 +72,7 @@ class Node:
         self.pace = pace
         self.keep_results = keep_results or destination is None
         self.sleep = sleep
-        self.settling = Settling(pace.settle)
+        self.completion = StudyCompletion(pace.settle)
         self.retries = Retries(pace.backoff)
         self.failures = 0
         self._undelivered: dict[str, Parcel] = {}
@@ -118,7 +118,7 @@ class Node:
             return True
         ready: list[ArrivedSeries] = []
         for study, arrived in self.source.studies().items():
-            if self.settling.settled(study, arrived):
+            if self.completion.is_complete(study, arrived):
                 ready += [series for series in arrived if not self._is_over(series)]
             else:
                 waiting = True

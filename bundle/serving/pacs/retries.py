@@ -1,4 +1,7 @@
-"""When something that a server did not do is tried again, and how often."""
+"""When something that a server did not do is tried again, and how often.
+
+tenacity repeats one call and sleeps within it; a node goes on with other series until each is due.
+"""
 
 from __future__ import annotations
 

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pydicom
 
+from bundle.atomic import synchronise
 from bundle.cases.dicom.headers import MANUFACTURER, quiet, text, uid
 from bundle.cases.dicom.reports import PROSE_REPORTS
 from bundle.serving.pacs.exchange import ArrivedSeries, is_uid
@@ -77,7 +78,7 @@ class Spool:
             OSError: it cannot be written.
         """
         study, series, is_report = _identity(path, instance)
-        _synchronise(path)
+        synchronise(path)
         folder = self.kept / study if is_report and self.with_reports else self.arrived / study / series
         place = folder / f"{instance}.dcm"
         with self._lock:
@@ -88,7 +89,7 @@ class Spool:
             os.replace(path, place)
             self._bytes += more
             for parent in (folder, folder.parent, folder.parent.parent):
-                _synchronise(parent)
+                synchronise(parent)
 
     # --- for the node --------------------------------------------------------------------------------------
 
@@ -178,12 +179,3 @@ def _identity(path: Path, instance: str) -> tuple[str, str, bool]:
     if own != instance or not all(is_uid(one) for one in (own, study, series)):
         raise NotUsable("has no UIDs, or others than stated")
     return study, series, is_prose
-
-
-def _synchronise(path: Path) -> None:
-    """Have a file or the names in a folder on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

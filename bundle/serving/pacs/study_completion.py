@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from bundle.serving.pacs.exchange import ArrivedSeries
 
 
-class Settling:
-    """A study has arrived when nothing was added to it for some seconds.
+class StudyCompletion:
+    """A study is complete when nothing was added to it for some seconds.
 
     Args:
         seconds: how long.
@@ -20,7 +20,7 @@ class Settling:
         self.clock = clock
         self._seen: dict[str, tuple[dict[str, int], float]] = {}
 
-    def settled(self, study: str, series: Sequence[ArrivedSeries]) -> bool:
+    def is_complete(self, study: str, series: Sequence[ArrivedSeries]) -> bool:
         """Take note of what there is of a study; whether it has been the same for long enough."""
         counts = {one.series: one.instances for one in series}
         known, since = self._seen.get(study, ({}, 0.0))

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from bundle.serving.pacs.exchange import ArrivedSeries, ServerError
-from bundle.serving.pacs.journal import Journal
+from bundle.serving.pacs.journal import SeriesJournal
 from bundle.serving.pacs.node import MOST_STARTS, Node, Pace
 from bundle.serving.pacs.outbox import Outbox, Outcome
 from bundle.serving.pacs.retries import Backoff, Retries
 from bundle.serving.pacs.segmenter import CannotBeSegmented, NothingToSegment
-from bundle.serving.pacs.study_completion import Settling
+from bundle.serving.pacs.study_completion import StudyCompletion
 
 
 class Killed(BaseException):
@@ -101,7 +101,7 @@ class World:
     def node(self, destination: bool = True, **options: Any) -> Node:
         world = self
 
-        class WatchedJournal(Journal):
+        class WatchedJournal(SeriesJournal):
             def write(self, *arguments: Any, **keywords: Any) -> None:
                 world.step("journal")
                 super().write(*arguments, **keywords)
@@ -326,12 +326,12 @@ def test_asked_to_end_it_says_so_in_the_journal(world: World) -> None:
 
 def test_a_study_has_arrived_when_nothing_is_added_for_a_while() -> None:
     now = [0.0]
-    settling = Settling(60.0, lambda: now[0])
+    completion = StudyCompletion(60.0, lambda: now[0])
 
     def at(seconds: float, *counts: int) -> bool:
         now[0] = seconds
         series = [ArrivedSeries("1", f"1.{number}", count) for number, count in enumerate(counts)]
-        return settling.settled("1", series)
+        return completion.is_complete("1", series)
 
     assert not at(0, 5) and not at(59, 5)
     assert not at(60, 6)  # one more instance

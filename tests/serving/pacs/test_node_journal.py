@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bundle.serving.pacs.exchange import ArrivedSeries, is_uid
-from bundle.serving.pacs.journal import Journal
+from bundle.serving.pacs.journal import SeriesJournal
 
 SERIES = ArrivedSeries("1.2", "1.2.3", 8)
 MORE = ArrivedSeries("1.2", "1.2.3", 9)
@@ -21,10 +21,10 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("status", ["done", "failed", "left out"])
 def test_what_is_finished_stays_so_until_more_arrives(path: Path, status: str) -> None:
-    journal = Journal(path)
+    journal = SeriesJournal(path)
     assert not journal.finished(SERIES)
     journal.write(SERIES, status, "a reason", ["1.2.3.4"])  # type: ignore[arg-type]
-    for one in (journal, Journal(path)):
+    for one in (journal, SeriesJournal(path)):
         assert one.finished(SERIES)
         assert not one.finished(MORE)
         assert not one.finished(ArrivedSeries("1.2", "1.2.4", 8))
@@ -40,31 +40,31 @@ def test_what_is_finished_stays_so_until_more_arrives(path: Path, status: str) -
 
 
 def test_giving_up_holds_for_this_process_only(path: Path) -> None:
-    journal = Journal(path)
+    journal = SeriesJournal(path)
     journal.write(SERIES, "gave up", "The server cannot be reached.")
     assert journal.given_up(SERIES) and not journal.given_up(MORE) and not journal.finished(SERIES)
-    assert not Journal(path).given_up(SERIES) and not Journal(path).finished(SERIES)
+    assert not SeriesJournal(path).given_up(SERIES) and not SeriesJournal(path).finished(SERIES)
 
 
 def test_starts_without_an_end_are_counted(path: Path) -> None:
     for _ in range(3):
-        Journal(path).write(SERIES, "started")
-    assert Journal(path).unfinished_starts(SERIES) == 3
-    Journal(path).write(SERIES, "stopped")
-    assert Journal(path).unfinished_starts(SERIES) == 0
+        SeriesJournal(path).write(SERIES, "started")
+    assert SeriesJournal(path).unfinished_starts(SERIES) == 3
+    SeriesJournal(path).write(SERIES, "stopped")
+    assert SeriesJournal(path).unfinished_starts(SERIES) == 0
 
 
 def test_a_torn_last_line_is_cut_and_a_damaged_one_passed_over(path: Path) -> None:
-    journal = Journal(path)
+    journal = SeriesJournal(path)
     journal.write(SERIES, "done")
     other = ArrivedSeries("1.2", "1.2.4", 1)
     for damage in (b"\x00\xff{]\n", b'{"status": "done"}\n', b"[1]\n", b'{"status": "done", "ser'):
         with path.open("ab") as file:
             file.write(damage)
-    again = Journal(path)
+    again = SeriesJournal(path)
     assert again.finished(SERIES)
     again.write(other, "done")
-    last = Journal(path)
+    last = SeriesJournal(path)
     assert last.finished(SERIES) and last.finished(other)
     assert json.loads(path.read_text(errors="replace").splitlines()[-1])["series"] == "1.2.4"
 
