@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from bundle.cases.case import CaseFailure, CaseReference, PromptSource
 from bundle.cases.datalist import Entry, is_datalist_name, read_datalist
@@ -14,7 +15,7 @@ from bundle.cases.dicom.headers import MEDIA_DIRECTORY, is_dicom_content, looks_
 from bundle.cases.dicom.locate import nothing_in, series_at, unreadable_file
 from bundle.cases.dicom.reports import report_text
 from bundle.cases.dicom.selection import SeriesSelection
-from bundle.cases.dicom.series import DicomSeries, Exclusion, Sorted, sort_series, unique_hash
+from bundle.cases.dicom.series import Exclusion, Sorted, sort_series, unique_hash
 from bundle.cases.errors import CaseError
 from bundle.cases.files import image_suffix, os_problem, read_head
 from bundle.cases.ids import case_ids, series_ids
@@ -42,22 +43,6 @@ class Collection:
     excluded: list[Exclusion]
 
 
-def collect_cases(
-    source: str | Path | Sequence[str | Path],
-    *,
-    modality: Modality | None = None,
-    prompts: str | Mapping[str, str] | None = None,
-    split: str | None = None,
-    text_key: str = "text",
-    exclude: Path | None = None,
-) -> tuple[list[CaseReference], list[CaseFailure]]:
-    """Find the cases that a user means: references and failures of `collect`, which has more options."""
-    found = collect(
-        source, modality=modality, prompts=prompts, split=split, text_key=text_key, exclude=exclude
-    )
-    return found.references, found.failures
-
-
 def collect(
     source: str | Path | Sequence[str | Path],
     *,
@@ -68,7 +53,6 @@ def collect(
     text_key: str = "text",
     exclude: Path | None = None,
     selection: SeriesSelection | None = None,
-    resample_slices: bool = False,
     hide_identifiers: bool = True,
     reports: Sequence[Path] = (),
 ) -> Collection:
@@ -84,8 +68,7 @@ def collect(
         split: the list of the datalists to take; None takes all of them.
         text_key: field of a datalist's entry that is its text.
         exclude: the output folder; nothing in it is an input, unless a source in it is named.
-        selection: which DICOM series are taken.
-        resample_slices: let DICOM slices that are missing or unevenly spaced be interpolated.
+        selection: which DICOM series are taken, and how.
         hide_identifiers: write paths relative to the sources, and keep what a study's headers give as name, number
             or date of a patient out of case ids, paths, messages and the prompts of DICOM cases.
         reports: DICOM files beside the sources that are looked at for the reports of studies and for nothing else.
@@ -98,22 +81,11 @@ def collect(
             malformed, a folder is to take its own results, or prompts name cases that do not exist.
     """
     sources = [Path(source)] if isinstance(source, (str, Path)) else [Path(item) for item in source]
-    found = _Found(split, text_key, None if exclude is None else Path(os.path.realpath(exclude)))
-    for one in sources:
-        found.add(one)
-    named = frozenset(found.named)
-    dicom = sort_series(found.dicom, selection, modality, resample_slices, named, hide_identifiers)
+    found = _Found(sources, split, text_key, exclude)
+    selection = selection or SeriesSelection()
+    dicom = sort_series(found.dicom, selection, modality, frozenset(found.named), hide_identifiers)
     dicom.reports += [one for one in map(read_instance, reports) if one is not None and one.is_report]
-    _add_unreadable(found, dicom)
-    _check_series_found(selection, dicom, found, sources)
-    if (
-        not found.entries
-        and not dicom.cases
-        and (not found.problems or found.problems.keys() == found.missing)
-    ):
-        raise _nothing_found(sources, found, dicom)
-    if found.skipped:
-        _LOGGER.info("%d files that are not images were left out.", found.skipped)
+    found.settle(dicom, selection)
     roots = sorted({str(root) for root in found.roots}, key=lambda root: (-len(root), root))
     # of what belongs to no study: the numbers of all patients are what nobody else can guess
     naming = Naming(hide_identifiers, tuple(roots), dicom.identity, str(sorted(dicom.identity.numbers)))
@@ -123,16 +95,38 @@ def collect(
     hashed = [(name, unique_hash(series)) for name, series in dicom.cases]
     dicom_ids = series_ids(hashed, ids.values())
     _check_prompts(prompts, {*ids.values(), *dicom_ids}, sources[0])
-    find = _PromptFinder(prompts, prompts_from, dicom, hide_identifiers)
     entries = [(ids[path], entry) for path, entry in found.entries.items()]
     entries += [
-        (case_id, Entry(series.place, None, "", None, {}, series))
+        (case_id, Entry(series.place, series=series))
         for case_id, (_, series) in zip(dicom_ids, dicom.cases, strict=True)
     ]
-    references = [
-        _reference(case_id, entry, modality, find(case_id, entry.image, entry, entry.series), naming)
-        for case_id, entry in entries
-    ]
+
+    def reference(case_id: str, entry: Entry) -> CaseReference:
+        notes: list[str] = []
+        if isinstance(prompts, str):
+            prompt, given = prompts, prompts_from
+        elif prompts is not None and case_id in prompts:
+            prompt, given = prompts[case_id], prompts_from
+        else:
+            prompt, given, notes = _own_prompt(entry, dicom, hide_identifiers)
+        own = naming
+        if entry.series is not None:
+            own = replace(naming, identity=entry.series.identity, salt=entry.series.study_uid)
+            prompt = own.identity.hidden(prompt) if hide_identifiers else prompt
+        return CaseReference(
+            id=case_id,
+            image=entry.image,
+            label=entry.label,
+            prompt=prompt,
+            modality=modality or entry.modality,
+            labels=entry.labels,
+            modality_source="option" if modality else "datalist",
+            prompt_source=given,
+            series=entry.series,
+            notes=tuple(notes),
+            naming=own,
+        )
+
     failures = [
         CaseFailure(ids[path], naming.path(path), naming.text(str(error), [path, Path(error.source)]))
         for path, error in found.problems.items()
@@ -141,94 +135,89 @@ def collect(
         replace(one, input=replace(naming, identity=identity).path(one.input))
         for one, identity in dicom.excluded
     ]
-    for left in excluded:
-        _LOGGER.info("left out: %s", left)
-    return Collection(references, failures, excluded)
+    for one in excluded:
+        _LOGGER.info("left out: %s", one)
+    return Collection([reference(*one) for one in entries], failures, excluded)
 
 
-def _add_unreadable(found: _Found, dicom: Sorted) -> None:
-    """Name the files that are broken where no series of their folder could tell of them."""
-    folders = {path.parent for _, series in dicom.cases for path in series.files}
-    for path in dicom.unreadable:
-        if path in found.named or path.parent not in folders:
-            error = unreadable_file(path)
-            # One sentence a folder: a series that is broken throughout is one failure.
-            key = path if path in found.named else path.parent
-            found.problems.setdefault(key, error)
+def collect_cases(
+    source: str | Path | Sequence[str | Path], **options: Any
+) -> tuple[list[CaseReference], list[CaseFailure]]:
+    """Cases and failures of `collect`, which says what the options are."""
+    found = collect(source, **options)
+    return found.references, found.failures
 
 
-def _check_series_found(
-    selection: SeriesSelection | None, dicom: Sorted, found: _Found, sources: list[Path]
-) -> None:
-    known = {series.series_uid for _, series in dicom.cases}
-    for one in selection.series if selection is not None else ():
-        if one not in known:
-            path = sources[0] / one
-            found.problems[path] = CaseError(
-                sources[0], f"has no series {one} that could be segmented", "name one that it has"
-            )
-            found.missing.add(path)
+def _own_prompt(entry: Entry, dicom: Sorted, hide: bool) -> tuple[str, PromptSource, list[str]]:
+    """The prompt that comes with a case: the datalist's, that of a file beside the image, or the study's report."""
+    if entry.listed:
+        return entry.text, "datalist", []
+    series = entry.series
+    prompt, notes = sidecar_prompt(entry.image, is_series=series is not None and os.path.isdir(entry.image))
+    if prompt or notes or series is None:
+        return prompt, "sidecar", notes
+    prompt, notes = report_text(dicom.reports, series.study_uid, hide)
+    return prompt, "DICOM SR", notes
 
 
-class _PromptFinder:
-    """Settles the prompt of a case: what the user gave, the datalist, a file beside the image, the study's report."""
-
-    def __init__(
-        self,
-        prompts: str | Mapping[str, str] | None,
-        prompts_from: PromptSource,
-        dicom: Sorted,
-        hide_identifiers: bool,
-    ) -> None:
-        self.prompts = prompts
-        self.prompts_from = prompts_from
-        self.reports = dicom.reports
-        self.hide_identifiers = hide_identifiers
-
-    def __call__(
-        self, case_id: str, path: Path, entry: Entry, series: DicomSeries | None
-    ) -> tuple[str, PromptSource, list[str]]:
-        prompt, source, notes = self._found(case_id, path, entry, series)
-        if self.hide_identifiers and series is not None:
-            prompt = series.identity.hidden(prompt)
-        return prompt, source, notes
-
-    def _found(
-        self, case_id: str, path: Path, entry: Entry, series: DicomSeries | None
-    ) -> tuple[str, PromptSource, list[str]]:
-        if isinstance(self.prompts, str):
-            return self.prompts, self.prompts_from, []
-        if self.prompts is not None and case_id in self.prompts:
-            return self.prompts[case_id], self.prompts_from, []
-        if entry.listed:
-            return entry.text, "datalist", []
-        prompt, notes = sidecar_prompt(path, is_series=series is not None and os.path.isdir(path))
-        if prompt or notes or series is None:
-            return prompt, "sidecar", notes
-        prompt, notes = report_text(self.reports, series.study_uid, self.hide_identifiers)
-        return prompt, "DICOM SR", notes
-
-
-@dataclass
 class _Found:
-    """What the sources have given so far; keys are absolute paths, so that one image counts once.
+    """What the sources give; keys are absolute paths, so that one image counts once.
 
     Attributes:
         roots: the folders that were named, or that hold a file that was named.
     """
 
-    split: str | None
-    text_key: str
-    exclude: Path | None
-    entries: dict[Path, Entry] = field(default_factory=dict)
-    problems: dict[Path, CaseError] = field(default_factory=dict)
-    missing: set[Path] = field(default_factory=set)
-    dicom: list[Path] = field(default_factory=list)
-    named: set[Path] = field(default_factory=set)
-    roots: set[Path] = field(default_factory=set)
-    skipped: int = 0
+    def __init__(
+        self, sources: Sequence[Path], split: str | None, text_key: str, exclude: Path | None
+    ) -> None:
+        self.sources = sources
+        self.split = split
+        self.text_key = text_key
+        self.exclude = None if exclude is None else Path(os.path.realpath(exclude))
+        self.entries: dict[Path, Entry] = {}
+        self.problems: dict[Path, CaseError] = {}
+        self.missing: set[Path] = set()
+        self.dicom: list[Path] = []
+        self.named: set[Path] = set()
+        self.roots: set[Path] = set()
+        self.skipped = 0
+        for one in sources:
+            self._add(one)
 
-    def add(self, source: Path) -> None:
+    def settle(self, dicom: Sorted, selection: SeriesSelection) -> None:
+        """Name the files that are broken where no series of their folder could tell of them, and missing series.
+
+        Raises:
+            CaseError: there is nothing to do.
+        """
+        folders = {path.parent for _, series in dicom.cases for path in series.files}
+        for path in dicom.unreadable:
+            if path in self.named or path.parent not in folders:
+                # One sentence a folder: a series that is broken throughout is one failure.
+                key = path if path in self.named else path.parent
+                self.problems.setdefault(key, unreadable_file(path))
+        known = {series.series_uid for _, series in dicom.cases}
+        for uid in (one for one in selection.series if one not in known):
+            problem = f"has no series {uid} that could be segmented"
+            self.problems[self.sources[0] / uid] = CaseError(self.sources[0], problem, "name one that it has")
+            self.missing.add(self.sources[0] / uid)
+        if not self.entries and not dicom.cases and self.problems.keys() == self.missing:
+            raise self._nothing(dicom)
+        if self.skipped:
+            _LOGGER.info("%d files that are not images were left out.", self.skipped)
+
+    def _nothing(self, dicom: Sorted) -> CaseError:
+        if dicom.excluded and not self.missing:
+            return nothing_in(self.sources[0], [one for one, _ in dicom.excluded], ())
+        if self.problems:
+            return next(iter(self.problems.values()))
+        if not self.sources:
+            return CaseError("input", "names nothing", "name an image file, a folder or a datalist")
+        skipped = f" ({self.skipped} files of other types)" if self.skipped else ""
+        remedy = "name a folder with NIfTI, MetaImage, NRRD, DICOM or picture files"
+        return CaseError(self.sources[0], f"no images found{skipped}", remedy)
+
+    def _add(self, source: Path) -> None:
         if "\0" in str(source):
             raise CaseError(source, "is not a valid path", "correct it")
         path = Path(os.path.abspath(source))
@@ -246,7 +235,7 @@ class _Found:
         elif _is_dicom(path):
             self._add_dicom_file(path)
         else:
-            self._add_entry(Entry(path, None, "", None, {}))
+            self._add_entry(Entry(path))
 
     def _add_entry(self, entry: Entry) -> None:
         # An image that a folder and a datalist both give keeps what the datalist knows of it.
@@ -286,7 +275,7 @@ class _Found:
             if _is_dicom(path):
                 self.dicom.append(path)
             elif image_suffix(path):
-                self._add_entry(Entry(path, None, "", None, {}))
+                self._add_entry(Entry(path))
             else:
                 self.skipped += 1
 
@@ -320,19 +309,6 @@ def _is_dicom(path: Path) -> bool:
     return is_dicom_content(head) if image_suffix(path) else looks_like_dicom(path, head)
 
 
-def _nothing_found(sources: list[Path], found: _Found, dicom: Sorted) -> CaseError:
-    if dicom.excluded and not found.missing:
-        return nothing_in(sources[0], [one for one, _ in dicom.excluded], ())
-    if found.problems:
-        return next(iter(found.problems.values()))
-    if not sources:
-        return CaseError("input", "names nothing", "name an image file, a folder or a datalist")
-    problem = "no images found"
-    if found.skipped:
-        problem += f" ({found.skipped} files of other types)"
-    return CaseError(sources[0], problem, "name a folder with NIfTI, MetaImage, NRRD, DICOM or picture files")
-
-
 def _check_prompts(prompts: str | Mapping[str, str] | None, ids: set[str], source: Path) -> None:
     if prompts is None or isinstance(prompts, str):
         return
@@ -341,27 +317,3 @@ def _check_prompts(prompts: str | Mapping[str, str] | None, ids: set[str], sourc
         named = ", ".join(unknown[:10]) + (", ..." if len(unknown) > 10 else "")
         problem = f"has no case for {len(unknown)} of the prompts ({named})"
         raise CaseError(source, problem, f"use case ids such as {min(ids)}")
-
-
-def _reference(
-    case_id: str,
-    entry: Entry,
-    modality: Modality | None,
-    prompt: tuple[str, PromptSource, list[str]],
-    naming: Naming,
-) -> CaseReference:
-    if entry.series is not None:
-        naming = replace(naming, identity=entry.series.identity, salt=entry.series.study_uid)
-    return CaseReference(
-        id=case_id,
-        image=entry.image,
-        label=entry.label,
-        prompt=prompt[0],
-        modality=modality or entry.modality,
-        labels=entry.labels,
-        modality_source="option" if modality else "datalist",
-        prompt_source=prompt[1],
-        series=entry.series,
-        notes=tuple(prompt[2]),
-        naming=naming,
-    )

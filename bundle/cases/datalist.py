@@ -1,17 +1,16 @@
-"""Datalists: the JSON files that name images with their truth, text and modality, by split."""
+"""Datalists: the JSON files that name images with their labels, text and modality, by split."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bundle.cases.dicom.series import DicomSeries
 from bundle.cases.errors import CaseError
-from bundle.cases.files import os_problem
+from bundle.cases.files import read_json
 from bundle.cases.modality import MODALITIES, Modality
 
 SPLITS = ("training", "validation", "test")
@@ -33,19 +32,19 @@ class Entry:
 
     Attributes:
         image: the image file.
-        label: the truth, where the entry has one.
+        label: the ground truth, where the entry has one.
         text: what the entry says of the image, as written; empty where it says nothing.
         modality: the entry's own, else the datalist's, else None.
-        labels: value in the truth -> name of the structure, background left out.
+        labels: value in the ground truth -> name of the structure, background left out.
         series: of DICOM files, their series.
         listed: whether it comes from a datalist.
     """
 
     image: Path
-    label: Path | None
-    text: str
-    modality: Modality | None
-    labels: Mapping[int, str]
+    label: Path | None = None
+    text: str = ""
+    modality: Modality | None = None
+    labels: Mapping[int, str] = field(default_factory=dict)
     series: DicomSeries | None = None
     listed: bool = False
 
@@ -70,7 +69,9 @@ def read_datalist(path: Path, split: str | None = None, text_key: str = "text") 
         CaseError: the file is not a datalist, has no such split, has texts but none under `text_key`,
             names one image twice in a split with different text or label, or names one that has no entry.
     """
-    content = _read_json(path)
+    content = read_json(path, _MAX_BYTES)
+    if not isinstance(content, dict):
+        raise CaseError(path, "is not a datalist", "make it a JSON object with lists of images")
     lists = {key: value for key, value in content.items() if _is_list_of_entries(key, value, split)}
     if split is not None and split not in lists:
         known = ", ".join(k for k, v in content.items() if _is_list_of_entries(k, v, None)) or "none"
@@ -106,25 +107,6 @@ def _is_list_of_entries(key: str, value: object, split: str | None) -> bool:
     if any(isinstance(item, dict) for item in value):
         return True
     return all(isinstance(item, str) for item in value) and (key in SPLITS or key == split)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise CaseError(path, "is too large for a datalist", "split it")
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise CaseError(path, os_problem(error), "check the path and its permissions") from error
-    except json.JSONDecodeError as error:
-        where = f"line {error.lineno}, column {error.colno}"
-        raise CaseError(path, f"is not valid JSON ({where})", "correct it") from error
-    except UnicodeDecodeError as error:
-        raise CaseError(path, "is not UTF-8 text", "save it as UTF-8") from error
-    except RecursionError as error:
-        raise CaseError(path, "is nested too deeply for a datalist", "correct it") from error
-    if not isinstance(content, dict):
-        raise CaseError(path, "is not a datalist", "make it a JSON object with lists of images")
-    return content
 
 
 class _Parser:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 from bundle.cases.errors import CaseError
 
@@ -66,3 +68,40 @@ def read_head(path: Path) -> bytes:
             raise
         # The file system refuses the path itself, as it does a null byte.
         raise CaseError(path, "is not a valid path", "correct the path") from error
+
+
+def read_text(path: Path, most_bytes: int = 1_000_000) -> str:
+    """A text file in UTF-8.
+
+    Raises:
+        CaseError: it cannot be read, is larger than `most_bytes`, or is not UTF-8.
+    """
+    try:
+        if path.is_dir():
+            raise CaseError(path, "is a folder", "name a file")
+        with open(path, "rb") as stream:
+            content = stream.read(most_bytes + 1)
+    except OSError as error:
+        raise CaseError(path, os_problem(error), "check the path and its permissions") from error
+    if len(content) > most_bytes:
+        raise CaseError(path, f"is larger than {most_bytes:,} bytes", "shorten or split it")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise CaseError(path, "is not UTF-8 text", "save it as UTF-8") from error
+
+
+def read_json(path: Path, most_bytes: int = 1_000_000) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        CaseError: see `read_text`; also where it is not JSON.
+    """
+    text = read_text(path, most_bytes)
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise CaseError(path, f"is not valid JSON ({where})", "correct it") from error
+    except RecursionError as error:
+        raise CaseError(path, "is nested too deeply", "correct it") from error

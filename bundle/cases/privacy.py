@@ -11,7 +11,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 
@@ -71,12 +71,7 @@ class Identity:
     def union(cls, identities: Iterable[Identity]) -> Identity:
         """Of all of them; a run may have as many as it has cases."""
         each = list(identities)
-        return cls(
-            frozenset().union(*(one.names for one in each)),
-            frozenset().union(*(one.numbers for one in each)),
-            frozenset().union(*(one.births for one in each)),
-            frozenset().union(*(one.visits for one in each)),
-        )
+        return cls(*(frozenset().union(*(getattr(one, part.name) for one in each)) for part in fields(cls)))
 
     def hidden(self, text: str) -> str:
         """The text with names, numbers and dates of birth replaced by words in brackets."""

@@ -8,8 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from bundle.cases.errors import CaseError
-from bundle.cases.files import image_suffix
-from bundle.cases.prompts import read_text
+from bundle.cases.files import image_suffix, read_text
 
 _KEYS = ("prompt", "text", "report")
 

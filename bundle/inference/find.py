@@ -123,8 +123,9 @@ def find_cases(
         split=split,
         text_key=text_key,
         exclude=output,
-        selection=SeriesSelection.of(series, series_description, series_modality, min_slices, orientation),
-        resample_slices=resample_slices,
+        selection=SeriesSelection.of(
+            series, series_description, series_modality, min_slices, orientation, resample_slices
+        ),
         hide_identifiers=identifiers != "keep",
         reports=reports,
     )

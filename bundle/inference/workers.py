@@ -1,4 +1,7 @@
-"""Cases over several processes. Each takes one case after the other, and one that dies costs its own case alone."""
+"""Cases over several processes. Each takes one case after the other, and one that dies costs its own case alone.
+
+The pool of concurrent.futures gives up every case when a process dies; Pebble's does so where none is at work yet.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,11 @@ import pickle
 import signal
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import as_completed
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import wait
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import torch
@@ -23,10 +27,18 @@ Task = Callable[[CaseReference], dict[str, Any]]
 _PATIENCE = 10.0  # seconds for a process to tidy up before it is killed
 
 
+@dataclass
+class _Worker:
+    """A process, the parent's end of the pipe to it, and the case it is at."""
+
+    process: BaseProcess
+    connection: Connection
+    ready: bool = False
+    case: CaseReference | None = None
+
+
 class Workers:
     """The results of cases in the order in which they are done.
-
-    Pebble's pool says which case a process died of and goes on; that of `concurrent.futures` gives up all cases.
 
     Processes are spawned. Forked from this one they would take along locks of OpenMP and contexts of CUDA that do not
     work in them; a server to fork them from unpickles what comes through a socket, which Python before 3.10.9 and
@@ -52,7 +64,7 @@ class Workers:
         self.references = references
         self.lost = lost
         self.jobs = jobs
-        self._pool: Any = None
+        self._workers: list[_Worker] = []
         try:
             # as bytes: tensors would go through shared memory otherwise, of which containers have little
             self._task = pickle.dumps(task)
@@ -65,56 +77,94 @@ class Workers:
         return len(self.references)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        from pebble import CONSTS, ProcessExpired, ProcessPool  # nothing but several jobs needs it
-
-        CONSTS.term_timeout = _PATIENCE
-        jobs = min(self.jobs, len(self.references))
-        arguments = (self._task, max(1, torch.get_num_threads() // self.jobs), logging.root.manager.disable)
-        context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPool(jobs, initializer=_begin, initargs=arguments, context=context)
+        waiting = deque(self.references)
         try:
-            cases = {self._pool.schedule(_work, (case,)): case for case in self.references}
-            for future in as_completed(cases):
-                try:
-                    result = future.result()
-                except ProcessExpired as error:
-                    result = self.lost(cases[future], _how(error.exitcode))
-                except BrokenProcessPool:
-                    result = self.lost(cases[future], "no process could be started for it")
-                yield result
+            self._workers = [self._started() for _ in range(min(self.jobs, len(waiting)))]
+            while self._workers:
+                for connection in wait([worker.connection for worker in self._workers]):
+                    worker = next(one for one in self._workers if one.connection is connection)
+                    result = self._answer(worker, waiting)
+                    if result is not None:
+                        yield result
+            for case in waiting:
+                yield self.lost(case, "no process could be started for it")
         finally:
             self.close()
 
+    def _answer(self, worker: _Worker, waiting: deque[CaseReference]) -> dict[str, Any] | None:
+        """What a process has to say, a result or that it is ready; it gets the next case, or ends."""
+        case, worker.case = worker.case, None
+        try:
+            result: dict[str, Any] | None = worker.connection.recv()
+            worker.ready = True
+            if waiting:
+                worker.case = waiting.popleft()
+                worker.connection.send(worker.case)
+            else:
+                self._ended(worker)
+            return result
+        except (EOFError, OSError):
+            given, worker.case = worker.case, None
+            if given is not None:  # it died between two cases
+                waiting.appendleft(given)
+                self._replace(worker, waiting)
+                return result
+            ended = self._replace(worker, waiting)
+            return None if case is None else self.lost(case, ended)
+
+    def _replace(self, worker: _Worker, waiting: deque[CaseReference]) -> str:
+        """Put another process in the place of one that died, unless it died before it could begin; says how it died."""
+        code = self._ended(worker)
+        if worker.ready and waiting:
+            self._workers.append(self._started())
+        if code is not None and code < 0:
+            return f"its process was ended by {signal.Signals(-code).name}"
+        return f"its process ended with code {code}"
+
+    def _ended(self, worker: _Worker) -> int | None:
+        self._workers.remove(worker)
+        worker.connection.close()
+        worker.process.join()
+        return worker.process.exitcode
+
+    def _started(self) -> _Worker:
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        threads = max(1, torch.get_num_threads() // self.jobs)
+        arguments = (theirs, self._task, threads, logging.root.manager.disable)
+        process = context.Process(target=_work, args=arguments, daemon=True)
+        process.start()
+        theirs.close()  # so that the pipe ends when the process does
+        return _Worker(process, ours)
+
     def close(self) -> None:
         """End all processes; what they are at is given up, and no half of it is left."""
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.stop()
-            pool.join()
+        workers, self._workers = self._workers, []
+        for worker in workers:
+            worker.process.terminate()
+        for worker in workers:
+            worker.process.join(_PATIENCE)
+            if worker.process.is_alive():
+                worker.process.kill()
+                worker.process.join()
+            worker.connection.close()
 
 
-def _how(code: int) -> str:
-    if code < 0:
-        return f"its process was ended by {signal.Signals(-code).name}"
-    return f"its process ended with code {code}"
-
-
-_work_of_this_process: Task
-
-
-def _begin(task: bytes, threads: int, disabled_logging: int) -> None:
-    """Prepare a process, which ignores Ctrl-C, since it reaches all and the parent decides."""
-    global _work_of_this_process
+def _work(connection: Connection, task: bytes, threads: int, disabled_logging: int) -> None:
+    """The life of a process: says None when it is ready, then the result of each case it is given."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent decides
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # with what tidies up on the way
     threading.Thread(target=_end_with_parent, daemon=True).start()
     logging.disable(disabled_logging)
     torch.set_num_threads(threads)
     # the parent's own object, through the pipe it spawned this process with: no bytes of a file or a request
-    _work_of_this_process = pickle.loads(task)
-
-
-def _work(case: CaseReference) -> dict[str, Any]:
-    return _work_of_this_process(case)
+    work: Task = pickle.loads(task)
+    connection.send(None)
+    try:
+        while True:
+            connection.send(work(connection.recv()))
+    except EOFError:  # the parent has no more
+        return
 
 
 def _end_with_parent() -> None:

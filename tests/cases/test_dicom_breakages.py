@@ -24,6 +24,7 @@ from pydicom.uid import (
 
 from bundle.cases import CaseError, collect, read_case
 from bundle.cases.case import Case
+from bundle.cases.dicom import SeriesSelection
 from tests.support.dicom_files import (
     AXIAL,
     CT_IMAGE,
@@ -866,7 +867,7 @@ def check_source(case: Case) -> None:
 @pytest.mark.parametrize("name", ["missing slice", "uneven spacing"])
 def test_resampling_is_an_option_and_says_so(tmp_path: Path, name: str) -> None:
     ct = ROWS[name][0](tmp_path / "export")
-    found = collect(tmp_path / "export", resample_slices=True)
+    found = collect(tmp_path / "export", selection=SeriesSelection(resample_slices=True))
     case = read_case(found.references[0])
     assert any("resampled to 12 slices" in text for text in case.warnings)
     assert case.header.resampled and case.affine is not None
@@ -886,7 +887,7 @@ def test_a_hole_is_not_filled(tmp_path: Path) -> None:
     Ct().write(tmp_path / "export")
     for number in (4, 5, 6, 7):
         (tmp_path / "export" / f"IM{number:04d}.dcm").unlink()
-    found = collect(tmp_path / "export", resample_slices=True)
+    found = collect(tmp_path / "export", selection=SeriesSelection(resample_slices=True))
     with pytest.raises(CaseError, match="hole of 12.5 mm"):
         read_case(found.references[0])
 

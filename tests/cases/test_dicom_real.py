@@ -10,6 +10,7 @@ import pytest
 
 from bundle.cases import CaseError, collect, read_case
 from bundle.cases.case import Case
+from bundle.cases.dicom import SeriesSelection
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "dicom"
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="the shared DICOM data are not on this machine")
@@ -114,7 +115,7 @@ def test_compressions_decode_alike(name: str) -> None:
 
 
 def test_the_missing_slice_is_interpolated_on_request() -> None:
-    case = read("odd/missing_slice", resample_slices=True)
+    case = read("odd/missing_slice", selection=SeriesSelection(resample_slices=True))
     array, _ = by_hand(DATA / "odd" / "missing_slice")
     assert case.array.shape[-1] == 5 and any("resampled to 5 slices" in text for text in case.warnings)
     np.testing.assert_allclose(case.array[0][..., [0, 1, 2, 4]], array, atol=1e-3)

@@ -23,6 +23,7 @@ class SeriesSelection:
         modality: DICOM modality, such as CT.
         min_slices: fewest slices of a volume; does not concern films.
         orientation: of the slices, to the nearest plane of the body.
+        resample_slices: interpolate slices that are missing or unevenly spaced, instead of refusing their series.
 
     Raises:
         CaseError: a value that no series could have.
@@ -33,6 +34,7 @@ class SeriesSelection:
     modality: str | None = None
     min_slices: int = 1
     orientation: Orientation | None = None
+    resample_slices: bool = False
 
     def __post_init__(self) -> None:
         for one in self.series:
@@ -52,6 +54,7 @@ class SeriesSelection:
         modality: str | None = None,
         min_slices: int = 1,
         orientation: Orientation | None = None,
+        resample_slices: bool = False,
     ) -> SeriesSelection:
         """From the values of a configuration; `series` may be UIDs with commas between them."""
         uids = (
@@ -63,6 +66,7 @@ class SeriesSelection:
             None if modality is None else str(modality).upper(),
             min_slices,
             orientation,
+            resample_slices,
         )
 
 

@@ -109,7 +109,6 @@ def sort_series(
     files: Iterable[Path],
     selection: SeriesSelection | None = None,
     stated: Modality | None = None,
-    resample: bool = False,
     named: frozenset[Path] = frozenset(),
     hide: bool = True,
 ) -> Sorted:
@@ -117,9 +116,8 @@ def sort_series(
 
     Args:
         files: that have a DICOM name or content.
-        selection: which series are taken.
+        selection: which series are taken, and how.
         stated: modality that the user states, which lets images through whose own modality is another.
-        resample: see `DicomSeries`.
         named: files that the user named, whose cases are called after the file.
         hide: call no case after a folder or file that is named after a patient.
 
@@ -143,7 +141,7 @@ def sort_series(
     result.identity = Identity.union(identities)
     folders = Counter(one.path.parent for instances in groups.values() for one in instances)
     for instances in groups.values():
-        _sort_one(instances, selection, stated, resample, named, hide, folders, result)
+        _sort_one(instances, selection, stated, named, hide, folders, result)
     result.cases = _noted(result)
     return result
 
@@ -167,7 +165,6 @@ def _sort_one(
     instances: list[Instance],
     selection: SeriesSelection,
     stated: Modality | None,
-    resample: bool,
     named: frozenset[Path],
     hide: bool,
     folders: Mapping[Path, int],
@@ -215,7 +212,7 @@ def _sort_one(
             sop_class=part[0].sop_class,
             repaired={path: repaired[path] for path in paths if path in repaired},
             notes=tuple(notes),
-            resample=resample,
+            resample=selection.resample_slices,
             identity=identity,
         )
         result.cases.append((_name(dicom, named, hide), dicom))

@@ -75,12 +75,8 @@ class DicomWebServer:
         filters: dict[str, Any] = dict(self.query)
         if self.days is not None:
             filters["StudyDate"] = f"{self.today() - timedelta(days=self.days):%Y%m%d}-"
-        with _in_a_sentence("search for studies"):
-            found = self.client.search_for_studies(
-                search_filters=filters, fields=["NumberOfStudyRelatedInstances"], get_remaining=True
-            )
         studies = {}
-        for entry in found:
+        for entry in self._search("studies", filters, fields=["NumberOfStudyRelatedInstances"]):
             study, count = _value(entry, _STUDY), _number(entry, _STUDY_INSTANCES)
             if not is_uid(study):
                 continue
@@ -92,25 +88,25 @@ class DicomWebServer:
         return studies
 
     def _series_of(self, study: str) -> list[ArrivedSeries]:
-        with _in_a_sentence("search for series"):
-            found = self.client.search_for_series(
-                study_instance_uid=study, fields=["NumberOfSeriesRelatedInstances"], get_remaining=True
-            )
+        fields = ["NumberOfSeriesRelatedInstances"]
         series = []
-        for entry in found:
+        for entry in self._search("series", study_instance_uid=study, fields=fields):
             uid = _value(entry, _SERIES)
             if is_uid(uid) and _value(entry, _MODALITY) in self.modalities:
                 count = _number(entry, _SERIES_INSTANCES)
-                series.append(ArrivedSeries(study, uid, self._count(study, uid) if count is None else count))
+                if count is None:
+                    count = len(self._search("instances", study_instance_uid=study, series_instance_uid=uid))
+                series.append(ArrivedSeries(study, uid, count))
         return series
 
-    def _count(self, study: str, series: str) -> int:
-        with _in_a_sentence("search for instances"):
-            return len(
-                self.client.search_for_instances(
-                    study_instance_uid=study, series_instance_uid=series, get_remaining=True
-                )
-            )
+    def _search(
+        self, what: str, filters: Mapping[str, Any] | None = None, **arguments: Any
+    ) -> list[dict[str, Any]]:
+        """Studies, series or instances, by QIDO-RS."""
+        with _in_a_sentence(f"search for {what}"):
+            search = getattr(self.client, f"search_for_{what}")
+            found: list[dict[str, Any]] = search(search_filters=filters, get_remaining=True, **arguments)
+        return found
 
     def fetch(self, series: ArrivedSeries) -> Path:
         folder = self.folder / series.study / series.series
@@ -136,10 +132,7 @@ class DicomWebServer:
             return []
         folder = self.folder / study / "reports"
         folder.mkdir(parents=True, exist_ok=True)
-        with _in_a_sentence("search for reports"):
-            found = self.client.search_for_series(
-                study_instance_uid=study, search_filters={"Modality": "SR"}, get_remaining=True
-            )
+        found = self._search("series", {"Modality": "SR"}, study_instance_uid=study)
         return [
             self._fetch_report(study, series, instance, folder)
             for series in (_value(entry, _SERIES) for entry in found if _value(entry, _MODALITY) == "SR")
@@ -149,10 +142,7 @@ class DicomWebServer:
 
     def _prose_in(self, study: str, series: str) -> list[str]:
         """SOPInstanceUIDs of a series' reports in prose; dose and CAD reports are not fetched."""
-        with _in_a_sentence("search for reports"):
-            found = self.client.search_for_instances(
-                study_instance_uid=study, series_instance_uid=series, get_remaining=True
-            )
+        found = self._search("instances", study_instance_uid=study, series_instance_uid=series)
         prose = (_value(entry, _INSTANCE) for entry in found if _value(entry, _CLASS) in PROSE_REPORTS)
         return [instance for instance in prose if is_uid(instance)]
 
