@@ -41,3 +41,17 @@ def broken_file(path: Path, problem: str = CORRUPT, remedy: str = COPY_AGAIN) ->
         raise
     except Exception as error:
         raise CaseError(path, problem, remedy) from error
+
+
+def root_cause(error: BaseException, *known: type[BaseException]) -> BaseException:
+    """The case's own error, or what went wrong in the first place: MONAI wraps what a part raises, sometimes twice.
+
+    Args:
+        known: further errors that are sentences for the user, whatever stands behind them.
+    """
+    while not isinstance(error, (CaseError, *known)):
+        cause = error.__cause__ or error.__context__
+        if cause is None:
+            break
+        error = cause
+    return error

@@ -38,22 +38,6 @@ _RUNNER_ARGUMENTS = frozenset(
 _YAML_WORDS = {"true": "True", "false": "False", "null": "None"}
 
 
-def root_cause(error: BaseException) -> BaseException:
-    """What went wrong in the first place; MONAI wraps errors of configured parts, some of them twice.
-
-    This project's own errors are sentences for the user, whatever library error stands behind them.
-    """
-    from bundle.cases import CaseError
-    from bundle.networks.weights import WeightsError
-
-    while not isinstance(error, CaseError | WeightsError):
-        cause = error.__cause__ or error.__context__
-        if cause is None:
-            break
-        error = cause
-    return error
-
-
 def check_overrides(arguments: Sequence[str] | None = None) -> None:
     """Refuse overrides that would not do what they say, and arrange for exit code 2 until `started` is called.
 
@@ -108,7 +92,10 @@ def fail(sentence: str) -> NoReturn:
 
 def sentence_for(error: BaseException) -> str:
     """One line for an error: its own words, or its kind where it has none."""
-    cause = root_cause(error)
+    from bundle.cases.errors import root_cause
+    from bundle.networks.weights import WeightsError
+
+    cause = root_cause(error, WeightsError)
     text = " ".join(str(cause).split())
     text = text or type(cause).__name__
     return text if text.endswith((".", "?", "!")) else f"{text}."

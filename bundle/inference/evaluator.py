@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from bundle.cases import Case, CaseError, CaseReference
+from bundle.cases.errors import root_cause
 from bundle.cases.slides import is_slide
 from bundle.cases.structures import Structures
 from bundle.inference.find import case_fingerprint
@@ -71,14 +72,8 @@ class CaseDataset(Dataset):
 
 
 def reason(error: BaseException, reference: CaseReference) -> str:
-    """One sentence for what went wrong with a case.
-
-    MONAI wraps what a transform raises; the case's own error is looked for along the chain of causes.
-    """
-    cause = error
-    while not isinstance(cause, CaseError) and (cause.__cause__ or cause.__context__):
-        cause = cause.__cause__ or cause.__context__  # type: ignore[assignment]
-    return reference.deidentify(_sentence(cause, reference))
+    """One sentence for what went wrong with a case."""
+    return reference.deidentify(_sentence(root_cause(error), reference))
 
 
 def _sentence(error: BaseException, reference: CaseReference) -> str:

@@ -15,7 +15,8 @@ from monai.bundle import ConfigWorkflow
 
 from bundle.__main__ import parser
 from bundle.cases import CaseError
-from bundle.commands.command_line import check_overrides, root_cause, sentence_for
+from bundle.cases.errors import root_cause
+from bundle.commands.command_line import check_overrides, sentence_for
 from bundle.networks import WeightsError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -228,7 +229,10 @@ def test_the_sentence_is_that_of_the_error_that_was_written_for_users() -> None:
         == "a.nii.gz: does not exist; check the path."
     )
     weights = WeightsError("m.pt: is damaged; copy it again.")
-    assert root_cause(wrapped(ValueError("zip"), weights, RuntimeError("x"), RuntimeError("y"))) is weights
+    assert (
+        root_cause(wrapped(ValueError("zip"), weights, RuntimeError("x"), RuntimeError("y")), WeightsError)
+        is weights
+    )
     assert (
         sentence_for(wrapped(ValueError("steps must\n be  1"), RuntimeError("monai"))) == "steps must be 1."
     )

@@ -21,6 +21,7 @@ from monailabel.utils.sessions import Sessions
 from PIL import Image
 
 from bundle.cases import CaseError
+from bundle.cases.errors import root_cause
 from bundle.cases.slides import is_slide
 from bundle.networks import WeightsError
 from bundle.results.files.geojson import polygon_features
@@ -209,17 +210,10 @@ def _one_sentence(image: Any) -> Iterator[None]:
     except WeightsError as error:
         raise HTTPException(503, str(error)) from error
     except Exception as error:
-        cause = _case_error(error)
-        if cause is None:
+        cause = root_cause(error)
+        if not isinstance(cause, CaseError):
             raise
         raise HTTPException(422, f"{_name(image)}: {cause.problem}; {cause.remedy}.") from error
-
-
-def _case_error(error: BaseException | None) -> CaseError | None:
-    """What a case's own error is, where MONAI has wrapped it."""
-    while error is not None and not isinstance(error, CaseError):
-        error = error.__cause__ or error.__context__
-    return error
 
 
 def _name(image: Any) -> str:

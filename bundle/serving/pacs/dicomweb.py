@@ -204,15 +204,15 @@ def check_url(url: str, has_credentials: bool) -> None:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise SettingError(
-            "--url: give the address of the DICOMweb service, such as https://pacs.example/dicom-web."
+            "url: give the address of the DICOMweb service, such as https://pacs.example/dicom-web."
         )
     if parts.username is not None or parts.password is not None or parts.query:
         raise SettingError(
-            "--url: user, password or token do not belong into the address; set BUNDLE_DICOMWEB_USER and "
+            "url: user, password or token do not belong into the address; set BUNDLE_DICOMWEB_USER and "
             "BUNDLE_DICOMWEB_PASSWORD, or BUNDLE_DICOMWEB_TOKEN."
         )
     if has_credentials and parts.scheme == "http" and parts.hostname not in _LOOPBACK:
-        raise SettingError("--url: http would send the credentials unencrypted; give an https address.")
+        raise SettingError("url: http would send the credentials unencrypted; give an https address.")
 
 
 class BearerToken(requests.auth.AuthBase):
@@ -262,9 +262,9 @@ def _in_a_sentence(what: str) -> Iterator[None]:
     except ServerError:
         raise
     except requests.exceptions.SSLError:
-        sentence = "The server's certificate cannot be verified; name its authority with --ca."
+        sentence = "The server's certificate cannot be verified; name its authority with the setting ca."
     except requests.exceptions.TooManyRedirects:
-        sentence = "The server redirects to another address; give that one as --url."
+        sentence = "The server redirects to another address; give that one as url."
     except requests.exceptions.HTTPError as error:
         code = None if error.response is None else error.response.status_code
         asks = " Check BUNDLE_DICOMWEB_USER and _PASSWORD, or _TOKEN." if code in (401, 403) else ""
