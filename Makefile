@@ -1,5 +1,5 @@
 # make demo    segment the built-in sample and say where the pictures are
-# make test    the tests; make check adds style, types and the slow tests; make test-label those of MONAI Label's server
+# make test    the tests, JOBS=2 at a time; make check adds style, types and the slow tests; make test-label those of MONAI Label's server
 # make label   serve the bundle with MONAI Label: STUDIES=folder or DICOMweb address, PORT=8000, TRAINERS=no
 # make bundle  the bundle as a zip in out/, for servers
 # make orthanc the PACS that some tests talk to, from Debian's packages; they are skipped without it
@@ -61,20 +61,24 @@ chromium:
 dicom3tools:
 	@scripts/apt_install.sh dciodvfy dicom3tools
 
+# Processes with one thread each, to which whole files of tests go.
+JOBS ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup --no-loadscope-reorder
+
 test: $(DEV) label-versions
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(PYTEST) -m "not slow"
 
 # In MONAI Label's own environment; skipped where that cannot be set up.
 test-label: $(DEV)
 	-@$(MAKE) --silent label-setup
-	$(BIN)/python -m pytest -q tests/serving/label
+	$(PYTEST) tests/serving/label
 
 check: $(DEV) label-versions
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	-@$(MAKE) --silent label-setup
-	$(BIN)/python -m pytest -q
+	$(PYTEST)
 
 bundle: $(CORE)
 	$(BIN)/python scripts/make_bundle.py

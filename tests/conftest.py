@@ -17,10 +17,14 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from filelock import FileLock
 from monai.bundle import ConfigWorkflow
 
 from bundle.__main__ import main
 from bundle.phantoms import write_phantoms
+
+# Small tensors are done sooner by one thread than shared among many, and tests run side by side.
+torch.set_num_threads(1)
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs"
@@ -149,6 +153,14 @@ class Tiny:
     trained: Path
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Among processes that share the tests those of a file stay together, and with them what they have made."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
 @pytest.fixture(scope="session")
 def commands() -> Iterator[Commands]:
     commands = Commands()
@@ -162,17 +174,36 @@ def tiny_settings() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def phantoms(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Make a folder once for all processes that share in a run of the tests: (name, what fills it)."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+
+    def made(name: str, fill: Callable[[Path], object]) -> Path:
+        folder = root / "shared" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if not (done := folder.with_suffix(".done")).exists():
+                fill(folder)
+                done.touch()
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def phantoms(made_once: Callable[..., Path]) -> dict[str, Path]:
     """Modality -> datalist of small phantoms with the three splits."""
-    root = tmp_path_factory.mktemp("phantoms")
     folders: dict[Any, str] = {"CT": "ct", "X-ray": "xray", "H&E": "histology"}
-    return {
-        modality: [
-            write_phantoms(root / folder, modality, seeds, split=split, **SIZES[modality])
-            for split, seeds in SPLITS.items()
-        ][-1]
-        for modality, folder in folders.items()
-    }
+
+    def fill(root: Path) -> None:
+        for modality, folder in folders.items():
+            for split, seeds in SPLITS.items():
+                write_phantoms(root / folder, modality, seeds, split=split, **SIZES[modality])
+
+    root = made_once("phantoms", fill)
+    return {modality: root / folder / "datalist.json" for modality, folder in folders.items()}
 
 
 @pytest.fixture(scope="session")
@@ -180,7 +211,6 @@ def workflow() -> Callable[..., ConfigWorkflow]:
     """Make an initialised workflow of the small network in this process: (configuration file, overrides)."""
 
     def make(config: str, **overrides: Any) -> ConfigWorkflow:
-        torch.set_num_threads(1)
         made = ConfigWorkflow(
             config_file=[str(CONFIGS / config)],
             meta_file=str(CONFIGS / "metadata.json"),
@@ -196,37 +226,38 @@ def workflow() -> Callable[..., ConfigWorkflow]:
 
 @pytest.fixture(scope="session")
 def tiny(
-    tmp_path_factory: pytest.TempPathFactory,
-    phantoms: dict[str, Path],
-    workflow: Callable[..., ConfigWorkflow],
+    made_once: Callable[..., Path], phantoms: dict[str, Path], workflow: Callable[..., ConfigWorkflow]
 ) -> Tiny:
-    folder = tmp_path_factory.mktemp("tiny")
-    files = Tiny(folder / "tiny.yaml", folder / "random.pt", folder / "training" / "model.pt")
-    files.config.write_text(yaml.safe_dump(TINY))
-    torch.manual_seed(0)
-    network = workflow("inference.yaml").parser.get_parsed_content("network_def")
-    torch.save(network.state_dict(), files.random)
-    workflow(
-        "train.yaml",
-        datalist=str(phantoms["H&E"]),
-        output_dir=str(files.trained.parent),
-        image_size=64,
-        images_per_epoch=480,
-        batch_size=4,
-        epochs=1,
-        warmup_steps=5,
-        learning_rate=3e-3,
-        average_decay=0.95,
-        bfloat16=False,
-        num_workers=0,
-    ).run()
-    return files
+    def files(folder: Path) -> Tiny:
+        return Tiny(folder / "tiny.yaml", folder / "random.pt", folder / "training" / "model.pt")
+
+    def fill(folder: Path) -> None:
+        made = files(folder)
+        made.config.write_text(yaml.safe_dump(TINY))
+        torch.manual_seed(0)
+        network = workflow("inference.yaml").parser.get_parsed_content("network_def")
+        torch.save(network.state_dict(), made.random)
+        workflow(
+            "train.yaml",
+            datalist=str(phantoms["H&E"]),
+            output_dir=str(made.trained.parent),
+            image_size=64,
+            images_per_epoch=480,
+            batch_size=4,
+            epochs=1,
+            warmup_steps=5,
+            learning_rate=3e-3,
+            average_decay=0.95,
+            bfloat16=False,
+            num_workers=0,
+        ).run()
+
+    return files(made_once("tiny", fill))
 
 
 @pytest.fixture
 def segment(tiny: Tiny) -> Iterator[Callable[..., int]]:
     """Run `python -m bundle segment` in this process, with the small network; returns the exit code."""
-    torch.set_num_threads(1)
     level = logging.root.manager.disable
 
     def run(*arguments: object, weights: Path | None = None) -> int:

@@ -1,5 +1,5 @@
 """Networks to export."""
 
-from tests.networks.conftest import images, make_segmenter, one_thread, small_prior
+from tests.networks.conftest import images, make_segmenter, small_prior
 
-__all__ = ["images", "make_segmenter", "one_thread", "small_prior"]
+__all__ = ["images", "make_segmenter", "small_prior"]

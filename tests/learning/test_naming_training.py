@@ -33,7 +33,6 @@ QUICK: dict[str, Any] = {
 
 def network() -> DiffusionSegmenter:
     torch.manual_seed(0)
-    torch.set_num_threads(1)
     text = TextPrior(training="finetuned")
     prior = PvtV2Prior("b0_slim")
     denoiser = MaskDenoiser(STRUCTURES.channels, prior.channels, width=8, upsample_widths=(8,))

@@ -27,11 +27,6 @@ from bundle.networks.text_prior import TextPrior
 SMALL = EncoderSize(vocabulary=400, width=16, layers=2, heads=2, intermediate=16, local_attention=16)
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.fixture
 def training(tmp_path: Path) -> Callable[..., TextPretraining]:
     def make(name: str = "run", **settings: Any) -> TextPretraining:

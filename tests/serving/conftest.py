@@ -16,7 +16,6 @@ from typing import Any
 import pydicom
 import pytest
 import requests
-import torch
 
 from bundle.__main__ import main
 from bundle.commands.pacs_node import TALKATIVE
@@ -124,7 +123,6 @@ def openssl() -> str:
 @pytest.fixture
 def pacs(tiny: Any) -> Iterator[Callable[..., int]]:
     """Run `python -m bundle pacs` in this process, with the small network; returns the exit code."""
-    torch.set_num_threads(1)
     level, handler = logging.root.manager.disable, signal.getsignal(signal.SIGTERM)
     loggers = {name: logging.getLogger(name).level for name in TALKATIVE}
 

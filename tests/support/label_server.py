@@ -17,7 +17,6 @@ from typing import Any
 import nibabel
 import numpy as np
 import requests
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -101,7 +100,6 @@ def started(root: Path, studies: Path | str, home: Path) -> Iterator[Server]:
 
 def segment(root: Path, source: Path, output: Path, *options: object) -> None:
     """Run the command with a bundle's weights, and with its small network where it has one."""
-    torch.set_num_threads(1)
     small = root / "tiny.yaml"
     network = ["--weights", root / "models" / "model.pt", "--device", "cpu"]
     network += ["--config", small] if small.exists() else []
