@@ -21,7 +21,7 @@ options() {  # of a network: its configuration, what is set apart in it, and how
         --pure_noise_share 0.4 --learning_rate 0.001 --images_per_epoch 6400 --epochs 4 --schedule_epochs 4) ;;
     medconddiff)  # the published network, on smaller pictures
       config=medconddiff
-      common=(--xray_size 128 --image_size 128 --schedule_shift 0.0)
+      common=(--xray#size 128 --image_size 128 --schedule_shift 0.0)
       training=(--batch_size 8 --images_per_epoch 3000 --epochs 4 --schedule_epochs 4) ;;
     lcpdn|fasttextdiff)
       config=$1
@@ -29,7 +29,7 @@ options() {  # of a network: its configuration, what is set apart in it, and how
     *) echo "unknown network $1" >&2; exit 2 ;;
   esac
 }
-files() { echo "['configs/$1.yaml','configs/data_xray_covid.yaml'${config:+,'configs/$config.yaml'}]"; }
+files() { echo "['configs/inference.yaml','configs/$1.yaml','configs/data_xray_covid.yaml'${config:+,'configs/$config.yaml'}]"; }
 
 prepare() {  # NETWORK SEED: words, and before them what is behind hidden squares of the images
   [ -f "$output/naming-$1-$2/model.pt" ] && return
@@ -37,11 +37,11 @@ prepare() {  # NETWORK SEED: words, and before them what is behind hidden square
   if [ "$1" = ours-pretrained ]; then
     pretrained=(--pretrained_image_prior "$output/pretraining/image_prior")
     [ -d "$output/pretraining/image_prior" ] || python -m monai.bundle run --datalist "$xray/datalist.json" \
-      --config_file "['configs/pretrain_image_ddpm.yaml','configs/pretrain_image_prior.yaml']" \
+      --config_file "['configs/inference.yaml','configs/train.yaml','configs/pretrain_image_ddpm.yaml','configs/pretrain_image_prior.yaml']" \
       --output_dir "$output/pretraining" --num_workers 0 --epochs 12 --schedule_epochs 12
   fi
   python -m monai.bundle run \
-    --config_file "['configs/train.yaml','configs/data_xray_covid.yaml','configs/train_naming.yaml']" \
+    --config_file "['configs/inference.yaml','configs/train.yaml','configs/data_xray_covid.yaml','configs/train_naming.yaml']" \
     --datalist "$xray/datalist.json" --output_dir "$output/naming-$1-$2" --seed "$2" --naming_steps 1500 \
     ${pretrained[@]+"${pretrained[@]}"}
 }

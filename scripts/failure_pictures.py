@@ -55,7 +55,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         try:
             workflow = ConfigWorkflow(
-                config_file=[str(file) for file in (ROOT / "configs" / "evaluate.yaml", *options.config)],
+                config_file=[
+                    *(str(ROOT / "configs" / name) for name in ("inference.yaml", "evaluate.yaml")),
+                    *map(str, options.config),
+                ],
                 meta_file=str(ROOT / "configs" / "metadata.json"),
                 logging_file=False,
                 workflow_type="inference",

@@ -24,7 +24,7 @@ options() {  # of a network: its configuration and what is set apart from it
 }
 
 files() {  # WORKFLOW SET
-  echo "['configs/$1.yaml','configs/data_$2.yaml'${config:+,'configs/$config.yaml'}]"
+  echo "['configs/inference.yaml','configs/$1.yaml','configs/data_$2.yaml'${config:+,'configs/$config.yaml'}]"
 }
 
 # Our image prior has seen the images of the whole training list, without labels or texts, once for all seeds, as the
@@ -34,11 +34,11 @@ prepare_ours() {  # SET FOLDER RUN SEED
   [ "$1" = histology_nuclei ] && epochs=2
   if ! [ -d "$prior/image_prior" ]; then
     python -m monai.bundle run --datalist "$2/datalist.json" --output_dir "$prior" --num_workers 0 \
-      --config_file "['configs/pretrain_image_ddpm.yaml','configs/pretrain_image_prior.yaml']" \
+      --config_file "['configs/inference.yaml','configs/train.yaml','configs/pretrain_image_ddpm.yaml','configs/pretrain_image_prior.yaml']" \
       --epochs "$epochs" --schedule_epochs "$epochs"
   fi
   if ! [ -f "$3/naming/model.pt" ]; then
-    python -m monai.bundle run --config_file "['configs/train.yaml','configs/data_$1.yaml','configs/train_naming.yaml']" \
+    python -m monai.bundle run --config_file "['configs/inference.yaml','configs/train.yaml','configs/data_$1.yaml','configs/train_naming.yaml']" \
       --datalist "$2/datalist.json" --split few_shot_training --output_dir "$3/naming" --seed "$4" \
       --naming_steps 500 --pretrained_image_prior "$prior/image_prior"
   fi
@@ -69,7 +69,7 @@ train() {  # SET FOLDER RUN SEED, and more options
   fi
   # slides at 20x first, where a crop shows nearly twice as much at less than half the cost, then at 40x
   fit "$set" "$datalist" "$run/at20x" "$seed" "${recipe[@]}" "${with_texts[@]}" --initial_weights "$run/naming/model.pt" \
-    --learning_rate 0.001 --epochs 8 --schedule_epochs 8 --drop_path 0.1 --histology_zoom 0.5 --image_size 128
+    --learning_rate 0.001 --epochs 8 --schedule_epochs 8 --drop_path 0.1 --histology#zoom 0.5 --image_size 128
   python scripts/export_weights.py "$run/at20x/latest.pt" "$run/at20x/weights.pt"
   recipe+=(--initial_weights "$run/at20x/weights.pt" --learning_rate 0.0006 --drop_path 0.1)
   fit "$set" "$datalist" "$run/teacher" "$seed" "${recipe[@]}" "${with_texts[@]}" --epochs 5 --schedule_epochs 5

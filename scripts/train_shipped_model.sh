@@ -22,7 +22,7 @@ fi
 
 # 1. Words, without images: minutes.
 if [ ! -f "$work/naming/model.pt" ]; then
-  python -m monai.bundle run --config_file "['configs/train.yaml','configs/train_naming.yaml']" \
+  python -m monai.bundle run --config_file "['configs/inference.yaml','configs/train.yaml','configs/train_naming.yaml']" \
     --datalist "$(lists "$data/xray_covid/datalist.json" "$data/histology_nuclei/datalist.json")" \
     --output_dir "$work/naming" --naming_steps 1500
 fi
@@ -33,7 +33,7 @@ fi
 images() {  # OUTPUT WEIGHTS SHARES, and more options
   local output=$1 weights=$2 shares=$3; shift 3
   python -m torch.distributed.run --nproc_per_node="$processes" -m monai.bundle run \
-    --config_file "['configs/train.yaml','configs/multi_gpu_train.yaml']" \
+    --config_file "['configs/inference.yaml','configs/train.yaml','configs/multi_gpu_train.yaml']" \
     --initial_weights "$weights" --frozen_parts "['text_prior','naming']" \
     --datalist "$(lists "$data/ct_abdomen/datalist.json" "$data/ct_lung/datalist.json" \
       "$data/xray_covid/datalist.json" "$data/histology_nuclei/datalist.json" "$work/phantoms/ct/datalist.json" \
@@ -45,7 +45,7 @@ images() {  # OUTPUT WEIGHTS SHARES, and more options
     --output_dir "$output" "$@"
   python scripts/export_weights.py "$output/latest.pt" "$output/weights.pt"
 }
-at20x=(--histology_zoom 0.5 --image_size 128)
+at20x=(--histology#zoom 0.5 --image_size 128)
 images "$work/images" "$work/naming/model.pt" "[0.24,0.04,0.48,0.11,0.04,0.01,0.01,0.03,0.02,0.02]" \
   --epochs 32 --schedule_epochs 32 --learning_rate 0.001 --warmup_steps 200 --ct_augmentation 1.2 --drop_path 0.05 \
   "${at20x[@]}" --seed 0

@@ -34,12 +34,14 @@ TINY: dict[str, Any] = {
     "upsample_widths": [8],
     "read_text": False,
     "steps": 2,
-    "mirrored": [],
-    "temperature": {},
-    "ct_spacing": [8.0, 8.0, 20.0],
-    "xray_size": 64,
-    "histology_zoom": 0.5,
-    "slide_resolution": 0.5,
+    "ct#spacing": [8.0, 8.0, 20.0],
+    "ct#temperature": 1.0,
+    "xray#size": 64,
+    "xray#mirrored": False,
+    "xray#temperature": 1.0,
+    "histology#zoom": 0.5,
+    "histology#resolution": 0.5,
+    "histology#temperature": 1.0,
     "progress": False,
     "device": "$torch.device('cpu')",
 }
@@ -212,7 +214,7 @@ def workflow() -> Callable[..., ConfigWorkflow]:
 
     def make(config: str, **overrides: Any) -> ConfigWorkflow:
         made = ConfigWorkflow(
-            config_file=[str(CONFIGS / config)],
+            config_file=[str(CONFIGS / name) for name in dict.fromkeys(("inference.yaml", config))],
             meta_file=str(CONFIGS / "metadata.json"),
             logging_file=False,
             workflow_type="train" if config == "train.yaml" else "inference",

@@ -16,6 +16,7 @@ import yaml
 from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata, verify_net_in_out
 
 import bundle
+from bundle.cases.modality_settings import CtSettings, ModalitySettings
 from bundle.cases.structures import Structures
 from bundle.learning import TrainingImages, training_references
 from bundle.networks import count_parameters
@@ -133,7 +134,7 @@ def test_evaluation_has_every_property(
 ) -> None:
     missing = required_properties(
         "inference",
-        ["evaluate.yaml", "data_ct_abdomen.yaml"],
+        ["inference.yaml", "evaluate.yaml", "data_ct_abdomen.yaml"],
         datalist=str(phantoms["CT"]),
         split="validation",
         output_dir=str(tmp_path),
@@ -147,7 +148,7 @@ def test_training_has_every_property(
 ) -> None:
     missing = required_properties(
         "train",
-        ["train.yaml", "data_ct_abdomen.yaml"],
+        ["inference.yaml", "train.yaml", "data_ct_abdomen.yaml"],
         datalist=str(phantoms["CT"]),
         output_dir=str(tmp_path),
         images_per_epoch=4,
@@ -157,21 +158,14 @@ def test_training_has_every_property(
     assert missing == []
 
 
-def test_evaluation_and_training_take_from_inference_all_that_they_share() -> None:
-    inference = yaml.safe_load((CONFIGS / "inference.yaml").read_text(encoding="utf-8"))
-    for name in ("evaluate.yaml", "train.yaml"):
-        other = yaml.safe_load((CONFIGS / name).read_text(encoding="utf-8"))
-        for key in (
-            "structures",
-            "network_def",
-            "preprocessing",
-            "inferer",
-            "sampling",
-            "ct_window",
-            "ct_spacing",
-        ):
-            assert key in inference
-            assert other[key] == f"%configs/inference.yaml::{key}"
+@pytest.mark.parametrize(("name", "most"), [("train.yaml", 130), ("evaluate.yaml", 60)])
+def test_evaluation_and_training_are_overlays(name: str, most: int) -> None:
+    text = (CONFIGS / name).read_text(encoding="utf-8")
+    assert "%configs/inference.yaml" not in text and text.count("\n") < most
+    base = yaml.safe_load((CONFIGS / "inference.yaml").read_text(encoding="utf-8"))
+    overlay = yaml.safe_load(text)
+    copies = {key for key in overlay if key in base and overlay[key] == base[key]}
+    assert not copies
 
 
 def test_a_papers_file_overrides_network_and_loss_and_a_data_sets_file_does_not() -> None:
@@ -189,22 +183,21 @@ def test_a_papers_file_overrides_network_and_loss_and_a_data_sets_file_does_not(
         assert not network & set(yaml.safe_load(path.read_text(encoding="utf-8")))
 
 
-@pytest.mark.parametrize("name", ["train.yaml", "evaluate.yaml", "inference.yaml"])
-def test_every_override_of_the_other_files_exists_where_it_is_merged(name: str) -> None:
+@pytest.mark.parametrize("workflow", ["train.yaml", "evaluate.yaml", "inference.yaml"])
+def test_every_override_of_the_other_files_exists_where_it_is_merged(workflow: str) -> None:
     """A misspelt id in a data set's or a paper's file would be taken for a new item and ignored."""
-    known = set(yaml.safe_load((CONFIGS / "train.yaml").read_text(encoding="utf-8")))
-    known |= set(yaml.safe_load((CONFIGS / "inference.yaml").read_text(encoding="utf-8")))
-    known |= set(yaml.safe_load((CONFIGS / "evaluate.yaml").read_text(encoding="utf-8")))
+    known = ConfigParser()
+    known.read_config([str(CONFIGS / f"{name}.yaml") for name in ("inference", "train", "evaluate")])
     papers = [CONFIGS / f"{paper}.yaml" for paper in ("medconddiff", "lcpdn", "fasttextdiff")]
+    published = CONFIGS / "published_encoders.yaml"
     # a network of its own has ids of its own, which its definition names
-    own = {path: set(re.findall(r"@(\w+)", path.read_text(encoding="utf-8"))) for path in papers}
-    for path in [*CONFIGS.glob("data_*.yaml"), *papers]:
-        parser = ConfigParser()
-        parser.read_config([str(CONFIGS / name), str(path)])
-        unknown = set(parser.get()) - {"_meta_"} - known - own.get(path, set())
-        assert unknown <= {"published_text_encoder"}, path.name
-    published = set(yaml.safe_load((CONFIGS / "published_encoders.yaml").read_text(encoding="utf-8")))
-    assert published <= known | set.union(*own.values())
+    own = set(re.findall(r"@(\w+)", "".join(path.read_text(encoding="utf-8") for path in papers)))
+    for path in [*CONFIGS.glob("data_*.yaml"), *papers, published]:
+        ConfigParser().read_config(
+            [str(CONFIGS / name) for name in ("inference.yaml", workflow)] + [str(path)]
+        )
+        for key in yaml.safe_load(path.read_text(encoding="utf-8")):
+            assert key in known or key in own or key == "published_text_encoder", (path.name, key)
 
 
 @pytest.mark.parametrize(
@@ -276,9 +269,9 @@ def test_no_room_knows_a_workflow_or_a_room_to_its_right() -> None:
 def test_two_processes_train_as_the_distributed_configuration_says(
     phantoms: dict[str, Path], tmp_path: Path
 ) -> None:
-    files = "['configs/train.yaml','configs/multi_gpu_train.yaml']"
+    files = "['configs/inference.yaml','configs/train.yaml','configs/multi_gpu_train.yaml']"
     # of two sizes in a step one process may have both and the other one
-    sizes = "--image_size {'CT':64,'X-ray':64,'H&E':96} --ct_spacing [8.0,8.0,20.0]"
+    sizes = "--image_size {'CT':64,'X-ray':64,'H&E':96} --ct#spacing [8.0,8.0,20.0]"
     network = "--denoiser_width 16 --upsample_widths [8,8]"
     schedule = "--epochs 1 --images_per_epoch 32 --batch_size 2 --num_workers 0"
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
@@ -302,7 +295,7 @@ def test_two_processes_train_as_the_distributed_configuration_says(
     structures = Structures(yaml.safe_load((CONFIGS / "inference.yaml").read_text())["structures"])
     drawn = TrainingImages(
         training_references([phantoms["CT"], phantoms["H&E"]], "training"),
-        preprocessing(structures, ct_spacing=(8.0, 8.0, 20.0)),
+        preprocessing(structures, ModalitySettings(ct=CtSettings(spacing=(8.0, 8.0, 20.0)))),
         augmentation(64),
         structures,
         images_per_epoch=32,
@@ -320,9 +313,9 @@ def test_two_processes_train_as_the_distributed_configuration_says(
     "paper", [(), ("medconddiff",), ("lcpdn",), ("fasttextdiff",), ("lcpdn", "published_encoders")]
 )
 def test_pictures_and_slides_are_shown_at_the_same_resolution(paper: tuple[str, ...]) -> None:
-    settings: dict[str, Any] = {}
-    for name in ("inference", *paper):
-        settings |= yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
-    assert settings["slide_resolution"] == pytest.approx(0.25 / settings["histology_zoom"], rel=1e-3)
+    parser = ConfigParser()
+    parser.read_config([str(CONFIGS / f"{name}.yaml") for name in ("inference", *paper)])
+    settings = parser["histology"]
+    assert settings["resolution"] == pytest.approx(0.25 / settings["zoom"], rel=1e-3)
     expected = 0.256 if "published_encoders" in paper else 0.5 if paper else 1.0
-    assert settings["histology_zoom"] == expected
+    assert settings["zoom"] == expected

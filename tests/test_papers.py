@@ -21,7 +21,7 @@ PAPERS: dict[str, dict[str, Any]] = {
     "fasttextdiff": {"attention_width": 16, "attention_heads": 2, "attention_head_width": 8},
 }
 TINY = {
-    "xray_size": 64,
+    "xray#size": 64,
     "image_size": 64,
     "tile_size": 64,
     "progress": False,

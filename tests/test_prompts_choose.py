@@ -39,7 +39,7 @@ def trained(commands: Any, phantoms: dict[str, Path], tmp_path_factory: pytest.T
     folder = tmp_path_factory.mktemp("prompted")
     (folder / "sizes.yaml").write_text(yaml.safe_dump(SETTINGS))
     lists = "[" + ",".join(f"'{path}'" for path in phantoms.values()) + "]"
-    files = f"['configs/train.yaml','{folder / 'sizes.yaml'}']"
+    files = f"['configs/inference.yaml','configs/train.yaml','{folder / 'sizes.yaml'}']"
     for epochs in (1, 2):
         done = commands(
             "monai.bundle", "run", "--config_file", files, "--datalist", lists, "--epochs", epochs,
@@ -79,7 +79,8 @@ def test_all_weights_are_in_one_file(trained: Path, workflow: Any) -> None:
 def test_each_structure_is_asked_for_in_every_way(
     commands: Any, phantoms: dict[str, Path], trained: Path, tmp_path: Path
 ) -> None:
-    files = f"['configs/evaluate.yaml','configs/evaluate_prompts.yaml','{trained / 'sizes.yaml'}']"
+    names = [f"configs/{name}.yaml" for name in ("inference", "evaluate", "evaluate_prompts")]
+    files = str([*names, str(trained / "sizes.yaml")])
     done = commands(
         "monai.bundle", "run", "--config_file", files, "--datalist", phantoms["CT"], "--split", "test",
         "--output_dir", tmp_path, "--weights", trained / "model.pt", "--unseen_words", 1,
@@ -122,4 +123,4 @@ def test_the_report_says_whose_sides_were_meant(
             commands, trained, image, "--output", tmp_path / sides, "--prompt", "infection of the left lung",
             "--xray-sides", sides,
         )  # fmt: skip
-        assert report(tmp_path / sides)["settings"]["xray_sides"] == sides
+        assert report(tmp_path / sides)["settings"]["sides"] == sides

@@ -1,7 +1,4 @@
-"""What every command shares: exit codes, and one sentence instead of a traceback where nothing could start.
-
-Exit codes: 0 all done; 1 some cases failed; 2 nothing could be started; 130 interrupted.
-"""
+"""What `python -m monai.bundle run` lacks: it refuses unknown overrides, and what cannot start ends in one sentence."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ import difflib
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -57,18 +54,15 @@ def check_overrides(arguments: Sequence[str] | None = None) -> None:
         arguments = sys.argv[1:]
         sys.excepthook = _exit_with_sentence
     given = _named_arguments(arguments)
-    overrides = [name for name in given if name not in _RUNNER_ARGUMENTS]
+    overrides = _overrides(given)
     known = _known_ids(given.get("config_file"), given.get("args_file"))
     if known is None:
         return
     for name in overrides:
         if name.replace("::", "#") not in known:
-            top = sorted(item for item in known if "#" not in item and not item.startswith("_"))
-            close = difflib.get_close_matches(name, top, n=1)
+            close = _nearest(name, known)
             hint = (
-                f"did you mean --{close[0]}?"
-                if close
-                else "see the ids at the top of the configuration file."
+                f"did you mean --{close}?" if close else "see the ids at the top of the configuration file."
             )
             fail(f"unknown override --{name}; {hint}")
         if given[name] in _YAML_WORDS:
@@ -76,6 +70,19 @@ def check_overrides(arguments: Sequence[str] | None = None) -> None:
                 f"--{name} {given[name]}: would be taken for a word; write {_YAML_WORDS[given[name]]} "
                 "on the command line."
             )
+
+
+def overridden() -> list[str]:
+    """Ids that the command line of `python -m monai.bundle` sets; none in another process."""
+    if not _is_bundle_command():
+        return []
+    given = _named_arguments(sys.argv[1:])
+    listed = ConfigParser.load_config_file(given["args_file"]) if given.get("args_file") else {}
+    return [name.replace("::", "#") for name in _overrides({**listed, **given})]
+
+
+def _overrides(given: Iterable[str]) -> list[str]:
+    return [name for name in given if name not in _RUNNER_ARGUMENTS]
 
 
 def started() -> None:
@@ -119,6 +126,17 @@ def _named_arguments(arguments: Sequence[str]) -> dict[str, str]:
             value = following[0] if following and not following[0].startswith("--") else ""
         named[name.replace("-", "_")] = value
     return named
+
+
+def _nearest(name: str, known: set[str]) -> str | None:
+    """The id that an unknown one may mean: a nested one that was written flat, or one that is spelt alike."""
+    inside = sorted(item for item in known if item.count("#") == 1 and item.endswith(f"#{name}"))
+    flat = {item.replace("#", "_"): item for item in known if not item.startswith("_")}
+    if name in flat or inside:
+        return flat.get(name) or inside[0]
+    top = sorted(item for item in known if "#" not in item and not item.startswith("_"))
+    close = difflib.get_close_matches(name, top, n=1)
+    return close[0] if close else None
 
 
 def _known_ids(config_file: str | None, args_file: str | None) -> set[str] | None:

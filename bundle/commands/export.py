@@ -38,9 +38,9 @@ def add_command(commands: Any) -> None:
 def start(arguments: argparse.Namespace) -> int:
     """Export; returns the exit code."""
     from bundle.commands.command_line import sentence_for
-    from bundle.exporting.folder import SETTINGS
     from bundle.exporting.writing import check_replaceable, export_segmenter
     from bundle.inference.run import versions
+    from bundle.settings import export_settings_of
 
     try:
         check_replaceable(arguments.output)
@@ -50,7 +50,7 @@ def start(arguments: argparse.Namespace) -> int:
             content("network"),
             arguments.output,
             arguments.format,
-            {name: content(name) for name in SETTINGS},
+            export_settings_of(workflow.parser),
             Path(content("weights")),
             versions(),
             arguments.quantise,

@@ -17,8 +17,6 @@ _OVERRIDES = (
     "seed",
     "batch_size",
     "modality",
-    "photometric",
-    "xray_sides",
     "split",
     "seg_type",
     "identifiers",
@@ -32,6 +30,7 @@ def add_image_options(command: argparse.ArgumentParser) -> None:
     """Options about how images are read and which DICOM series are taken."""
     command.add_argument(
         "--photometric",
+        dest="xray_photometric",
         choices=("MONOCHROME1", "MONOCHROME2"),
         help="of X-ray pictures: MONOCHROME1 where bone is dark",
     )
@@ -119,9 +118,11 @@ def inference_workflow(arguments: argparse.Namespace, **overrides: Any) -> Confi
     else:
         files.append(ROOT / "configs" / "exported.yaml")
         settings["export"] = arguments.export
-    for name in _OVERRIDES:
+    for name in (*_OVERRIDES, "xray_sides", "xray_photometric"):
         if getattr(arguments, name, None) is not None:
-            settings[name] = getattr(arguments, name)
+            settings[name.replace("xray_", "xray#")] = getattr(arguments, name)
+    if arguments.export is not None:
+        settings["overridden"] = [*settings, *overrides]
     if arguments.device is not None:
         settings["device"] = usable_device(arguments.device)
         if arguments.export is not None and settings["device"].type != "cpu":

@@ -39,7 +39,16 @@ from bundle.serving.pacs.spool import Spool
 
 _GIGA, _MEGA = 10**9, 10**6
 # Options that decide on a result, beside weights and what is written into it as its settings.
-_DECIDING = ("prompt", "photometric", "xray_sides", "seg_type", "resample_slices", "steps", "members", "seed")
+_DECIDING = (
+    "prompt",
+    "xray_photometric",
+    "xray_sides",
+    "seg_type",
+    "resample_slices",
+    "steps",
+    "members",
+    "seed",
+)
 # They report addresses with what is searched for, and values of headers.
 TALKATIVE = ("dicomweb_client", "urllib3", "pynetdicom", "pydicom", "highdicom")
 

@@ -33,7 +33,7 @@ class Sampling:
         uncertainty: 'entropy' or 'variance'.
     """
 
-    steps: int = 2
+    steps: int = 1
     members: int = 1
     seed: int = 0
     sampler: SamplerName = "ddim"

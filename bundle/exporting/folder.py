@@ -13,29 +13,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import jsonschema
 
+from bundle.diffusion.sampling import Sampling
 from bundle.networks.weights import WeightsError, file_sha256
 
 ExportFormat = Literal["onnx", "torch-export"]
 DESCRIPTION, TOKENIZER = "export.json", "tokenizer"
 #: Of export.json itself; a runner refuses others.
-LAYOUT_VERSION = 2
+LAYOUT_VERSION = 3
 SUFFIXES: Mapping[ExportFormat, str] = {"onnx": ".onnx", "torch-export": ".pt2"}
 GRAPHS = ("text_prior", "image_prior", "denoiser")
-#: Ids of configs/inference.yaml that decide on results and that a runner has no other way to know.
-SETTINGS = (
-    *("structures", "ct_window", "ct_air", "ct_spacing", "ct_percentiles", "ct_in_plane_size"),
-    *("ct_slice_distance", "xray_size", "xray_percentiles", "histology_zoom", "slide_resolution", "macenko"),
-    *("steps", "members", "seed", "sampler", "placement", "consensus", "uncertainty"),
-    *("temperature", "mirrored", "xray_sides", "remove_fragments", "stain_borders"),
-    *("tile_size", "tile_overlap"),
-)
 _COUNT = {"type": "integer", "minimum": 1}
 _SHA256 = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
 _NAMES = {"type": "array", "items": {"type": "string"}, "minItems": 1}
@@ -72,8 +65,7 @@ _SCHEMA: dict[str, Any] = {
             "required": ["image_prior", "denoiser"],
             "additionalProperties": False,
         },
-        "settings": {"type": "object", "required": list(SETTINGS), "additionalProperties": False}
-        | {"properties": dict.fromkeys(SETTINGS, {})},
+        "settings": {"type": "object", "required": [field.name for field in fields(Sampling)]},
         "weights": {"type": "object", "properties": {"sha256": _SHA256}, "required": ["sha256"]},
         "versions": {"type": "object", "additionalProperties": {"type": "string"}},
     },
@@ -104,7 +96,7 @@ class Export:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """Values by ids of configs/inference.yaml, see `SETTINGS`."""
+        """Values by ids of configs/inference.yaml, see `bundle.settings.export_settings_of`."""
         settings: Mapping[str, Any] = self.content["settings"]
         return settings
 
@@ -139,9 +131,7 @@ def read_export(folder: Path | str) -> Export:
         content = json.loads(path.read_text(encoding="utf-8"))
         jsonschema.validate(content, _SCHEMA)
     except OSError as error:
-        raise WeightsError(
-            f"{path}: cannot be read; give a folder that `python -m bundle export` wrote."
-        ) from error
+        raise WeightsError(f"{path}: cannot be read; give a folder that `tpseg export` wrote.") from error
     except ValueError as error:
         raise WeightsError(f"{path}: is damaged ({error}); export again.") from error
     except jsonschema.ValidationError as error:

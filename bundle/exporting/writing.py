@@ -16,7 +16,6 @@ from bundle.cases.errors import CaseError
 from bundle.exporting.folder import (
     DESCRIPTION,
     LAYOUT_VERSION,
-    SETTINGS,
     SUFFIXES,
     TOKENIZER,
     ExportFormat,
@@ -43,7 +42,7 @@ def export_segmenter(
 
     Args:
         network: a `DiffusionSegmenter` with the weights in it.
-        settings: values of all ids in `SETTINGS`.
+        settings: see `bundle.settings.export_settings_of`.
         weights: the file that the network was filled from, for its name and sha256.
         versions: package -> version, for the record.
         quantise: 8-bit weights in matrix products, ONNX only; convolutions stay as they are.
@@ -81,7 +80,7 @@ def export_segmenter(
                 }
                 for name, graph in graphs.items()
             },
-            "settings": {name: settings[name] for name in SETTINGS},
+            "settings": dict(settings),
             "weights": {"file": weights.name, "sha256": file_sha256(weights)},
             "versions": dict(versions),
         }

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, Literal, cast, get_args
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any, cast
 
 import torch
 from monai.data import MetaTensor
@@ -11,7 +12,8 @@ from monai.data.utils import compute_importance_map, dense_patch_slices
 from monai.inferers import Inferer
 from torch import Tensor, nn
 
-from bundle.cases.modality import MODALITIES, Modality
+from bundle.cases.modality import Modality
+from bundle.cases.modality_settings import ModalitySettings
 from bundle.cases.structures import Structures
 from bundle.diffusion.consensus import consensus
 from bundle.diffusion.sampling import Sampling
@@ -23,7 +25,6 @@ from bundle.networks.protocol import Segmenter
 from bundle.transforms import neighbouring_slices
 from bundle.transforms.content_key import CONTENT_KEY
 
-Sides = Literal["image", "patient"]
 #: Of a result's meta, see `SegmentationInferer.__call__`.
 READING = "reading"
 
@@ -37,21 +38,11 @@ class SegmentationInferer(Inferer):
 
     Args:
         structures: of the network.
+        modalities: their settings.
         sampling: steps, members, sampler, consensus, uncertainty and seed.
         batch_size: slices or tiles a pass.
         tile_size: longest side in pixels that goes through the network in one piece, a multiple of 32.
         tile_overlap: share by which neighbouring tiles overlap.
-        slice_distance: from a slice of a volume to its neighbours, in slices.
-        temperature: modality -> what its logits are divided by, so that probabilities mean what they say; 1
-            where none is given, see `bundle.diffusion.uncertainty.tempered`.
-        mirrored: modalities whose images are segmented a second time mirrored, left and right in their texts
-            exchanged; both count as members. Not for CT, whose organs have sides.
-        xray_sides: whose left and right a text about an X-ray means, 'image' or 'patient'. The texts that networks
-            are trained with mean the image's; others are exchanged before they are read.
-        stain_borders: draw the borders of H&E pictures where their stain, as preprocessed, has them too, see
-            `bundle.inference.stain_borders`. It starts from probabilities at their temperature, and what it gives is
-            no longer calibrated. Entropy is that of the result; variance, of the predictions, stays. Slides are
-            refused.
 
     Raises:
         ValueError: a value outside its range.
@@ -60,29 +51,12 @@ class SegmentationInferer(Inferer):
     def __init__(
         self,
         structures: Structures,
+        modalities: ModalitySettings | None = None,
         sampling: Sampling | None = None,
         batch_size: int = 8,
         tile_size: int = 384,
         tile_overlap: float = 0.25,
-        slice_distance: int = 1,
-        temperature: Mapping[Modality, float] | None = None,
-        mirrored: Collection[Modality] = (),
-        xray_sides: Sides = "image",
-        stain_borders: bool = False,
     ) -> None:
-        if xray_sides not in get_args(Sides):
-            raise ValueError(f"xray_sides must be 'image' or 'patient', not {xray_sides!r}")
-        temperature = {} if temperature is None else temperature
-        if not isinstance(temperature, Mapping):
-            raise ValueError(f"temperature must be modality -> number, not {temperature!r}")
-        for modality, value in temperature.items():
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if modality not in MODALITIES or not number or not 0.01 <= value <= 100.0:
-                raise ValueError(f"temperature: {modality!r}: {value!r} is no modality with a number above 0")
-        if isinstance(slice_distance, bool) or not isinstance(slice_distance, int) or slice_distance < 1:
-            raise ValueError(
-                f"ct_slice_distance must be a whole number of at least 1, not {slice_distance!r}"
-            )
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
         if tile_size < 32 or tile_size % 32:
@@ -90,17 +64,16 @@ class SegmentationInferer(Inferer):
         if not 0.0 <= tile_overlap < 1.0:
             raise ValueError(f"tile_overlap must lie in [0, 1), not {tile_overlap}")
         self.structures = structures
+        self.modalities = modalities or ModalitySettings()
         self.sampling = sampling or Sampling()
         self.batch_size = batch_size
         self.tile_size = tile_size
         self.tile_overlap = tile_overlap
-        self.slice_distance = slice_distance
-        if isinstance(mirrored, str) or not set(mirrored) <= set(MODALITIES) - {"CT"}:
-            raise ValueError(f"mirrored must be a list with some of X-ray, H&E, not {mirrored!r}")
-        self.temperature = dict(temperature)
-        self.mirrored = frozenset(mirrored)
-        self.xray_sides = xray_sides
-        self.stain_borders = stain_borders
+
+    def settings(self, modality: Modality) -> dict[str, Any]:
+        """All that decides on results for a modality beside weights and prompt, for reports."""
+        tiles = {"tile_size": self.tile_size, "tile_overlap": self.tile_overlap}
+        return {**asdict(self.sampling), **tiles, **asdict(self.modalities.of(modality))}
 
     @torch.inference_mode()
     def __call__(
@@ -132,7 +105,7 @@ class SegmentationInferer(Inferer):
         image = inputs.as_tensor()  # type: ignore[attr-defined]
         if image.ndim == 4:
             result = self.images(segmenter, image, [meta[CONTENT_KEY]], modality, reading)
-            if self.stain_borders and modality == "H&E":
+            if self.modalities.histology.stain_borders and modality == "H&E":
                 result = self._at_stain_borders(result, image)
             return MetaTensor(result, meta={**meta, READING: reading})
         volume = image[0]
@@ -140,7 +113,10 @@ class SegmentationInferer(Inferer):
         for start in range(0, volume.shape[-1], self.batch_size):
             positions = range(start, min(start + self.batch_size, volume.shape[-1]))
             slices = torch.stack(
-                [neighbouring_slices(volume, z, distance=self.slice_distance) for z in positions]
+                [
+                    neighbouring_slices(volume, z, distance=self.modalities.ct.slice_distance)
+                    for z in positions
+                ]
             )
             keys = [f"{meta[CONTENT_KEY]}/slice {z}" for z in positions]
             result[0, ..., positions.start : positions.stop] = self.images(
@@ -152,14 +128,14 @@ class SegmentationInferer(Inferer):
         self, network: Segmenter, modality: Modality, text: str, reader: PromptReader | None = None
     ) -> PromptReading:
         """What `images` of a modality need to know of a text, read once for all of them."""
-        exchanged = modality in self.mirrored or self._means_patient(modality)
+        exchanged = self.modalities.is_mirrored(modality) or self._means_patient(modality)
         return (reader or PromptReader())(network, text, exchanged)
 
     def _channels(self, modality: Modality) -> list[int]:
         return [0, *self.structures.of_modality(modality)]
 
     def _means_patient(self, modality: Modality) -> bool:
-        return modality == "X-ray" and self.xray_sides == "patient"
+        return modality == "X-ray" and self.modalities.xray.sides == "patient"
 
     @torch.inference_mode()
     def images(
@@ -228,12 +204,12 @@ class SegmentationInferer(Inferer):
 
         own, mirrored = reading, reading.exchanged
         predictions = predict(tiles, keys, mirrored if self._means_patient(modality) else own)
-        if modality in self.mirrored:
+        if self.modalities.is_mirrored(modality):
             text = own if self._means_patient(modality) else mirrored
             other = predict(tiles.flip(-1), [f"{key}/mirrored" for key in keys], text)
             predictions = torch.cat([predictions, other.flip(-1)])
         fused = consensus(predictions, self.sampling.steps, self.sampling.consensus)
-        fused = tempered(fused, self.temperature.get(modality, 1.0))
+        fused = tempered(fused, self.modalities.of(modality).temperature)
         unsure = uncertainty(predictions, fused, len(channels), self.sampling.uncertainty)
         return torch.cat([fused, unsure[:, None]], dim=1).cpu()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,7 @@ from scipy import ndimage
 
 from bundle.cases.case import Case
 from bundle.cases.structures import Structures
-from bundle.diffusion.sampling import Sampling
-from bundle.inference.inferer import READING
+from bundle.inference.inferer import READING, SegmentationInferer
 from bundle.inference.prompts import prompt_warnings
 from bundle.networks.prompt_reading import PromptReading
 from bundle.results.prediction import Prediction
@@ -37,27 +36,21 @@ class ToPredictiond(MapTransform):
         preprocessing: whose spatial transforms are undone, see `bundle.transforms.preprocessing`: of pictures by
             MONAI's Invertd, of volumes slab by slab.
         structures: of the network.
-        sampling: for the report.
-        remove_fragments: of volumes, drop pieces under a structure's `least_piece` and slices at its ends under its
-            `least_end`; the probabilities stay as they are.
-        settings: what else decided on the result, for the report.
+        inferer: that the output is of, for its settings.
     """
 
     def __init__(
         self,
         preprocessing: Compose,
         structures: Structures,
-        sampling: Sampling,
-        remove_fragments: bool = False,
-        settings: Mapping[str, Any] | None = None,
+        inferer: SegmentationInferer,
     ) -> None:
         super().__init__(keys="pred")
         self.invert = Invertd(
             "pred", transform=preprocessing, orig_keys="image", nearest_interp=False, to_tensor=True
         )
         self.structures = structures
-        self.remove_fragments = remove_fragments
-        self.settings = {**asdict(sampling), **(settings or {})}
+        self.inferer = inferer
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         item = dict(data)
@@ -76,7 +69,7 @@ class ToPredictiond(MapTransform):
             result = np.asarray(self.invert(item).pop("pred"), dtype=np.float32).clip(0.0, 1.0)
             mask, uncertainty, probability = values[result[:-1].argmax(axis=0)], result[-1], result[kept]
         axis = case.head_foot_axis
-        if self.remove_fragments and axis is not None:
+        if self.inferer.modalities.ct.remove_fragments and axis is not None:
             pieces, ends = self.structures.least_pieces(), self.structures.least_ends()
             remove_fragments_of(mask, {value: pieces[value] for value in labels if value in pieces})
             trim_ends_of(mask, {value: ends[value] for value in labels if value in ends}, axis)
@@ -89,7 +82,7 @@ class ToPredictiond(MapTransform):
             source_series=case.source_series,
             warnings=prompt_warnings(reading, self.structures, case.modality),
             reading=reading,
-            settings=dict(self.settings),
+            settings=self.inferer.settings(case.modality),
         )
         return {
             **item,

@@ -27,6 +27,7 @@ from tqdm import tqdm
 import bundle
 from bundle.atomic import remove_leftovers, write_atomically
 from bundle.cases import CaseError
+from bundle.diffusion.sampling import Sampling
 from bundle.exit_codes import INTERRUPTED, SOME_FAILED
 from bundle.inference.entries import INTERNAL, CaseResults, entry_of
 from bundle.inference.evaluator import CaseEvaluator
@@ -35,6 +36,7 @@ from bundle.inference.journal import RunJournal
 from bundle.networks.weights import file_sha256
 from bundle.results.page import write_index
 from bundle.results.result_files import ResultWriter
+from bundle.settings import differences
 
 # run.json and index.html are written anew after this many seconds, or so that they take a twentieth of the time.
 _INTERVAL, _SHARE = 30.0, 20.0
@@ -50,14 +52,14 @@ class RunRecord:
     Args:
         output_dir: of the run.
         cases: of the run, with those that cannot be used and, of a run that is resumed, those that are done.
-        settings: of the sampling, for the record.
+        sampling: for the record.
         weights: file, for its sha256.
         device: for the record.
         progress: show a bar with the time left.
         write_results: write masks and the rest; without, the record alone.
         writers: of further files of each case, see `bundle.results.write_prediction`.
-        deciding: what else decides on results and files, so that `--resume` mixes nothing; None where nothing is
-            resumed.
+        settings: what decides on results and files, so that `--resume` mixes nothing, see `bundle.settings`.
+        resumable: the run can be taken up again.
 
     Raises:
         CaseError: the folder cannot be written, or resuming would mix results of different settings.
@@ -67,14 +69,17 @@ class RunRecord:
         self,
         output_dir: Path | str,
         cases: CaseList,
-        settings: Mapping[str, Any] | None = None,
+        sampling: Sampling | None = None,
         weights: Path | str | None = None,
         device: torch.device | str = "cpu",
         progress: bool = True,
         write_results: bool = True,
         writers: Sequence[ResultWriter] = (),
-        deciding: Mapping[str, Any] | None = None,
+        settings: Mapping[str, Any] | None = None,
+        resumable: bool = True,
     ) -> None:
+        if cases.earlier is not None and not resumable:
+            raise CaseError("resume", "every case counts, and none is kept", "leave it out")
         self.output_dir = Path(output_dir)
         self.cases = cases
         self.progress = progress
@@ -88,6 +93,7 @@ class RunRecord:
             tqdm.write(f"failed: {failure.error}", file=sys.stderr)
         for one in cases.excluded:
             tqdm.write(f"left out: {one}", file=sys.stderr)
+        chosen = {} if sampling is None else asdict(sampling)
         self.about: dict[str, Any] = {
             "versions": versions(),
             "weights": None if weights is None else Path(weights).name,
@@ -96,22 +102,20 @@ class RunRecord:
             "command": shlex.join(cases.shown_arguments(sys.argv)),
             "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             **({"left_out": [asdict(one) for one in cases.excluded]} if cases.excluded else {}),
-            **(settings or {}),
+            **chosen,
         }
         #: What must be the same for results to lie beside each other in one folder.
-        self.settings = _plain(
-            {
-                "weights_sha256": self.about["weights_sha256"],
-                **(settings or {}),
-                **(deciding or {}),
-                "bundle": bundle.__version__,
-            }
-        )
+        self.settings = {
+            "weights_sha256": self.about["weights_sha256"],
+            **(settings or {}),
+            **chosen,
+            "bundle": bundle.__version__,
+        }
         if cases.earlier is not None and cases.earlier.done:
             _check_same(cases.earlier.settings, self.settings, self.output_dir)
             ids = cases.ids
             self.entries += [entry for entry in cases.earlier.done if entry["id"] not in ids]
-        self.resumable = deciding is not None
+        self.resumable = resumable
         self.bar: Any = None
         self._due = 0.0
 
@@ -221,17 +225,9 @@ def _on_signals(numbers: Sequence[int], handler: Any) -> Iterator[None]:
             signal.signal(number, earlier)
 
 
-def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as they are after a way through JSON, so that both sides of a comparison have made it."""
-    plain: dict[str, Any] = json.loads(json.dumps(settings, default=str))
-    return plain
-
-
 def _check_same(earlier: Mapping[str, Any], now: Mapping[str, Any], output_dir: Path) -> None:
-    for name, value in now.items():
-        if name not in earlier or earlier[name] == value:
-            continue
-        quoted = str(earlier[name]), str(value)
+    for name, before, value in differences(earlier, now):
+        quoted = str(before), str(value)
         if max(map(len, quoted)) > _LONGEST_SETTING:
             problem = f"holds results made with other {name}"
         else:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -18,8 +18,8 @@ from torch import nn
 
 from bundle.cases import Case, CaseError, CaseReference, Modality
 from bundle.cases.dicom import DicomSource
+from bundle.cases.modality_settings import LEAST_MPP, MOST_MPP
 from bundle.cases.slides import SHOWN_SIDE, Overview, Slide, SlideGrid, open_slide, overview_of, tissue_mask
-from bundle.cases.slides.recognise import LEAST_MPP, MOST_MPP
 from bundle.cases.structures import Structures
 from bundle.inference.inferer import SegmentationInferer
 from bundle.inference.prompts import PromptReader, prompt_warnings
@@ -39,10 +39,7 @@ class SlideSegmenter:
     Args:
         structures: of the network.
         inferer: of the run; its tiles, batches and overlap are those of slides too.
-        mpp: micrometres per pixel that the network works at; 0.25 is 40x.
         slide_mpp: of level 0, whatever slides state; None for what they state.
-        macenko: whether pictures have their stains normalised, which is not done for slides.
-        settings: what else decides on results, for the report.
 
     Raises:
         ValueError: a resolution that no slide scanner has.
@@ -50,18 +47,20 @@ class SlideSegmenter:
 
     structures: Structures
     inferer: SegmentationInferer
-    mpp: float = 0.25
     slide_mpp: float | None = None
-    macenko: bool = False
-    settings: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        for name, value in (("slide_resolution", self.mpp), ("slide_mpp", self.slide_mpp)):
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if value is not None and not (number and LEAST_MPP <= value <= MOST_MPP):
-                raise ValueError(
-                    f"{name} must be micrometres per pixel from {LEAST_MPP} to {MOST_MPP}, not {value!r}"
-                )
+        value = self.slide_mpp
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if value is not None and not (number and LEAST_MPP <= value <= MOST_MPP):
+            raise ValueError(
+                f"slide_mpp must be micrometres per pixel from {LEAST_MPP} to {MOST_MPP}, not {value!r}"
+            )
+
+    @property
+    def mpp(self) -> float:
+        """Micrometres per pixel that the network works at."""
+        return self.inferer.modalities.histology.resolution
 
     @torch.inference_mode()
     def __call__(
@@ -142,12 +141,9 @@ class SlideSegmenter:
         if reference.modality not in (None, _MODALITY):
             problem = f"is a whole-slide image, but the modality is stated as {reference.modality}"
             raise CaseError(reference.image, problem, "state H&E, or leave the modality out")
-        if self.macenko:
-            problem = "is a whole-slide image, whose stains are not normalised"
-            raise CaseError(reference.image, problem, "set macenko to false")
-        if self.inferer.stain_borders:
+        if self.inferer.modalities.histology.stain_borders:
             problem = "is a whole-slide image, in which the stain has no say in borders"
-            raise CaseError(reference.image, problem, "set stain_borders to false")
+            raise CaseError(reference.image, problem, "set histology#stain_borders to False")
         with open_slide(reference.image, self.slide_mpp, reference.series) as slide:
             overview = overview_of(slide, self.mpp)
             tissue = tissue_mask(overview)
@@ -236,7 +232,7 @@ class SlideSegmenter:
             mean_uncertainty=result.mean_uncertainty,
             about=about,
             warnings=prompt_warnings(reading, self.structures, _MODALITY),
-            settings={**asdict(self.inferer.sampling), **(self.settings or {})},
+            settings=self.inferer.settings(_MODALITY),
         )
 
 

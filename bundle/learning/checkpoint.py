@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,6 +10,7 @@ import torch
 
 from bundle.atomic import write_atomically
 from bundle.networks.weights import WeightsError
+from bundle.settings import differences
 
 
 class Stateful(Protocol):
@@ -31,7 +31,7 @@ def save_checkpoint(
     path: Path,
     parts: Mapping[str, Stateful],
     progress: Mapping[str, float | int],
-    settings: Mapping[str, str] | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> None:
     """Save everything a training consists of.
 
@@ -45,7 +45,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    path: Path, parts: Mapping[str, Stateful], settings: Mapping[str, str] | None = None
+    path: Path, parts: Mapping[str, Stateful], settings: Mapping[str, Any] | None = None
 ) -> dict[str, float | int]:
     """Fill `parts` from a checkpoint and return its progress.
 
@@ -62,13 +62,11 @@ def load_checkpoint(
     missing = [name for name in [*parts, "progress"] if not isinstance(content, dict) or name not in content]
     if missing:
         raise WeightsError(f"{path}: holds no {missing[0]}; it is not a checkpoint of this training.")
-    saved = content.get("settings", {})
-    for name, value in (settings or {}).items():
-        if name in saved and saved[name] != value:
-            raise WeightsError(
-                f"{path}: was trained with {name} {saved[name]}, not {value}; go on with "
-                f"--{name} {shlex.quote(saved[name])}, or give another --output_dir."
-            )
+    for name, before, value in differences(content.get("settings", {}), settings or {}):
+        raise WeightsError(
+            f"{path}: was trained with {name} {before}, not {value}; go on with "
+            f"{name} {before}, or give another output_dir."
+        )
     for name, part in parts.items():
         try:
             part.load_state_dict(content[name])
@@ -77,7 +75,7 @@ def load_checkpoint(
         except (ValueError, RuntimeError, KeyError) as error:
             raise WeightsError(
                 f"{path}: its {name} does not fit; give the configuration it was trained with, or another "
-                "--output_dir."
+                "output_dir."
             ) from error
     progress: dict[str, float | int] = content["progress"]
     return progress

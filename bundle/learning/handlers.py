@@ -104,14 +104,13 @@ def warmup_cosine(optimizer: Optimizer, warmup_steps: int, total_steps: int) -> 
 
 
 class Checkpoints:
-    """Keep `latest.pt` to go on from and, in `best`, the averaged weights that validated best.
+    """Keep `latest.pt` to go on from and, in model.pt, the averaged weights that validated best.
 
     An earlier latest.pt is read at once, so that a training which cannot go on does not start. Attach it
     after the validation of an epoch.
 
     Args:
-        folder: of latest.pt.
-        best: file for the best averaged weights, a plain state dict.
+        folder: of latest.pt and of the best averaged weights, a plain state dict in model.pt.
         parts: everything that has a state.
         averaged: the averaged network.
         settings: what may not change between a training and its continuation.
@@ -128,7 +127,6 @@ class Checkpoints:
     def __init__(
         self,
         folder: Path | str,
-        best: Path | str,
         parts: dict[str, Stateful],
         averaged: AveragedModel,
         settings: Mapping[str, Any] | None = None,
@@ -138,13 +136,10 @@ class Checkpoints:
         write: bool = True,
     ) -> None:
         self.latest = Path(folder) / "latest.pt"
-        self.best = Path(best)
+        self.best = Path(folder) / "model.pt"
         self.parts = parts
         self.averaged = averaged
-        self.settings = {
-            name: str(dict(sorted(value.items())) if isinstance(value, dict) else value)
-            for name, value in (settings or {}).items()
-        }
+        self.settings = dict(settings or {})
         self.validation_metric = validation_metric
         self.epoch_length = epoch_length
         self.write = write

@@ -1,7 +1,7 @@
 """MONAI dictionary transforms for CT, X-ray and H&E, and the wording of prompts."""
 
 from bundle.transforms.by_modality import ByModalityd, RandByModalityd
-from bundle.transforms.intensity import MacenkoNormalized, Monochrome2d, RandStaind, ScaleToUnitd
+from bundle.transforms.intensity import Monochrome2d, RandStaind, ScaleToUnitd
 from bundle.transforms.load import LoadCased, reference_item
 from bundle.transforms.pipelines import augmentation, cropping, preprocessing
 from bundle.transforms.slices import neighbouring_slices
@@ -9,7 +9,6 @@ from bundle.transforms.slices import neighbouring_slices
 __all__ = [
     "ByModalityd",
     "LoadCased",
-    "MacenkoNormalized",
     "Monochrome2d",
     "RandByModalityd",
     "RandStaind",

@@ -45,12 +45,8 @@ class WindowHounsfieldd(MapTransform):
 
     def __init__(self, keys: KeysCollection, window: tuple[float, float], air: float = 0.0) -> None:
         super().__init__(keys)
-        low, high = window
-        if not -1000.0 < low < high:
-            raise ValueError(f"ct_window must rise and begin above -1000 HU, not {list(window)}")
-        if air > 0.0:
-            raise ValueError(f"ct_air must be at most 0, not {air}")
-        self.low, self.high, self.air = low, high, air
+        self.low, self.high = window
+        self.air = air
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         item = dict(data)
@@ -77,69 +73,9 @@ class ScaleToUnitd(MapTransform):
         return item
 
 
-class MacenkoNormalized(MapTransform):
-    """Bring the stains of an H&E picture to a reference.
-
-    Macenko et al., 'A method for normalizing histology slides for quantitative analysis' (2009). Pictures
-    with too little tissue to find two stains in are left as they are.
-
-    Args:
-        keys: RGB tensors (3, H, W) in [0, 1].
-        tissue_density: optical density from which a pixel counts as tissue.
-        percentile: of the extreme angles, as in the paper.
-    """
-
-    def __init__(
-        self,
-        keys: KeysCollection,
-        tissue_density: float = 0.15,
-        percentile: float = 1.0,
-        allow_missing_keys: bool = False,
-    ) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.tissue_density = tissue_density
-        self.percentile = percentile
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        item = dict(data)
-        for key in self.key_iterator(item):
-            normalised = self._normalised(np.asarray(item[key], dtype=np.float64))
-            if normalised is not None:
-                item[key] = item[key] * 0 + torch.from_numpy(normalised).float()
-        return item
-
-    def _normalised(self, rgb: np.ndarray) -> np.ndarray | None:
-        density = optical_density(rgb).reshape(3, -1)  # (3, pixels)
-        tissue = density[:, (density > self.tissue_density).all(axis=0)]
-        if tissue.shape[1] < 100:
-            return None
-        stains = stain_vectors(tissue, self.percentile)
-        amounts = np.linalg.lstsq(stains.T, density, rcond=None)[0]  # (2, pixels)
-        strongest = np.percentile(np.linalg.lstsq(stains.T, tissue, rcond=None)[0], 99, axis=1)
-        if (strongest <= 0).any():
-            return None
-        # 99th percentiles of the reference slide of the paper
-        scaled = amounts * (np.array([1.9705, 1.0308]) / strongest)[:, None]
-        return np.exp(-(HE_REFERENCE.T @ scaled)).clip(0, 1).reshape(rgb.shape)
-
-
 def optical_density(rgb: np.ndarray) -> np.ndarray:
     """Beer-Lambert optical density of transmitted light in [0, 1]; white is 0."""
     return -np.log(np.clip(rgb, 1 / 255, 1.0))
-
-
-def stain_vectors(tissue: np.ndarray, percentile: float = 1.0) -> np.ndarray:
-    """Haematoxylin and eosin directions of (3, pixels) optical densities: (2, 3), unit rows."""
-    _, vectors = np.linalg.eigh(np.cov(tissue))
-    plane = vectors[:, 1:] * np.where(
-        vectors[:, 1:].sum(axis=0) < 0, -1.0, 1.0
-    )  # (3, 2), pointing to density
-    angles = np.arctan2(*(plane.T @ tissue))
-    extremes = np.percentile(angles, [percentile, 100 - percentile])
-    stains = np.stack([plane @ np.array([np.sin(angle), np.cos(angle)]) for angle in extremes])
-    stains /= np.linalg.norm(stains, axis=1, keepdims=True)
-    # haematoxylin takes more red light than eosin
-    return stains[np.argsort(-stains[:, 0])]
 
 
 class RandStaind(RandomizableTransform, MapTransform):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 import numpy as np
 from monai.transforms import (
@@ -29,12 +29,12 @@ from monai.transforms import (
     Zoomd,
 )
 
-from bundle.cases.modality import Modality, Photometric
+from bundle.cases.modality import MODALITIES, Modality
+from bundle.cases.modality_settings import ModalitySettings
 from bundle.cases.structures import Structures
 from bundle.transforms.by_modality import ByModalityd, RandByModalityd
 from bundle.transforms.content_key import ContentKeyd
 from bundle.transforms.intensity import (
-    MacenkoNormalized,
     Monochrome2d,
     RandAird,
     RandContrastPhased,
@@ -53,48 +53,30 @@ _MODES = ("bilinear", "nearest")
 
 def preprocessing(
     structures: Structures,
+    modalities: ModalitySettings | None = None,
     modality: Modality | None = None,
-    photometric: Photometric | None = None,
-    ct_window: tuple[float, float] = (-125.0, 275.0),
-    ct_air: float = 0.0,
-    ct_spacing: tuple[float, float, float] = (3.0, 3.0, 3.0),
-    ct_percentiles: tuple[float, float] | None = None,
-    ct_in_plane_size: int | None = None,
-    xray_size: int = 128,
-    xray_percentiles: tuple[float, float] = (0.5, 99.5),
-    histology_zoom: float = 1.0,
-    macenko: bool = False,
 ) -> Compose:
     """What every image, and its label where the item names one, goes through before the network.
 
     MONAI's Invertd undoes it.
 
-    CT: voxel order LPS, resampled to `ct_spacing`, window to [0, 1], air at `ct_air`; (1, X, Y, Z).
-    X-ray: MONOCHROME2, percentiles to [0, 1], longest side to `xray_size`; (3, H, W).
-    H&E: [0, 1], optionally Macenko's stain normalisation, zoomed; (3, H, W).
+    CT: voxel order LPS, resampled, window to [0, 1]; (1, X, Y, Z).
+    X-ray: MONOCHROME2, percentiles to [0, 1], resized; (3, H, W).
+    H&E: [0, 1], zoomed; (3, H, W).
 
     Args:
         structures: of the network.
+        modalities: their settings.
         modality: for cases that do not state theirs; None to tell it from the file.
-        photometric: of X-ray pictures, MONOCHROME1 where bone is dark; None for what the file says.
-        ct_window: HU that become 0 and 1; what lies above is clipped.
-        ct_air: what -1000 HU becomes, see `WindowHounsfieldd`; 0 clips below the window too.
-        ct_spacing: mm along left-right, front-back and head-foot.
-        ct_percentiles: of each volume, that become 0 and 1 instead of a window.
-        ct_in_plane_size: pixels; resize slices to squares of it, as MedCondDiff does, instead of resampling
-            to a spacing.
-        xray_size: pixels.
-        xray_percentiles: of each picture, that become 0 and 1.
-        histology_zoom: pixels of the network per pixel of the picture, which is taken to be 40x; 0.5 brings it to
-            20x.
-        macenko: normalise stains.
     """
-    if ct_in_plane_size is None:
+    modalities = modalities or ModalitySettings()
+    ct, xray, histology = modalities.ct, modalities.xray, modalities.histology
+    if ct.in_plane_size is None:
         ct_grid: list[Transform] = [
-            SmoothForSpacingd("image", pixdim=ct_spacing),
+            SmoothForSpacingd("image", pixdim=ct.spacing),
             Spacingd(
                 _BOTH,
-                pixdim=ct_spacing,
+                pixdim=ct.spacing,
                 mode=_MODES,
                 padding_mode="border",
                 dtype=np.float32,
@@ -103,20 +85,20 @@ def preprocessing(
         ]
     else:
         ct_grid = [
-            SmoothForSized("image", ct_in_plane_size, in_plane=True),
+            SmoothForSized("image", ct.in_plane_size, in_plane=True),
             Resized(
                 _BOTH,
-                spatial_size=(ct_in_plane_size, ct_in_plane_size, -1),
+                spatial_size=(ct.in_plane_size, ct.in_plane_size, -1),
                 mode=("trilinear", "nearest"),
                 align_corners=(False, None),
                 allow_missing_keys=True,
             ),
         ]
-    if ct_percentiles is None:
-        ct_intensity: Transform = WindowHounsfieldd("image", ct_window, ct_air)
+    if ct.percentiles is None:
+        ct_intensity: Transform = WindowHounsfieldd("image", ct.window, ct.air)
     else:
         ct_intensity = ScaleIntensityRangePercentilesd(
-            "image", *ct_percentiles, b_min=0.0, b_max=1.0, clip=True
+            "image", *ct.percentiles, b_min=0.0, b_max=1.0, clip=True
         )
     branches: dict[str, list[Transform]] = {
         "CT": [
@@ -128,12 +110,12 @@ def preprocessing(
         "X-ray": [
             Monochrome2d("image"),
             ContentKeyd("image"),
-            ScaleIntensityRangePercentilesd("image", *xray_percentiles, b_min=0.0, b_max=1.0, clip=True),
-            SmoothForSized("image", xray_size),
+            ScaleIntensityRangePercentilesd("image", *xray.percentiles, b_min=0.0, b_max=1.0, clip=True),
+            SmoothForSized("image", xray.size),
             RepeatChanneld("image", 3),
             Resized(
                 _BOTH,
-                spatial_size=xray_size,
+                spatial_size=xray.size,
                 size_mode="longest",
                 mode=_MODES,
                 align_corners=(False, None),
@@ -143,10 +125,9 @@ def preprocessing(
         "H&E": [
             ContentKeyd("image"),
             ScaleToUnitd("image"),
-            *([MacenkoNormalized("image")] if macenko else []),
             Zoomd(
                 _BOTH,
-                zoom=histology_zoom,
+                zoom=histology.zoom,
                 mode=_MODES,
                 align_corners=(False, None),
                 keep_size=False,
@@ -154,7 +135,7 @@ def preprocessing(
             ),
         ],
     }
-    return Compose([LoadCased(structures, modality, photometric), ByModalityd(branches)])
+    return Compose([LoadCased(structures, modality, xray.photometric), ByModalityd(branches)])
 
 
 def cropping(image_size: int = 128, vary_intensity: bool = False) -> RandByModalityd:
@@ -203,7 +184,7 @@ def cropping(image_size: int = 128, vary_intensity: bool = False) -> RandByModal
 def augmentation(
     image_size: int | Mapping[Modality, int] = 128,
     ct_strength: float = 1.0,
-    ct_air: float = 0.0,
+    modalities: ModalitySettings | None = None,
     xray_strength: float = 1.0,
     histology_flips: bool = True,
     vary: bool = True,
@@ -216,7 +197,7 @@ def augmentation(
     Args:
         image_size: side of the result in pixels, or one a modality.
         ct_strength: scales the geometric ranges for CT.
-        ct_air: of the preprocessing.
+        modalities: of the preprocessing.
         xray_strength: scales the geometric ranges for X-rays; beyond 1 they are distorted and lose squares too, so
             that few images last longer; in [0, 2].
         histology_flips: mirror H&E and turn it by right angles; false where texts name sides of the image.
@@ -227,11 +208,10 @@ def augmentation(
     """
     if not 0.0 <= xray_strength <= 2.0:
         raise ValueError(f"xray_augmentation must be in [0, 2], not {xray_strength!r}")
-    modalities = get_args(Modality)
-    sides = dict(image_size) if isinstance(image_size, Mapping) else dict.fromkeys(modalities, image_size)
-    if set(sides) != set(modalities):
+    sides = dict(image_size) if isinstance(image_size, Mapping) else dict.fromkeys(MODALITIES, image_size)
+    if set(sides) != set(MODALITIES):
         raise ValueError(
-            f"image_size must be a number, or one for each of {', '.join(modalities)}, not {image_size!r}"
+            f"image_size must be a number, or one for each of {', '.join(MODALITIES)}, not {image_size!r}"
         )
 
     def affine(
@@ -313,7 +293,7 @@ def augmentation(
                 ),
                 # organs grow and shrink one by one, as they do in disease; outside is air
                 *distort(0.3 * ct_strength, outside="zeros"),
-                RandAird("image", ct_air),
+                RandAird("image", 0.0 if modalities is None else modalities.ct.air),
                 RandContrastPhased("image", prob=0.5),
                 *intensity,
                 *blur_and_noise,

@@ -52,9 +52,9 @@ def test_words_that_only_yaml_knows_are_refused(
     given: str, meant: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit, match="2"):
-        check_overrides([*INFERENCE, "--remove_fragments", given])
-    assert f"--remove_fragments {given}: would be taken for a word; write {meant}" in capsys.readouterr().err
-    check_overrides([*INFERENCE, f"--remove_fragments={meant}"])
+        check_overrides([*INFERENCE, "--geojson", given])
+    assert f"--geojson {given}: would be taken for a word; write {meant}" in capsys.readouterr().err
+    check_overrides([*INFERENCE, f"--geojson={meant}"])
 
 
 # --- both commands ---------------------------------------------------------------------------------------
@@ -176,6 +176,10 @@ def test_a_prompt_file_reaches_the_bundle_command_as_it_is(
         (["--sampling#stepss", "3"], "sampling"),
         (["--network_def::denoiser::widht", "3"], "widht"),
         (["--batch-sizes", "3"], "--batch_size"),
+        (["--ct_window", "[0,1]"], "did you mean --ct#window?"),
+        (["--xray_sides=patient"], "did you mean --xray#sides?"),
+        (["--photometric", "MONOCHROME1"], "did you mean --xray#photometric?"),
+        (["--remove_fragments", "False"], "did you mean --ct#remove_fragments?"),
     ],
 )
 def test_unknown_overrides_are_refused_with_a_hint(
@@ -193,6 +197,7 @@ def test_unknown_overrides_are_refused_with_a_hint(
     [
         ["--steps", "3", "--input", "x", "--output_dir=y"],
         ["--sampling#steps", "3"],
+        ["--ct#window", "[-160,240]"],
         ["--network_def::denoiser::width", "3"],
         ["--network_def#schedule#shift=-3.5"],
         ["--seed", "-1", "--logging_file", "configs/logging.conf", "--meta_file", "configs/metadata.json"],
@@ -204,11 +209,10 @@ def test_known_overrides_pass(arguments: list[str]) -> None:
 
 def test_every_tunable_id_of_every_configuration_is_known() -> None:
     for name in ("train", "evaluate", "inference"):
-        config = ConfigWorkflow(
-            config_file=[str(ROOT / "configs" / f"{name}.yaml")], logging_file=False, workflow_type="train"
-        ).parser.config
+        files = [str(ROOT / "configs" / f"{one}.yaml") for one in dict.fromkeys(("inference", name))]
+        config = ConfigWorkflow(config_file=files, logging_file=False, workflow_type="train").parser.config
         for key in config:
-            check_overrides(["run", "--config_file", str(ROOT / "configs" / f"{name}.yaml"), f"--{key}", "x"])
+            check_overrides(["run", "--config_file", str(files), f"--{key}", "x"])
 
 
 # --- one sentence for an error ---------------------------------------------------------------------------
@@ -335,7 +339,7 @@ def test_nothing_that_cannot_start_starts_the_bundle_command(
     train = [
         "run",
         "--config_file",
-        f"['configs/train.yaml','{tiny.config}']",
+        f"['configs/inference.yaml','configs/train.yaml','{tiny.config}']",
         "--output_dir",
         tmp_path / "training",
     ]

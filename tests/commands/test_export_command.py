@@ -15,7 +15,7 @@ from PIL import Image
 
 import bundle
 from bundle.__main__ import main
-from bundle.exporting.folder import SETTINGS, read_export
+from bundle.exporting.folder import read_export
 from bundle.networks import file_sha256, image_prior
 
 pytest.importorskip("onnxscript", reason="the extra 'export' is not installed")
@@ -91,9 +91,10 @@ def test_the_graphs_segment_as_the_network_does(
     content = read_export(graphs).content
     assert content["weights"]["sha256"] == file_sha256(weights)
     assert content["versions"]["bundle"] == bundle.__version__
-    assert set(content["settings"]) == set(SETTINGS)
     # the settings of the small network, which its configuration has and configs/inference.yaml has not
-    assert content["settings"]["ct_spacing"] == [8.0, 8.0, 20.0] and content["settings"]["xray_size"] == 64
+    assert (
+        content["settings"]["ct"]["spacing"] == [8.0, 8.0, 20.0] and content["settings"]["xray"]["size"] == 64
+    )
 
     cases = [phantoms["CT"], phantoms["H&E"], "--split", "test"]
     assert segment(*cases, "--output", tmp_path / "eager", weights=weights) == 0

@@ -20,7 +20,7 @@ from bundle.cases import CaseError
 from bundle.cases.structures import Structures
 from bundle.diffusion import cosine_log_snr, linear_beta_log_snr
 from bundle.diffusion.sampling import Sampling
-from bundle.exporting.folder import DESCRIPTION, LAYOUT_VERSION, SETTINGS, read_export
+from bundle.exporting.folder import DESCRIPTION, LAYOUT_VERSION, read_export
 from bundle.exporting.graphs import check_exportable, schedule_shift
 from bundle.exporting.writing import export_segmenter
 from bundle.inference import SegmentationInferer
@@ -99,7 +99,7 @@ def write(network: DiffusionSegmenter, tmp_path_factory: pytest.TempPathFactory)
 
     def export(file_format: Any, quantise: bool = False) -> Path:
         folder = tmp_path_factory.mktemp("export") / "graphs"
-        settings = {**dict.fromkeys(SETTINGS), **SAMPLING}
+        settings = SAMPLING
         export_segmenter(network, folder, file_format, settings, weights, {"torch": "0"}, quantise)
         return folder
 
@@ -274,7 +274,7 @@ def test_what_cannot_be_exported_is_refused(network: DiffusionSegmenter, tmp_pat
     with pytest.raises(WeightsError, match="Identity: only a DiffusionSegmenter with an image prior"):
         check_exportable(nn.Identity())
     assert not issubclass(Lcpdn, DiffusionSegmenter)
-    settings: Any = (dict.fromkeys(SETTINGS), tmp_path / "model.pt", {})
+    settings: Any = (SAMPLING, tmp_path / "model.pt", {})
     with pytest.raises(WeightsError, match="--quantise goes with --format onnx alone"):
         export_segmenter(network, tmp_path / "new", "torch-export", *settings, quantise=True)
     (tmp_path / "thesis.doc").touch()

@@ -17,8 +17,8 @@ from PIL import Image
 from torch import Tensor
 
 from bundle.cases import Case, CaseReference
+from bundle.cases.modality_settings import ModalitySettings, XraySettings
 from bundle.cases.structures import Structures
-from bundle.diffusion.sampling import Sampling
 from bundle.inference import CaseDataset, CaseEvaluator, SegmentationInferer, ToPredictiond
 from bundle.inference.postprocess import joined
 from bundle.networks.prompt_reading import PromptReading
@@ -33,6 +33,7 @@ STRUCTURES = Structures(
         {"name": "effusion", "modality": "X-ray"},
     ]
 )
+INFERER = SegmentationInferer(STRUCTURES)
 #: Columns of an image of 64x64 that show a structure, and how likely it is there.
 SHOWN = {1: (slice(0, 40), 0.6), 3: (slice(24, 64), 0.8)}
 
@@ -69,7 +70,7 @@ def post_processed(told: Case, result: Tensor, image: MetaTensor | None = None) 
     """Of a case whose prompt the namer has read."""
     image = MetaTensor(torch.zeros_like(result[:1])) if image is None else image
     pred = MetaTensor(result, meta={"reading": namer().read(told.reference.prompt)})
-    transform = ToPredictiond(Compose([Identityd("image")]), STRUCTURES, Sampling())
+    transform = ToPredictiond(Compose([Identityd("image")]), STRUCTURES, INFERER)
     return transform({"case": told, "pred": pred, "image": image})
 
 
@@ -124,7 +125,7 @@ def test_the_network_that_segmented_says_what_is_named() -> None:
     reading = PromptReading("infection", channels=(3,))
     pred = MetaTensor(torch.from_numpy(drawn), meta={"reading": reading})
     item = {"case": case(prompt="infection"), "pred": pred, "image": MetaTensor(torch.zeros(1, 6, 7))}
-    prediction = ToPredictiond(Compose([Identityd("image")]), STRUCTURES, Sampling())(item)["prediction"]
+    prediction = ToPredictiond(Compose([Identityd("image")]), STRUCTURES, INFERER)(item)["prediction"]
     assert prediction.labels == {3: "effusion"} and prediction.reading is reading
 
 
@@ -202,7 +203,7 @@ def test_a_single_prompt_is_joined_to_itself() -> None:
 
 # --- a run -----------------------------------------------------------------------------------------------
 
-PREPROCESSING = preprocessing(STRUCTURES, xray_size=64)
+PREPROCESSING = preprocessing(STRUCTURES, ModalitySettings(xray=XraySettings(size=64)))
 
 
 def run(
@@ -216,8 +217,8 @@ def run(
     evaluator = CaseEvaluator(
         CaseDataset([CaseReference("film", folder / "film.png", modality="X-ray")], PREPROCESSING),
         network,
-        SegmentationInferer(STRUCTURES, Sampling(steps=1)),
-        ToPredictiond(PREPROCESSING, STRUCTURES, Sampling(steps=1)),
+        SegmentationInferer(STRUCTURES),
+        ToPredictiond(PREPROCESSING, STRUCTURES, SegmentationInferer(STRUCTURES)),
         prompts={way: {"film": prompt} for way, prompt in prompts.items()},
         structures=structures,
     )

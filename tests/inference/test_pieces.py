@@ -13,8 +13,9 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, Identityd
 
 from bundle.cases.case import Case, CaseReference
+from bundle.cases.modality_settings import CtSettings, ModalitySettings
 from bundle.cases.structures import Structures
-from bundle.diffusion.sampling import Sampling
+from bundle.inference.inferer import SegmentationInferer
 from bundle.inference.postprocess import ToPredictiond, remove_fragments_of, trim_ends_of
 from bundle.networks.prompt_reading import PromptReading
 
@@ -125,9 +126,9 @@ def test_a_volume_is_trimmed_across_its_axial_slices_however_it_is_stored(codes:
             torch.stack([1 - organ, organ, torch.zeros_like(organ)]), meta={"reading": PromptReading("")}
         ),
     }
-    result = ToPredictiond(
-        Compose([Identityd("image")]), structures, Sampling(steps=1), remove_fragments=trimmed
-    )(item)
+    modalities = ModalitySettings(ct=CtSettings(remove_fragments=trimmed))
+    inferer = SegmentationInferer(structures, modalities)
+    result = ToPredictiond(Compose([Identityd("image")]), structures, inferer)(item)
     found: Any = nibabel.as_closest_canonical(nibabel.Nifti1Image(result["prediction"].mask, volume.affine))
     mask = np.asarray(found.dataobj)
     assert (mask[:, :, 1:] == 1).all()

@@ -15,6 +15,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from bundle.cases import CaseError, CaseReference, collect_cases
+from bundle.cases.modality_settings import HistologySettings, ModalitySettings
 from bundle.cases.slides import open_slide
 from bundle.cases.structures import Structures
 from bundle.inference import CaseDataset, CaseEvaluator, SegmentationInferer, SlideSegmenter
@@ -43,8 +44,9 @@ def dark() -> FakeSegmenter:
 
 
 def segmenter(**options: Any) -> SlideSegmenter:
-    inferer = SegmentationInferer(STRUCTURES, batch_size=3, tile_size=128)
-    return SlideSegmenter(STRUCTURES, inferer, **{"mpp": 0.5, **options})
+    modalities = ModalitySettings(histology=HistologySettings(resolution=options.pop("mpp", 0.5)))
+    inferer = SegmentationInferer(STRUCTURES, modalities, batch_size=3, tile_size=128)
+    return SlideSegmenter(STRUCTURES, inferer, **options)
 
 
 @pytest.fixture(scope="module")
@@ -220,12 +222,12 @@ def test_a_dicom_slide_gives_the_mask_of_its_tiff(
 def test_options_are_checked(slide_file: Path) -> None:
     with pytest.raises(ValueError, match="slide_mpp must be"):
         segmenter(slide_mpp=0.0)
-    with pytest.raises(ValueError, match="slide_resolution must be"):
+    with pytest.raises(ValueError, match="histology#resolution must be"):
         segmenter(mpp="0.5")
-    with pytest.raises(CaseError, match="set macenko to false"):
-        segmenter(macenko=True)(CaseReference("slide", slide_file), dark())
-    inferer = SegmentationInferer(STRUCTURES, stain_borders=True)
-    with pytest.raises(CaseError, match="set stain_borders to false"):
+    inferer = SegmentationInferer(
+        STRUCTURES, ModalitySettings(histology=HistologySettings(stain_borders=True))
+    )
+    with pytest.raises(CaseError, match="set histology#stain_borders to False"):
         SlideSegmenter(STRUCTURES, inferer)(CaseReference("slide", slide_file), dark())
 
 

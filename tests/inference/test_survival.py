@@ -15,7 +15,6 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
-import yaml
 from PIL import Image
 
 from bundle.inference.journal import NAME, read_journal
@@ -263,35 +262,13 @@ def test_results_that_are_cut_short_are_made_again(films: Path, segment: Any, tm
     assert len(json.loads((tmp_path / "run.json").read_text())["cases"]) == 8
 
 
-def test_every_setting_either_must_stay_or_decides_on_no_result() -> None:
-    """A new setting has to say which of both it is."""
-    config = yaml.safe_load((ROOT / "configs" / "inference.yaml").read_text())
-    must_stay = {*config["sampling"], *config["result_settings"], *config["deciding_settings"]}
-    # whose inputs, prompts and series are each case's own fingerprint, and what the weights' sha256 tells
-    of_a_case = (
-        "input prompt_file split text_key modality series series_description series_modality min_slices"
-    )
-    of_a_case += " orientation resample_slices dataset_dir"
-    of_the_weights = (
-        "weights image_prior pretrained_image_prior fusion denoiser_width upsample_widths text_layout"
-    )
-    of_the_weights += " text_training text_scales guidance_width drop_path"
-    of_the_machine = "bundle_root output_dir resume device batch_size num_workers jobs progress"
-    of_the_machine += " replacement_seed"  # a secret, which no record may have
-    parts = "imports network_def network structure_set sampling result_settings deciding_settings cases preprocessing"
-    parts += " dataset inferer slides postprocessing dicom_results geojson_results record handlers evaluator"
-    parts += " initialize run"
-    known = must_stay.union(*(names.split() for names in (of_a_case, of_the_weights, of_the_machine, parts)))
-    assert set(config) - known == set()
-
-
 @pytest.mark.parametrize(
     ("options", "named"),
     [
         (["--seg-type", "LABELMAP"], "seg_type BINARY, not LABELMAP"),
         (["--dicom-seg"], "dicom_seg auto, not True"),
         (["--identifiers", "keep"], "identifiers hide, not keep"),
-        (["--photometric", "MONOCHROME1"], "photometric None, not MONOCHROME1"),
+        (["--photometric", "MONOCHROME1"], "xray#photometric None, not MONOCHROME1"),
         (["--seed", "3"], "seed 0, not 3"),
     ],
 )

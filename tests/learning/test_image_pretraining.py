@@ -23,6 +23,7 @@ from bundle.learning import (
 )
 from bundle.networks import ImageDdpmPrior, VisionPrior
 from bundle.transforms import cropping, preprocessing
+from tests.support.grids import SMALL_GRIDS
 
 STRUCTURES = Structures([{"name": "nucleus", "modality": "H&E"}, {"name": "liver", "modality": "CT"}])
 
@@ -41,7 +42,10 @@ def without_labels(datalist: Path, folder: Path) -> Path:
 
 
 def make(groups: list[list[CaseReference]], **settings: Any) -> UnlabelledImages:
-    steps = preprocessing(STRUCTURES, ct_spacing=(8.0, 8.0, 20.0), xray_size=64, histology_zoom=0.5)
+    steps = preprocessing(
+        STRUCTURES,
+        SMALL_GRIDS,
+    )
     return UnlabelledImages(
         groups, steps, cropping(32, vary_intensity=True), images_per_epoch=40, progress=False, **settings
     )
@@ -116,7 +120,7 @@ def test_view_contrast_is_nt_xent() -> None:
 
 
 SMALL = [
-    "--image_size", "32", "--xray_size", "32", "--images_per_epoch", "8", "--batch_size", "4",
+    "--image_size", "32", "--xray#size", "32", "--images_per_epoch", "8", "--batch_size", "4",
     "--warmup_steps", "1", "--num_workers", "0", "--progress", "False", "--schedule_epochs", "2",
 ]  # fmt: skip
 

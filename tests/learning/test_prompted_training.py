@@ -27,6 +27,7 @@ from bundle.learning import (
 from bundle.networks.segmenter import MaskAndNaming
 from bundle.transforms import augmentation, preprocessing
 from bundle.wording import exchange_sides
+from tests.support.grids import SMALL_GRIDS
 
 ROOT = Path(__file__).resolve().parents[2]
 STRUCTURES = Structures(yaml.safe_load((ROOT / "configs" / "inference.yaml").read_text())["structures"])
@@ -36,7 +37,10 @@ CLASSES = STRUCTURES.channels
 def images(*datalists: Path, vary: bool = True, **options: Any) -> TrainingImages:
     return TrainingImages(
         training_references(list(datalists), "training"),
-        preprocessing(STRUCTURES, ct_spacing=(8.0, 8.0, 20.0), xray_size=64, histology_zoom=0.5),
+        preprocessing(
+            STRUCTURES,
+            SMALL_GRIDS,
+        ),
         augmentation(64, vary=vary),
         STRUCTURES,
         **{"images_per_epoch": 24, "progress": False, **options},

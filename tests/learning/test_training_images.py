@@ -29,6 +29,7 @@ from bundle.learning import (
 from bundle.learning.dataset import draw_weights
 from bundle.learning.drawing import stable_seed
 from bundle.transforms import augmentation, preprocessing
+from tests.support.grids import SMALL_GRIDS
 
 ROOT = Path(__file__).resolve().parents[2]
 STRUCTURES = Structures(yaml.safe_load((ROOT / "configs" / "inference.yaml").read_text())["structures"])
@@ -38,7 +39,10 @@ CLASSES = STRUCTURES.channels
 def images(*datalists: Path, structures: Structures = STRUCTURES, **options: Any) -> TrainingImages:
     return TrainingImages(
         training_references(list(datalists), options.pop("split", "training")),
-        preprocessing(structures, ct_spacing=(8.0, 8.0, 20.0), xray_size=64, histology_zoom=0.5),
+        preprocessing(
+            structures,
+            SMALL_GRIDS,
+        ),
         augmentation(64),
         structures,
         **{"images_per_epoch": 24, "progress": False, **options},

@@ -70,7 +70,7 @@ def finished_epoch(folder: Path) -> int:
 def test_a_killed_training_goes_on_bit_for_bit(
     commands: Any, tiny: Any, phantoms: dict[str, Path], tmp_path: Path
 ) -> None:
-    arguments = ["run", "--config_file", f"['configs/train.yaml','{tiny.config}']"]
+    arguments = ["run", "--config_file", f"['configs/inference.yaml','configs/train.yaml','{tiny.config}']"]
     options = {
         **SMALL,
         "datalist": f"['{phantoms['CT']}','{phantoms['X-ray']}']",

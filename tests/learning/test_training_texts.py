@@ -119,7 +119,7 @@ def test_a_network_trains_on_texts_as_written_and_is_validated_with_them(
     in_training, in_validation = TextReader.told[:64], TextReader.told[64:]
     assert set(in_training) <= set(TEXTS) and len(set(in_training)) > len(TEXTS) / 2
     assert in_validation == ["$left", "@right"], "once, with the case's own text"
-    metric = made.parser.get_parsed_content("validate#metric")
+    metric = made.parser.get_parsed_content("scoring")
     assert {score.text for score in metric.scores} == {"on"}
     assert (tmp_path / "on" / "model.pt").is_file() and not Path("evaluated").exists()
 
@@ -139,5 +139,5 @@ def test_validation_is_without_text_where_none_is_given_or_read(
     texts_of_films.write_text(json.dumps(content))
     made = train(workflow, texts_of_films, tmp_path / "reader")
     assert TextReader.told[64:] == ["", ""]
-    metric = made.parser.get_parsed_content("validate#metric")
+    metric = made.parser.get_parsed_content("scoring")
     assert {score.text for score in metric.scores} == {"off"}

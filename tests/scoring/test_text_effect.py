@@ -220,7 +220,7 @@ def test_bare_words_of_yaml_are_refused_before_anything_is_segmented(
     commands: Any, films: Path, tiny: Any, tmp_path: Path
 ) -> None:
     (tmp_path / "modes.yaml").write_text("text_modes: [on, off]\n")
-    files = f"['configs/evaluate.yaml','{tiny.config}','{tmp_path / 'modes.yaml'}']"
+    files = f"['configs/inference.yaml','configs/evaluate.yaml','{tiny.config}','{tmp_path / 'modes.yaml'}']"
     places = ("--datalist", films, "--output_dir", tmp_path / "out", "--weights", tiny.random)
     done = commands("monai.bundle", "run", "--config_file", files, *places)
     assert done.code == 2

@@ -153,6 +153,6 @@ def test_a_file_that_cannot_be_used_is_a_case_error(structures: Structures, tmp_
 
 def test_the_case_stays_as_it_was_read(structures: Structures, volume: Path, picture: Path) -> None:
     for path in (volume, picture):
-        item = preprocessing(structures, macenko=True)({"image": str(path)})
+        item = preprocessing(structures)({"image": str(path)})
         fresh = loaded(structures, {"image": str(path)})["case"]
         assert np.array_equal(item["case"].array, fresh.array)

@@ -16,6 +16,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from bundle.cases import CaseReference, Modality
+from bundle.cases.modality_settings import CtSettings, HistologySettings, ModalitySettings, XraySettings
 from bundle.cases.structures import Structures
 from bundle.transforms import preprocessing, reference_item
 
@@ -87,7 +88,10 @@ def test_ct_is_seen_in_the_right_place_and_comes_back_to_its_own_grid(
     path = tmp_path / "ct.nii.gz"
     nibabel.save(nibabel.Nifti1Image((field * 400 - 160).astype(np.float32), matrix), path)
     pipeline = preprocessing(
-        structures, ct_in_plane_size=in_plane, ct_window=(-160.0, 240.0), ct_spacing=(2.0, 2.0, 3.0)
+        structures,
+        ModalitySettings(
+            ct=CtSettings(in_plane_size=in_plane, window=(-160.0, 240.0), spacing=(2.0, 2.0, 3.0))
+        ),
     )
     item = pipeline(reference_item(CaseReference("ct", path)))
     image, case = item["image"], item["case"]
@@ -117,9 +121,9 @@ def test_ct_window_clips_and_scales_houndsfield_units(structures: Structures, tm
     hu = np.linspace(-1000, 1000, 6 * 6 * 4).reshape(6, 6, 4).astype(np.float32)
     path = tmp_path / "ct.nii"
     nibabel.save(nibabel.Nifti1Image(hu, np.diag([-2.0, -2.0, 3.0, 1.0])), path)
-    item = preprocessing(structures, ct_window=(-125.0, 275.0), ct_spacing=(2.0, 2.0, 3.0))(
-        reference_item(CaseReference("ct", path))
-    )
+    item = preprocessing(
+        structures, ModalitySettings(ct=CtSettings(window=(-125.0, 275.0), spacing=(2.0, 2.0, 3.0)))
+    )(reference_item(CaseReference("ct", path)))
     naive = ((hu + 125) / 400).clip(0, 1)
     assert np.allclose(np.asarray(item["image"][0]), naive, atol=1e-5)
 
@@ -170,7 +174,12 @@ def test_pictures_are_scaled_whole_and_come_back_to_their_size(
     expected: tuple[int, int],
 ) -> None:
     reference, values = picture(tmp_path / "a.png", shape, modality)
-    pipeline = preprocessing(structures, xray_size=64, xray_percentiles=(0.0, 100.0), histology_zoom=0.5)
+    pipeline = preprocessing(
+        structures,
+        ModalitySettings(
+            xray=XraySettings(size=64, percentiles=(0.0, 100.0)), histology=HistologySettings(zoom=0.5)
+        ),
+    )
     item = pipeline(reference_item(reference))
     image = item["image"]
     assert image.shape == (3, *expected)
@@ -189,7 +198,9 @@ def test_xray_percentiles_become_black_and_white(structures: Structures, tmp_pat
     values = np.rint(smooth((64, 64), 3) * 60000).astype(np.uint16)
     values[:2, :2] = 65535
     Image.fromarray(values).save(tmp_path / "a.png")
-    pipeline = preprocessing(structures, xray_size=64, xray_percentiles=(2.0, 95.0))
+    pipeline = preprocessing(
+        structures, ModalitySettings(xray=XraySettings(size=64, percentiles=(2.0, 95.0)))
+    )
     image = pipeline(reference_item(CaseReference("a", tmp_path / "a.png")))["image"]
     low, high = np.percentile(values, [2.0, 95.0])
     naive = ((values - low) / (high - low)).clip(0, 1)
@@ -201,14 +212,16 @@ def test_xray_percentiles_become_black_and_white(structures: Structures, tmp_pat
 @pytest.mark.filterwarnings("ignore:Divide by zero")
 def test_an_xray_of_one_value_stays_finite(structures: Structures, tmp_path: Path) -> None:
     Image.fromarray(np.full((40, 30), 7, np.uint8)).save(tmp_path / "a.png")
-    image = preprocessing(structures, xray_size=64)(reference_item(CaseReference("a", tmp_path / "a.png")))[
-        "image"
-    ]
+    image = preprocessing(structures, ModalitySettings(xray=XraySettings(size=64)))(
+        reference_item(CaseReference("a", tmp_path / "a.png"))
+    )["image"]
     assert torch.isfinite(image).all() and image.min() >= 0 and image.max() <= 1
 
 
 def test_both_polarities_of_one_xray_give_the_same_image(structures: Structures) -> None:
-    pipeline = preprocessing(structures, xray_size=64, xray_percentiles=(1.0, 97.0)).transforms[1]
+    pipeline = preprocessing(
+        structures, ModalitySettings(xray=XraySettings(size=64, percentiles=(1.0, 97.0)))
+    ).transforms[1]
     low_is_dark = torch.from_numpy(smooth((80, 60), 5) * 4000).float()[None]
     images = {}
     for photometric, values in (("MONOCHROME2", low_is_dark), ("MONOCHROME1", 4095 - low_is_dark)):
@@ -228,7 +241,9 @@ def test_labels_go_the_way_of_their_image(structures: Structures, tmp_path: Path
     nibabel.save(nibabel.Nifti1Image((field * 400 - 160).astype(np.float32), matrix), tmp_path / "ct.nii.gz")
     nibabel.save(nibabel.Nifti1Image((field > 0.5).astype(np.uint8) * 7, matrix), tmp_path / "mask.nii.gz")
     reference = CaseReference("ct", tmp_path / "ct.nii.gz", tmp_path / "mask.nii.gz", labels={7: "liver"})
-    pipeline = preprocessing(structures, ct_window=(-160.0, 240.0), ct_spacing=(2.0, 2.0, 3.0))
+    pipeline = preprocessing(
+        structures, ModalitySettings(ct=CtSettings(window=(-160.0, 240.0), spacing=(2.0, 2.0, 3.0)))
+    )
     item = pipeline(reference_item(reference, with_label=True))
     assert item["label"].shape == item["image"].shape
     assert item["label"].unique().tolist() == [0, structures.value("liver")]

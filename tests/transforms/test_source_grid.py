@@ -14,6 +14,7 @@ from monai.transforms import Invertd
 from scipy import ndimage
 
 from bundle.cases import CaseReference
+from bundle.cases.modality_settings import CtSettings, ModalitySettings
 from bundle.cases.structures import Structures
 from bundle.transforms import preprocessing, source_grid
 from bundle.transforms.source_grid import SourceGrid, SourceMaps
@@ -46,7 +47,7 @@ def test_as_invertd(lies: str, size: int | None, tmp_path: Path, monkeypatch: py
     values = random.normal(0, 50, SHAPE).astype(np.float32)
     path = tmp_path / "volume.nii"
     nibabel.save(nibabel.Nifti1Image(values, AFFINES[lies]), path)  # type: ignore[attr-defined, no-untyped-call]
-    transforms = preprocessing(Structures([]), ct_in_plane_size=size)
+    transforms = preprocessing(Structures([]), ModalitySettings(ct=CtSettings(in_plane_size=size)))
     item: dict[Any, Any] = transforms({"image": str(path), "reference": CaseReference("a", path)})  # type: ignore[assignment]
     image = item["image"]
     smooth = ndimage.gaussian_filter(random.normal(size=(4, *image.shape[1:])), (0, 2, 2, 2))

@@ -7,9 +7,9 @@ from pathlib import Path
 from bundle.cases.dicom.series import DicomSeries
 from bundle.cases.errors import CaseError
 from bundle.cases.files import read_head
+from bundle.cases.modality_settings import LEAST_MPP, MOST_MPP
 from bundle.cases.slides.dicom import DicomPyramid
 from bundle.cases.slides.pyramids import open_pyramid
-from bundle.cases.slides.recognise import LEAST_MPP, MOST_MPP
 from bundle.cases.slides.slide import Pyramid, Slide, slide_errors
 
 

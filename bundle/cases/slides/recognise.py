@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from bundle.cases.files import SLIDE_SUFFIXES, image_suffix
+from bundle.cases.modality_settings import LEAST_MPP, MOST_MPP
 from bundle.cases.pictures import MAX_PIXELS
 
-#: Micrometres per pixel that a slide scanner may state; what lies outside is the resolution of print or of a film.
-LEAST_MPP, MOST_MPP = 0.05, 10.0
 _TIFF_SUFFIXES = (".tif", ".tiff")
 _PER_UNIT = {2: 25_400.0, 3: 10_000.0}  # micrometres in the inch and the centimetre of ResolutionUnit
 

@@ -235,5 +235,6 @@ class TrainingTask(TrainTask):
         }
         if asked.weights is not None:
             options["initial_weights"] = Path("models", asked.weights)
-        command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", "configs/train.yaml"]
+        files = "['configs/inference.yaml','configs/train.yaml']"
+        command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", files]
         return command + [text for key, value in options.items() for text in (f"--{key}", str(value))]
