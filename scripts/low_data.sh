@@ -8,7 +8,7 @@ xray=$1; histology=$2; output=$3; seeds=${4:-"0 1 2"}
 networks=${5:-"ours lcpdn textdiff fasttextdiff lcpdn-no-prompt lcpdn-cross-attention lcpdn-neither"}
 
 # by our network slides are segmented twice, and their stain has a say in where nuclei end
-slides=(--mirrored "['X-ray','H&E']" --stain_borders True)
+slides=(--histology#mirrored True --histology#stain_borders True)
 
 options() {  # of a network: its configuration and what is set apart from it
   case $1 in

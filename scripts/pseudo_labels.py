@@ -9,7 +9,8 @@ teacher saw plain ones, Xie et al. 2020, arXiv 1911.04252)::
     python -m monai.bundle run --config_file configs/inference.yaml --input FOLDER/datalist.json --split unlabelled \\
       --weights TEACHER --output_dir FOLDER
     python -m monai.bundle run \\
-      --config_file "['configs/inference.yaml','configs/train.yaml','configs/data_<set>.yaml']" --datalist "['DATALIST','FOLDER/datalist.json']" --datalist_shares "[0.4,0.6]" --split few_shot_training \\
+      --config_file "['configs/inference.yaml','configs/train.yaml','configs/data_<set>.yaml']" \\
+      --datalist "['DATALIST','FOLDER/datalist.json']" --datalist_shares "[0.4,0.6]" --split few_shot_training \\
       --output_dir STUDENT
 """
 
