@@ -222,7 +222,6 @@ def run_epochs(folder: Path, metrics: list[float | None], **options: Any) -> Che
     remaining = list(metrics)
     checkpoints = Checkpoints(
         folder,
-        folder / "model.pt",
         parts,
         parts["averaged"],
         validation_metric=lambda: remaining.pop(0),
@@ -279,9 +278,7 @@ def test_the_best_so_far_counts_after_a_resumption(tmp_path: Path) -> None:
     run_epochs(tmp_path, [50.0])
     before = (tmp_path / "model.pt").read_bytes()
     parts = training(0)
-    checkpoints = Checkpoints(
-        tmp_path, tmp_path / "model.pt", parts, parts["averaged"], validation_metric=lambda: 40.0
-    )
+    checkpoints = Checkpoints(tmp_path, parts, parts["averaged"], validation_metric=lambda: 40.0)
     engine = Engine(lambda engine, batch: None)
     checkpoints.attach(engine)
     state = engine.run([0], max_epochs=2)
