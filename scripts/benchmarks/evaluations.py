@@ -15,7 +15,10 @@ ROOT = Path(__file__).resolve().parents[2]
 def evaluation(configs: Sequence[Path], output: Path, **overrides: Any) -> ConfigWorkflow:
     """configs/evaluate.yaml, with configuration files and overrides over it, initialised."""
     workflow = ConfigWorkflow(
-        config_file=[str(file) for file in (*(ROOT / "configs" / name for name in ("inference.yaml", "evaluate.yaml")), *configs)],
+        config_file=[
+            str(file)
+            for file in (*(ROOT / "configs" / name for name in ("inference.yaml", "evaluate.yaml")), *configs)
+        ],
         logging_file=False,
         workflow_type="inference",
         **{"bundle_root": ROOT, "progress": False, "output_dir": output, **overrides},

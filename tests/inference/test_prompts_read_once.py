@@ -104,8 +104,7 @@ def test_films_of_a_folder_and_their_mirrored_passes_share_a_text_and_the_exchan
         prompt,
         input=str(tmp_path / "films"),
         modality="X-ray",
-        mirrored=["X-ray"],
-        xray_sides=sides,
+        **{"xray#mirrored": True, "xray#sides": sides},
     )
     assert len(done["cases"]) == 5
     assert sorted(texts_read) == [[text] for text in expected]
