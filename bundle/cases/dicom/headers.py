@@ -136,16 +136,18 @@ def is_dicom_content(head: bytes) -> bool:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without pydicom's remarks on odd values: they quote the values, which may name a patient."""
-    logger = logging.getLogger("pydicom")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+    """Without libraries' remarks on odd values: they quote the values, which may name a patient."""
+    loggers = [logging.getLogger(name) for name in ("pydicom", "highdicom")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def read_instance(path: Path) -> Instance | None:

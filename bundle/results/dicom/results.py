@@ -6,7 +6,6 @@ import io
 import logging
 import secrets
 import traceback
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 
 import bundle
 from bundle.cases.dicom import DicomSource
+from bundle.cases.dicom.headers import quiet
 from bundle.networks.weights import file_sha256
 from bundle.results.dicom.rtstruct import make_structure_set
 from bundle.results.dicom.seg import (
@@ -28,7 +28,6 @@ from bundle.results.dicom.seg import (
     make_fractional,
     make_parametric_map,
     make_segmentation,
-    save,
     segments_of,
 )
 from bundle.results.dicom.source import Algorithm, NoDicomResult, SourceImages, source_images
@@ -99,7 +98,7 @@ class DicomResults:
             return ReportAdditions(more)
         entries: dict[str, Any] = {}
         noted: list[str] = []
-        with _without_identifiers_in_logs(), _noting(noted, "DICOM objects"):
+        with quiet(), _noting(noted, "DICOM objects"):
             source = source_images(prediction)
             algorithm = Algorithm(bundle.__version__, self.weights_sha256, prediction.settings, request)
             self._write(prediction, source, algorithm, folder, entries, noted)
@@ -147,7 +146,11 @@ class DicomResults:
         """Write an object; what the report says of it."""
         if self.replacement_seed is not None:
             result = _with_other_identifiers(result, self.replacement_seed)
-        save(result, path)
+        try:
+            result.save_as(path, enforce_file_format=True)
+        except Exception:  # of many kinds, where a value copied from the source cannot be encoded
+            path.unlink(missing_ok=True)
+            raise
         return {
             "file": path.name,
             "sop_instance_uid": str(result.SOPInstanceUID),
@@ -200,19 +203,3 @@ def _noting(noted: list[str], what: str) -> Iterator[None]:
         noted.append(
             f"The {what} could not be written: the source's header does not allow it ({type(error).__name__})."
         )
-
-
-@contextmanager
-def _without_identifiers_in_logs() -> Iterator[None]:
-    """Keep libraries quiet that quote patients' names and dates where they warn about their form."""
-    loggers = [logging.getLogger(name) for name in ("highdicom", "pydicom")]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

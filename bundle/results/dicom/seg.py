@@ -5,22 +5,20 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 from highdicom import AlgorithmIdentificationSequence, PixelMeasuresSequence, VOILUTTransformation
 from highdicom.pm import ParametricMap, RealWorldValueMapping
 from highdicom.seg import Segmentation, SegmentDescription
-from highdicom.sr import CodedConcept
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
 from bundle.cases.dicom.headers import MANUFACTURER
 from bundle.results.dicom.codes import display_colour, short_text, structure_codes
 from bundle.results.dicom.source import (
-    ALGORITHM_FAMILY,
     NAME,
     Algorithm,
     NoDicomResult,
@@ -28,6 +26,7 @@ from bundle.results.dicom.source import (
     content_digest,
     derived_uid,
     make_repeatable,
+    object_arguments,
 )
 from bundle.results.files.images import to_bytes
 from bundle.results.prediction import Prediction
@@ -40,12 +39,11 @@ PROBABILITY_FORMS: tuple[ProbabilityForm, ...] = get_args(ProbabilityForm)
 
 #: Numbers of the series in the study: out of the way of a scanner's, which count from 1.
 SEGMENTATION_SERIES, PROBABILITY_SERIES = 9001, 9002
-PROBABILITY = CodedConcept("122157", "DCM", "Probability")
-NO_UNITS = CodedConcept("1", "UCUM", "no units")
 _FULL_SCALE = 255  # of a fractional segmentation's 8 bits
 # Of a film no thickness is known; a reader that asks for a volume wants one.
 _FILM_THICKNESS = 1.0
 _LABEL_LENGTH = 16  # characters of the VR SH
+_PROBABILITY_TEXTS = {"content_label": "PROBABILITY", "content_description": "Probability of each structure"}
 
 
 @dataclass(frozen=True)
@@ -70,32 +68,30 @@ class Segment:
         return short_text(self.name)
 
 
-def segments_of(prediction: Prediction, source: SourceImages, algorithm: Algorithm) -> list[Segment]:
+def segments_of(
+    prediction: Prediction,
+    source: SourceImages,
+    algorithm: Algorithm,
+    present: Sequence[bool | np.bool_] | None = None,
+) -> list[Segment]:
     """The structures that were asked for and found, numbered in the order of the labels.
 
     One that was not found has no voxels to refer to and no segment (PS3.3 C.8.20.2: the segments that are contained
     within the data).
+
+    Args:
+        present: whether each label has a segment; by default where the mask has its value.
     """
-    counts = count_values(prediction.mask)
-    present = [
-        (value, channel, name)
-        for channel, (value, name) in enumerate(prediction.labels.items())
-        if counts[value]
-    ]
-    return _numbered(present, prediction, source, algorithm)
-
-
-def _numbered(
-    present: Sequence[tuple[int, int, str]],
-    prediction: Prediction,
-    source: SourceImages,
-    algorithm: Algorithm,
-) -> list[Segment]:
+    if present is None:
+        counts = count_values(prediction.mask)
+        present = [bool(counts[value]) for value in prediction.labels]
     digest = content_digest(prediction, algorithm)
     series = str(source.first.SeriesInstanceUID)
+    labels = enumerate(prediction.labels.items())
+    shown = [(channel, value, name) for channel, (value, name) in labels if present[channel]]
     return [
         Segment(number, value, channel, name, derived_uid("tracking", series, digest, name))
-        for number, (value, channel, name) in enumerate(present, start=1)
+        for number, (channel, value, name) in enumerate(shown, start=1)
     ]
 
 
@@ -118,25 +114,20 @@ def make_segmentation(
         raise NoDicomResult("No structure was found: no DICOM segmentation or report was written.")
     numbers = np.zeros(256, dtype=np.uint8)
     numbers[[segment.value for segment in segments]] = [segment.number for segment in segments]
-    labelmap = segmentation_type == "LABELMAP"
-    result = Segmentation(
-        source_images=source.headers,
-        pixel_array=source.stacked(numbers[prediction.mask]),
+    return _segmentation(
+        numbers[prediction.mask],
+        segments,
+        source,
+        algorithm,
         segmentation_type=segmentation_type,
-        segment_descriptions=[_description(segment, algorithm) for segment in segments],
-        transfer_syntax_uid=RLELossless if labelmap else ExplicitVRLittleEndian,
+        transfer_syntax_uid=RLELossless if segmentation_type == "LABELMAP" else ExplicitVRLittleEndian,
         content_label="SEGMENTATION",
         content_description="Structures segmented from image and prompt",
         series_description=f"Segmentation, {NAME}",
-        **object_identity(
+        **object_arguments(
             "segmentation", prediction, source, algorithm, SEGMENTATION_SERIES, segmentation_type
         ),
-        **object_dates(source),
-        pixel_measures=film_measures(source),
     )
-    _orient_film(result, source)
-    make_repeatable(result, source)
-    return result
 
 
 def make_fractional(prediction: Prediction, source: SourceImages, algorithm: Algorithm) -> Segmentation:
@@ -146,34 +137,43 @@ def make_fractional(prediction: Prediction, source: SourceImages, algorithm: Alg
         NoDicomResult: no structure is anywhere more probable than half a step.
     """
     stored = [to_bytes(channel) for channel in prediction.probability]
-    present = [
-        (value, channel, name)
-        for channel, (value, name) in enumerate(prediction.labels.items())
-        if stored[channel].any()
-    ]
-    segments = _numbered(present, prediction, source, algorithm)
+    segments = segments_of(prediction, source, algorithm, [channel.any() for channel in stored])
     if not segments:
         raise NoDicomResult("Every probability is 0: no DICOM object of probabilities was written.")
     # Exact multiples, so that highdicom's own rounding can only give the same steps back.
     array = np.stack([stored[segment.channel] for segment in segments], axis=-1) / np.float32(_FULL_SCALE)
-    result = Segmentation(
-        source_images=source.headers,
-        pixel_array=source.stacked(array),
+    return _segmentation(
+        array,
+        segments,
+        source,
+        algorithm,
         segmentation_type="FRACTIONAL",
         fractional_type="PROBABILITY",
         max_fractional_value=_FULL_SCALE,
-        segment_descriptions=[_description(segment, algorithm) for segment in segments],
         transfer_syntax_uid=RLELossless,
-        content_label="PROBABILITY",
-        content_description="Probability of each structure",
         series_description=f"Probability, {NAME}",
-        **object_identity(
+        **_PROBABILITY_TEXTS,
+        **object_arguments(
             "fractional", prediction, source, algorithm, PROBABILITY_SERIES, _bytes_digest(stored)
         ),
-        **object_dates(source),
-        pixel_measures=film_measures(source),
     )
-    _orient_film(result, source)
+
+
+def _segmentation(
+    array: NDArray[Any], segments: Sequence[Segment], source: SourceImages, algorithm: Algorithm, **more: Any
+) -> Segmentation:
+    # Of a film highdicom knows neither spacing nor thickness.
+    film = None if source.volume else film_spacing(source.first) or (1.0, 1.0)
+    result = Segmentation(
+        source_images=source.headers,
+        pixel_array=source.stacked(array),
+        segment_descriptions=[_description(segment, algorithm) for segment in segments],
+        pixel_measures=None if film is None else PixelMeasuresSequence(film, slice_thickness=_FILM_THICKNESS),
+        **more,
+    )
+    if not source.volume:
+        # Which way an image without a place in the patient lies is of type 2C (PS3.3 C.7.6.1).
+        result.PatientOrientation = source.first.get("PatientOrientation") or ""
     make_repeatable(result, source)
     return result
 
@@ -196,158 +196,75 @@ def make_parametric_map(prediction: Prediction, source: SourceImages, algorithm:
             RealWorldValueMapping(
                 lut_label=short_text(name)[:_LABEL_LENGTH].rstrip(),
                 lut_explanation=short_text(f"Probability of {name}"),
-                unit=NO_UNITS,
+                unit=codes.UCUM.NoUnits,
                 value_range=(0.0, 1.0),
                 slope=1.0,
                 intercept=0.0,
-                quantity_definition=PROBABILITY,
+                quantity_definition=codes.DCM.Probability,
             )
         ]
         for name in prediction.labels.values()
     ]
     probability = np.asarray(prediction.probability)
-    array = source.stacked(np.moveaxis(probability, 0, -1))
     digest = _bytes_digest([channel.view(np.uint8) for channel in probability])
     result = ParametricMap(
         source_images=source.headers,
-        pixel_array=np.ascontiguousarray(array),
+        pixel_array=np.ascontiguousarray(source.stacked(np.moveaxis(probability, 0, -1))),
         contains_recognizable_visual_features=False,
         real_world_value_mappings=mappings,
         voi_lut_transformations=[VOILUTTransformation(window_center=0.5, window_width=1.0)],
-        content_label="PROBABILITY",
-        content_description="Probability of each structure",
         series_description=f"Probability, {NAME}",
-        **object_identity("parametric map", prediction, source, algorithm, PROBABILITY_SERIES, digest),
-        **object_dates(source),
+        **_PROBABILITY_TEXTS,
+        **object_arguments("parametric map", prediction, source, algorithm, PROBABILITY_SERIES, digest),
     )
     result.Laterality = ""  # of type 2C, and the structures are on both sides
     make_repeatable(result, source)
     return result
 
 
-def calibrated_spacing(header: Dataset) -> tuple[float, float] | None:
-    """Pixel Spacing of a projection image: distance of rows and of columns in mm; None where there is no such thing."""
-    return _positive_pair(header.get("PixelSpacing"))
+def film_spacing(header: Dataset, calibrated: bool = False) -> tuple[float, float] | None:
+    """Distance of rows and of columns of a projection image in mm; None where it is not known.
 
-
-def film_spacing(header: Dataset) -> tuple[float, float] | None:
-    """As `calibrated_spacing` or, where that is missing, as at the detector or on the scanned film.
-
-    There a body's shadow is larger than the body (PS3.3 10.7.1.3): good for placing pixels, not for measuring.
+    Args:
+        calibrated: Pixel Spacing alone, which is good for measuring. Otherwise also what holds at the detector or on
+            the scanned film, where a body's shadow is larger than the body (PS3.3 10.7.1.3).
     """
-    keywords = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
-    pairs = (_positive_pair(header.get(keyword)) for keyword in keywords)
-    return next((pair for pair in pairs if pair is not None), None)
-
-
-def _positive_pair(value: Any) -> tuple[float, float] | None:
-    try:
-        rows, columns = (float(number) for number in value)
-    except (TypeError, ValueError):
-        return None
-    return (rows, columns) if np.isfinite([rows, columns]).all() and min(rows, columns) > 0 else None
-
-
-def film_measures(source: SourceImages) -> PixelMeasuresSequence | None:
-    """Pixel measures for images that give none as a volume's slice does; None where highdicom finds them itself."""
-    if source.volume:
-        return None
-    return PixelMeasuresSequence(film_spacing(source.first) or (1.0, 1.0), slice_thickness=_FILM_THICKNESS)
-
-
-def _orient_film(result: Dataset, source: SourceImages) -> None:
-    """Which way an image without a place in the patient lies, as far as its source says (type 2C, PS3.3 C.7.6.1)."""
-    if not source.volume:
-        result.PatientOrientation = source.first.get("PatientOrientation") or ""
+    for keyword in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")[
+        : 1 if calibrated else 3
+    ]:
+        try:
+            rows, columns = (float(number) for number in header.get(keyword))
+        except (TypeError, ValueError):
+            continue
+        if np.isfinite([rows, columns]).all() and min(rows, columns) > 0:
+            return rows, columns
+    return None
 
 
 def _description(segment: Segment, algorithm: Algorithm) -> SegmentDescription:
-    codes = structure_codes(segment.name)
+    structure = structure_codes(segment.name)
     description = SegmentDescription(
         segment_number=segment.number,
         segment_label=short_text(segment.name),
-        segmented_property_category=codes.category,
-        segmented_property_type=codes.type,
+        segmented_property_category=structure.category,
+        segmented_property_type=structure.type,
         algorithm_type="AUTOMATIC",
         algorithm_identification=AlgorithmIdentificationSequence(
             name=NAME,
-            family=ALGORITHM_FAMILY,
+            family=codes.DCM.ArtificialIntelligence,
             version=algorithm.version,
             source=MANUFACTURER,
             parameters=algorithm.parameters(),
         ),
         tracking_uid=segment.tracking_uid,
         tracking_id=segment.tracking_id,
-        anatomic_regions=None if codes.region is None else [codes.region],
+        anatomic_regions=None if structure.region is None else [structure.region],
         display_color=display_colour(segment.name),
     )
-    if codes.laterality is not None:
+    if structure.laterality is not None:
         kind = description.SegmentedPropertyTypeCodeSequence[0]
-        kind.SegmentedPropertyTypeModifierCodeSequence = [codes.laterality]
+        kind.SegmentedPropertyTypeModifierCodeSequence = [structure.laterality]
     return description
-
-
-def object_identity(
-    kind: str,
-    prediction: Prediction,
-    source: SourceImages,
-    algorithm: Algorithm,
-    series_number: int,
-    *content: str,
-) -> dict[str, Any]:
-    """What makes an object one of its own: UIDs from series, weights and content, and who made it.
-
-    With a request the UIDs follow from series, images, weights, settings and request, not from the content: a server
-    then knows an object for one that it has, even where another device computes some voxels otherwise.
-
-    Args:
-        kind: of object; two kinds made of the same content are two objects.
-        content: digests of what goes into it beside the mask.
-
-    Returns:
-        arguments that all of highdicom's objects take.
-    """
-    images = repr(source.references())
-    if algorithm.request:
-        asked = repr((algorithm.version, sorted(algorithm.parameters().items()), algorithm.request, images))
-        digest = hashlib.sha256(asked.encode()).hexdigest()
-    else:
-        digest = content_digest(prediction, algorithm, images, *content)
-    parts = (str(source.first.SeriesInstanceUID), digest)
-    return {
-        "series_instance_uid": derived_uid(f"{kind} series", *parts),
-        "series_number": series_number,
-        "sop_instance_uid": derived_uid(kind, *parts),
-        "instance_number": 1,
-        "manufacturer": MANUFACTURER,
-        "manufacturer_model_name": NAME,
-        "software_versions": algorithm.version,
-        "device_serial_number": algorithm.weights_sha256 or "unknown",
-    }
-
-
-def object_dates(source: SourceImages) -> dict[str, Any]:
-    """When it was made, and in what character set; arguments of highdicom's objects."""
-    made = source.made
-    return {
-        "content_date": made.date(),
-        "content_time": made.time(),
-        "specific_character_set": "ISO_IR 192",
-    }
-
-
-def save(result: Dataset, path: Path) -> None:
-    """Write `result` as a DICOM file; on an error nothing is left of it.
-
-    Raises:
-        OSError: it cannot be written.
-        Exception: of many kinds, where a value copied from the source cannot be encoded.
-    """
-    try:
-        result.save_as(path, enforce_file_format=True)
-    except Exception:
-        path.unlink(missing_ok=True)
-        raise
 
 
 def _bytes_digest(arrays: Sequence[NDArray[np.uint8]]) -> str:

@@ -12,17 +12,16 @@ from typing import Any
 import numpy as np
 import pydicom
 from highdicom import UID
-from highdicom.sr import CodedConcept
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.valuerep import validate_value
 
 from bundle.cases.case import Case
 from bundle.cases.dicom import DicomSource
+from bundle.cases.dicom.headers import MANUFACTURER
 from bundle.results.prediction import Prediction
 
 NAME = "Text-prior diffusion segmentation"
-ALGORITHM_FAMILY = CodedConcept("123110", "DCM", "Artificial Intelligence")
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://monai.io/model-zoo/text_prior_diffusion_segmentation")
 # Of type 2 in the Patient, General Study and General Series modules (PS3.3 C.7.1.1, C.7.2.1): present, maybe empty.
 _TYPE_2 = (
@@ -40,7 +39,7 @@ _FORMAL = ("AS", "CS", "DA", "DS", "DT", "IS", "TM")  # value representations th
 _COPIED_GROUPS = (0x0008, 0x0010)  # where the attributes of patient and study are
 _SEXES = ("", "M", "F", "O")
 _UTF_8 = "ISO_IR 192"
-_LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])
+LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])
 _ROUNDING = 1e-4  # of direction cosines
 
 
@@ -110,10 +109,20 @@ class SourceImages:
         frames[np.asarray(self.frames) - 1] = slices
         return frames
 
-    def references(self) -> list[tuple[str, str, list[int] | None]]:
-        """SOP class, SOP instance and frame numbers (None for all) of each image."""
-        frames = list(self.frames) or None
-        return [(str(h.SOPClassUID), str(h.SOPInstanceUID), frames) for h in self.headers]
+    def references(self, slices: Sequence[int] | None = None) -> list[tuple[str, str, list[int] | None]]:
+        """SOP class, SOP instance and frame numbers (None for all) of each image, or of those of some slices."""
+        chosen, frames = self.headers, self.frames
+        if slices is not None and frames:
+            frames = tuple(sorted(frames[index] for index in slices))
+        elif slices is not None:
+            chosen = tuple(chosen[index] for index in slices)
+        return [(str(h.SOPClassUID), str(h.SOPInstanceUID), list(frames) or None) for h in chosen]
+
+
+def slices_with(prediction: Prediction, value: int) -> list[int]:
+    """The slices of a volume on which the mask has a value."""
+    slices: list[int] = np.flatnonzero((prediction.mask == value).any(axis=(0, 1))).tolist()
+    return slices
 
 
 def source_images(prediction: Prediction) -> SourceImages:
@@ -221,7 +230,7 @@ def _check_places(case: Case, source: DicomSource, headers: Sequence[Dataset]) -
     else:
         places = list(headers)
     points = np.array([place.get("ImagePositionPatient") or [np.nan] * 3 for place in places], dtype=float)
-    index = (points * _LPS_TO_RAS - case.affine[:3, 3]) @ np.linalg.inv(case.affine[:3, :3]).T
+    index = (points * LPS_TO_RAS - case.affine[:3, 3]) @ np.linalg.inv(case.affine[:3, :3]).T
     index[:, 2] -= np.arange(len(index))
     if not (np.abs(index) < 0.5).all():
         raise NoDicomResult(
@@ -269,6 +278,48 @@ def content_digest(prediction: Prediction, algorithm: Algorithm, *more: str) -> 
     for block in np.moveaxis(prediction.mask, -1, 0):
         digest.update(np.ascontiguousarray(block).data)
     return digest.hexdigest()
+
+
+def object_arguments(
+    kind: str,
+    prediction: Prediction,
+    source: SourceImages,
+    algorithm: Algorithm,
+    series_number: int,
+    *content: str,
+) -> dict[str, Any]:
+    """What makes an object one of its own: UIDs from series, weights and content, who made it, and when.
+
+    With a request the UIDs follow from series, images, weights, settings and request, not from the content: a server
+    then knows an object for one that it has, even where another device computes some voxels otherwise.
+
+    Args:
+        kind: of object; two kinds made of the same content are two objects.
+        content: digests of what goes into it beside the mask.
+
+    Returns:
+        arguments that all of highdicom's objects take.
+    """
+    images = repr(source.references())
+    if algorithm.request:
+        asked = repr((algorithm.version, sorted(algorithm.parameters().items()), algorithm.request, images))
+        digest = hashlib.sha256(asked.encode()).hexdigest()
+    else:
+        digest = content_digest(prediction, algorithm, images, *content)
+    parts = (str(source.first.SeriesInstanceUID), digest)
+    return {
+        "series_instance_uid": derived_uid(f"{kind} series", *parts),
+        "series_number": series_number,
+        "sop_instance_uid": derived_uid(kind, *parts),
+        "instance_number": 1,
+        "manufacturer": MANUFACTURER,
+        "manufacturer_model_name": NAME,
+        "software_versions": algorithm.version,
+        "device_serial_number": algorithm.weights_sha256 or "unknown",
+        "content_date": source.made.date(),
+        "content_time": source.made.time(),
+        "specific_character_set": _UTF_8,
+    }
 
 
 def make_repeatable(result: Dataset, source: SourceImages) -> None:

@@ -6,7 +6,6 @@ import hashlib
 import json
 from typing import Any
 
-import numpy as np
 from highdicom.seg import Segmentation
 from highdicom.sr import (
     AlgorithmIdentification,
@@ -25,51 +24,35 @@ from highdicom.sr import (
     TrackingIdentifier,
     VolumetricROIMeasurementsAndQualitativeEvaluations,
 )
-from numpy.typing import NDArray
+from pydicom.sr.codedict import codes
 
 from bundle.cases.dicom.headers import MANUFACTURER
 from bundle.results.dicom.codes import PRIVATE_SCHEME, structure_codes
-from bundle.results.dicom.seg import (
-    NO_UNITS,
-    PROBABILITY,
-    Segment,
-    calibrated_spacing,
-    object_dates,
-    object_identity,
-    segments_of,
-)
+from bundle.results.dicom.seg import Segment, film_spacing, segments_of
 from bundle.results.dicom.source import (
-    ALGORITHM_FAMILY,
     NAME,
     Algorithm,
     SourceImages,
     derived_uid,
     make_repeatable,
+    object_arguments,
+    slices_with,
 )
 from bundle.results.prediction import Prediction
 from bundle.results.report import label_entry, to_plain
 
 MEASUREMENT_SERIES = 9003
-
-VOLUME = CodedConcept("118565006", "SCT", "Volume")
-AREA = CodedConcept("42798000", "SCT", "Area")
-ATTENUATION = CodedConcept("112031", "DCM", "Attenuation Coefficient")
-MEAN = CodedConcept("373098007", "SCT", "Mean")
-CUBIC_CENTIMETRE = CodedConcept("cm3", "UCUM", "cubic centimeter")
-SQUARE_MILLIMETRE = CodedConcept("mm2", "UCUM", "square millimeter")
-PIXELS = CodedConcept("{pixels}", "UCUM", "pixels")
-HOUNSFIELD_UNIT = CodedConcept("[hnsf'U]", "UCUM", "Hounsfield unit")
-_DEVICE = CodedConcept("121007", "DCM", "Device")
-_PROCEDURES = {  # CID 100
-    "CT": CodedConcept("25045-6", "LN", "CT unspecified body region"),
-    "X-ray": CodedConcept("43468-8", "LN", "XR unspecified body region"),
+_PIXELS = CodedConcept("{pixels}", "UCUM", "pixels")
+#: Of the report's entry on a structure, the first of these that is there.
+_SIZES = {
+    "volume_ml": (codes.SCT.Volume, codes.UCUM.CubicCentimeter),
+    "area_mm2": (codes.SCT.Area, codes.UCUM.SquareMillimeter),
+    "area_px": (codes.SCT.Area, _PIXELS),
 }
-_ANY_PROCEDURE = CodedConcept("363679005", "SCT", "Imaging procedure")
-
-
-def uncertainty_concept(kind: str) -> CodedConcept:
-    """What an uncertainty in [0, 1] is called: no public scheme has it, so its code is private."""
-    return CodedConcept(kind.upper()[:16], PRIVATE_SCHEME, f"Uncertainty of the segmentation ({kind})")
+_PROCEDURES = {  # CID 100
+    "CT": codes.LN.CTUnspecifiedBodyRegion,
+    "X-ray": codes.LN.XRUnspecifiedBodyRegion,
+}
 
 
 def make_report(
@@ -99,28 +82,19 @@ def make_report(
     )
     report = MeasurementReport(
         observation_context=ObservationContext(
-            observer_device_context=ObserverContext(_DEVICE, observer_identifying_attributes=device)
+            observer_device_context=ObserverContext(codes.DCM.Device, observer_identifying_attributes=device)
         ),
-        procedure_reported=_PROCEDURES.get(prediction.case.modality, _ANY_PROCEDURE),
+        procedure_reported=_PROCEDURES.get(prediction.case.modality, codes.SCT.ImagingProcedure),
         imaging_measurements=groups,
     )
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-    identity = object_identity(
-        "measurements",
-        prediction,
-        source,
-        algorithm,
-        MEASUREMENT_SERIES,
-        digest,
-        str(segmentation.SOPInstanceUID),
-    )
+    content = (digest, str(segmentation.SOPInstanceUID))
     result = Comprehensive3DSR(
         evidence=[segmentation, *source.headers],
         content=report,
         is_complete=True,
         series_description=f"Measurements, {NAME}",
-        **identity,
-        **object_dates(source),
+        **object_arguments("measurements", prediction, source, algorithm, MEASUREMENT_SERIES, *content),
     )
     make_repeatable(result, source)
     return result
@@ -128,10 +102,9 @@ def make_report(
 
 def _values(prediction: Prediction, source: SourceImages, segment: Segment) -> dict[str, Any]:
     """The numbers of one segment, rounded as in report.json, so that machines agree on them."""
-    inside = prediction.mask == segment.value
-    count = int(inside.sum())
+    count = int((prediction.mask == segment.value).sum())
     entry = label_entry(prediction, segment.channel, segment.value, count)
-    spacing = None if source.volume else calibrated_spacing(source.first)
+    spacing = None if source.volume else film_spacing(source.first, calibrated=True)
     if spacing is not None:
         entry["area_mm2"] = count * spacing[0] * spacing[1]
     plain: dict[str, Any] = to_plain(entry)
@@ -139,19 +112,24 @@ def _values(prediction: Prediction, source: SourceImages, segment: Segment) -> d
 
 
 def _measurements(entry: dict[str, Any], uncertainty: str) -> list[Measurement]:
-    if "volume_ml" in entry:
-        measurements = [Measurement(VOLUME, entry["volume_ml"], CUBIC_CENTIMETRE)]
-    elif "area_mm2" in entry:
-        measurements = [Measurement(AREA, entry["area_mm2"], SQUARE_MILLIMETRE)]
-    else:
-        measurements = [Measurement(AREA, entry["area_px"], PIXELS)]
-    if "mean_hu" in entry:
-        measurements.append(Measurement(ATTENUATION, entry["mean_hu"], HOUNSFIELD_UNIT, derivation=MEAN))
-    means = (
-        (PROBABILITY, entry["mean_probability"]),
-        (uncertainty_concept(uncertainty), entry["mean_uncertainty"]),
+    size = next(key for key in _SIZES if key in entry)
+    # No public scheme has an uncertainty, so its code is private.
+    concept = CodedConcept(
+        uncertainty.upper()[:16], PRIVATE_SCHEME, f"Uncertainty of the segmentation ({uncertainty})"
     )
-    return measurements + [Measurement(name, value, NO_UNITS, derivation=MEAN) for name, value in means]
+    means = (
+        ("mean_hu", codes.DCM.AttenuationCoefficient, codes.UCUM.HounsfieldUnit),
+        ("mean_probability", codes.DCM.Probability, codes.UCUM.NoUnits),
+        ("mean_uncertainty", concept, codes.UCUM.NoUnits),
+    )
+    return [
+        Measurement(_SIZES[size][0], entry[size], _SIZES[size][1]),
+        *(
+            Measurement(name, entry[key], unit, derivation=codes.SCT.Mean)
+            for key, name, unit in means
+            if key in entry
+        ),
+    ]
 
 
 def _group(
@@ -162,23 +140,27 @@ def _group(
     segment: Segment,
     entry: dict[str, Any],
 ) -> Any:
-    codes = structure_codes(segment.name)
-    site = codes.region or (codes.type if codes.laterality is not None else None)
+    structure = structure_codes(segment.name)
+    site = structure.region or (structure.type if structure.laterality is not None else None)
     shared = {
         "tracking_identifier": TrackingIdentifier(segment.tracking_uid, segment.tracking_id),
-        "finding_category": codes.category,
-        "finding_type": codes.type,
-        "finding_sites": None if site is None else [FindingSite(site, codes.laterality)],
+        "finding_category": structure.category,
+        "finding_type": structure.type,
+        "finding_sites": None if site is None else [FindingSite(site, structure.laterality)],
         "algorithm_id": AlgorithmIdentification(
             name=NAME,
             version=algorithm.version,
             parameters=[f"{name}={value}" for name, value in algorithm.parameters().items()],
-            family=ALGORITHM_FAMILY,
+            family=codes.DCM.ArtificialIntelligence,
             manufacturer=MANUFACTURER,
         ),
         "measurements": _measurements(entry, str(algorithm.settings.get("uncertainty", "entropy"))),
     }
-    images = _images_of(prediction.mask == segment.value, source)
+    # highdicom's `from_segmentation` finds a segment's images of BINARY ones only.
+    images = [
+        SourceImageForSegmentation(*reference)
+        for reference in source.references(slices_with(prediction, segment.value) if source.volume else None)
+    ]
     target = str(segmentation.SOPClassUID), str(segmentation.SOPInstanceUID)
     if source.volume:
         return VolumetricROIMeasurementsAndQualitativeEvaluations(
@@ -188,21 +170,3 @@ def _group(
     # A frame or a segment may be named, not both (PS3.3 table 10-3); of a label map the frame would not say which.
     del frame[0].ReferencedSOPSequence[0].ReferencedFrameNumber
     return PlanarROIMeasurementsAndQualitativeEvaluations(referenced_segment=frame, **shared)
-
-
-def _images_of(inside: NDArray[np.bool_], source: SourceImages) -> list[SourceImageForSegmentation]:
-    """The images or frames on which a segment lies."""
-    if not source.volume:
-        return [SourceImageForSegmentation(str(source.first.SOPClassUID), str(source.first.SOPInstanceUID))]
-    slices = np.flatnonzero(inside.any(axis=(0, 1)))
-    if source.frames:
-        frames = sorted(source.frames[index] for index in slices)
-        return [
-            SourceImageForSegmentation(
-                str(source.first.SOPClassUID), str(source.first.SOPInstanceUID), frames
-            )
-        ]
-    return [
-        SourceImageForSegmentation(str(header.SOPClassUID), str(header.SOPInstanceUID))
-        for header in (source.headers[index] for index in slices)
-    ]
