@@ -13,13 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
-from skimage.measure import find_contours
 
+from bundle.results.files.contours import pieces_of, pixel_edges
 from bundle.results.pictures.colours import structure_colour
 from bundle.results.prediction import Prediction
 from bundle.results.result_files import GEOJSON_FILES, ReportAdditions
 
-Ring = NDArray[np.float64]
 _DECIMALS = 3
 
 
@@ -118,8 +117,11 @@ def polygon_features(
             }
             np.equal(mask, value, out=chosen)
             ndimage.label(chosen, output=pieces)
-            for rings in _polygons(pieces, least_area / (scale[0] * scale[1])):
-                coordinates = [_coordinates(ring, scale, offset) for ring in rings]
+            for corner, piece in pieces_of(pieces):
+                if piece.sum() * scale[0] * scale[1] < least_area:
+                    continue
+                rings = ((ring + corner)[:, ::-1] * scale + np.asarray(offset) for ring in pixel_edges(piece))
+                coordinates = [np.round(ring, _DECIMALS).tolist() for ring in rings]
                 geometry = {"type": "Polygon", "coordinates": coordinates}
                 yield value, {"type": "Feature", "geometry": geometry, "properties": properties}
 
@@ -131,18 +133,14 @@ def joined_ring(rings: Sequence[Sequence[Sequence[float]]]) -> list[list[float]]
     holes the other way: it encloses the same area by the even-odd and by the non-zero rule.
 
     Args:
-        rings: (N, 2) each, closed, the outer one first.
+        rings: of `polygon_features`: (N, 2) each, closed, the outer one first, holes turning the other way.
     """
-    turned = [
-        _turning(np.asarray(ring, dtype=np.float64), -1.0 if number else 1.0)
-        for number, ring in enumerate(rings)
-    ]
-    corners = np.concatenate(turned)
-    owner = np.repeat(np.arange(len(turned)), [len(ring) for ring in turned])
+    corners = np.concatenate([np.asarray(ring, dtype=np.float64) for ring in rings])
+    owner = np.repeat(np.arange(len(rings)), [len(ring) for ring in rings])
     tree = cKDTree(corners)
-    begin = np.searchsorted(owner, np.arange(len(turned) + 1))
+    begin = np.searchsorted(owner, np.arange(len(rings) + 1))
     holes: dict[int, list[int]] = {}  # by the corner from which the way to them leads
-    for hole in range(1, len(turned)):
+    for hole in range(1, len(rings)):
         holes.setdefault(_nearest_before(tree, owner, corners[begin[hole]], hole), []).append(hole)
 
     def along(ring: int) -> Iterator[NDArray[np.float64] | int]:
@@ -175,61 +173,3 @@ def _nearest_before(tree: cKDTree, owner: NDArray[np.intp], corner: NDArray[np.f
         if len(before):
             return int(before[0])
         count *= 4
-
-
-def _turning(ring: Ring, sign: float) -> Ring:
-    return ring if np.sign(_area(ring)) == sign else ring[::-1]
-
-
-def _polygons(pieces: NDArray[np.int32], least_area: float) -> Iterator[list[Ring]]:
-    """The rings of each piece of no less than some pixels, the outer one first."""
-    for number, box in enumerate(ndimage.find_objects(pieces), start=1):
-        piece = pieces[box] == number
-        if piece.sum() >= least_area:
-            corner = np.array([box[0].start, box[1].start])
-            yield [ring + corner for ring in rings_of(piece)]
-
-
-def rings_of(piece: NDArray[np.bool_]) -> list[Ring]:
-    """The rings around a piece whose pixels are connected by their edges, and around its holes.
-
-    Args:
-        piece: (H, W).
-
-    Returns:
-        (N, 2) row and column of corners, closed, in pixels from the upper left corner of the array; the outer ring
-        first. Where pixels meet at a corner only, rings touch there, and none of them itself.
-    """
-    # 'high': the pieces of a pinch belong together, so that what they enclose becomes a hole
-    contours = find_contours(np.pad(piece, 1).astype(np.float32), 0.5, fully_connected="high")
-    rings = [_corners(contour) for contour in contours]
-    return sorted(rings, key=lambda ring: -abs(_area(ring)))
-
-
-def _corners(contour: NDArray[np.float64]) -> Ring:
-    """From the middles of pixel edges, which the contour of a binary image consists of, to the corners between them.
-
-    At a corner the contour goes from an upright edge, whose column is that of the corner, to a level one, whose row
-    is; or the other way round.
-    """
-    contour = contour[:-1]
-    following = np.roll(contour, -1, axis=0)
-    level = contour[:, 0] % 1 != 0  # between two rows
-    turns = level != np.roll(level, -1)
-    rows = np.where(level, contour[:, 0], following[:, 0])
-    columns = np.where(level, following[:, 1], contour[:, 1])
-    # without the padding, and from the middles of pixels to their upper left corners
-    corners = np.stack([rows, columns], axis=1)[turns] - 0.5
-    return np.concatenate([corners, corners[:1]])
-
-
-def _area(ring: Ring) -> float:
-    rows, columns = ring.T
-    return float(np.dot(rows[:-1], columns[1:]) - np.dot(rows[1:], columns[:-1])) / 2.0
-
-
-def _coordinates(ring: Ring, scale: tuple[float, float], offset: tuple[float, float]) -> list[list[float]]:
-    """As x and y."""
-    points = np.round(ring[:, ::-1] * scale + np.asarray(offset), _DECIMALS)
-    plain: list[list[float]] = points.tolist()
-    return plain
