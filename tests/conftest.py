@@ -9,11 +9,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -22,6 +23,9 @@ from monai.bundle import ConfigWorkflow
 
 from bundle.__main__ import main
 from bundle.phantoms import write_phantoms
+from bundle.results import Prediction, writer
+from bundle.results.pictures.encoding import encode_png
+from bundle.results.pictures.preview import PANEL_KEY
 
 # Small tensors are done sooner by one thread than shared among many, and tests run side by side.
 torch.set_num_threads(1)
@@ -258,7 +262,18 @@ def tiny(
 
 
 @pytest.fixture
-def segment(tiny: Tiny) -> Iterator[Callable[..., int]]:
+def quick_preview(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small picture with a mask panel: drawing a real preview takes longer than all the rest."""
+
+    def write(_prediction: Prediction, _report: Mapping[str, Any], path: Path) -> None:
+        pixels = np.random.default_rng(0).integers(0, 255, (30, 90, 3)).astype(np.uint8)
+        path.write_bytes(encode_png(pixels, [], 100_000, PANEL_KEY, (30, 0, 60, 30)))
+
+    monkeypatch.setattr(writer, "write_preview", write)
+
+
+@pytest.fixture
+def segment(tiny: Tiny, quick_preview: None) -> Iterator[Callable[..., int]]:
     """Run `python -m bundle segment` in this process, with the small network; returns the exit code."""
     level = logging.root.manager.disable
 

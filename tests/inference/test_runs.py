@@ -49,11 +49,17 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return paths
 
 
-@pytest.fixture(scope="module")
-def small_tiles(tmp_path_factory: pytest.TempPathFactory) -> list[object]:
-    config = tmp_path_factory.mktemp("tiles") / "tiles.yaml"
-    config.write_text("tile_size: 64\n")
-    return ["--config", config]
+@pytest.fixture
+def tiled(segment: Callable[..., int], tmp_path: Path) -> Callable[..., Path]:
+    """Segment with small tiles into a folder of that name: (name, what else the command takes)."""
+
+    def run(name: str, *arguments: object, **options: Any) -> Path:
+        (tmp_path / "tiles.yaml").write_text("tile_size: 64\n")
+        tiles = ["--config", tmp_path / "tiles.yaml"]
+        assert segment(*arguments, "--output", tmp_path / name, *tiles, **options) == 0
+        return tmp_path / name
+
+    return run
 
 
 def read(path: Path) -> NDArray[np.uint8]:
@@ -84,18 +90,16 @@ def bytes_of(
 
 
 @pytest.fixture(scope="module")
-def reference_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("reference") / "out"
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("reference")
 
 
 @pytest.fixture
-def reference(
-    reference_run: Path, inputs: list[Path], small_tiles: list[object], segment: Callable[..., int]
-) -> Path:
+def reference(kept: Path, inputs: list[Path], tiled: Callable[..., Path]) -> Path:
     """All inputs with random weights: these answer everywhere, and to every change of the noise."""
-    if not reference_run.exists():
-        assert segment(*inputs, "--output", reference_run, *small_tiles) == 0
-    return reference_run
+    if not (kept / "out").exists():
+        shutil.move(tiled("reference", *inputs), kept / "out")
+    return kept / "out"
 
 
 def test_every_case_has_its_files_and_its_geometry(reference: Path, inputs: list[Path], tiny: Any) -> None:
@@ -125,40 +129,20 @@ def test_every_case_has_its_files_and_its_geometry(reference: Path, inputs: list
 
 @pytest.mark.parametrize("batch_size", [1, 64])
 def test_the_batch_size_changes_no_mask(
-    batch_size: int,
-    reference: Path,
-    inputs: list[Path],
-    small_tiles: list[object],
-    segment: Callable[..., int],
-    tmp_path: Path,
+    batch_size: int, reference: Path, inputs: list[Path], tiled: Callable[..., Path]
 ) -> None:
-    assert segment(*inputs, "--output", tmp_path, "--batch-size", batch_size, *small_tiles) == 0
-    differ, voxels = differing(reference, tmp_path)
+    differ, voxels = differing(reference, tiled("out", *inputs, "--batch-size", batch_size))
     assert differ <= voxels / 100_000
 
 
-def test_the_order_of_the_cases_changes_nothing(
-    reference: Path,
-    inputs: list[Path],
-    small_tiles: list[object],
-    segment: Callable[..., int],
-    tmp_path: Path,
+@pytest.mark.parametrize("together", [True, False])
+def test_neither_the_order_of_the_cases_nor_what_is_beside_them_changes_anything(
+    together: bool, reference: Path, inputs: list[Path], tiled: Callable[..., Path], tmp_path: Path
 ) -> None:
     torch.rand(11)
-    assert segment(*reversed(inputs), "--output", tmp_path, *small_tiles) == 0
-    assert bytes_of(tmp_path) == bytes_of(reference)
-
-
-def test_one_by_one_is_as_all_together(
-    reference: Path,
-    inputs: list[Path],
-    small_tiles: list[object],
-    segment: Callable[..., int],
-    tmp_path: Path,
-) -> None:
-    for path in inputs:
-        assert segment(path, "--output", tmp_path, *small_tiles) == 0
-    assert bytes_of(tmp_path) == bytes_of(reference)
+    for paths in [inputs[::-1]] if together else [[path] for path in inputs]:
+        tiled("out", *paths)
+    assert bytes_of(tmp_path / "out") == bytes_of(reference)
 
 
 def test_an_image_gives_one_result_under_any_name_and_beside_any_other(
@@ -192,28 +176,22 @@ def test_worker_processes_change_nothing(
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_another_result(
-    reference: Path,
-    inputs: list[Path],
-    small_tiles: list[object],
-    segment: Callable[..., int],
-    tmp_path: Path,
+    reference: Path, inputs: list[Path], tiled: Callable[..., Path], tmp_path: Path
 ) -> None:
-    for name, seed in (("same", 0), ("other", 1)):
-        assert segment(*inputs, "--output", tmp_path / name, "--seed", seed, *small_tiles) == 0
-    names = ["mask.nii.gz", "mask.png", "probability.nii.gz", "uncertainty.png", "preview.png"]
-    assert bytes_of(tmp_path / "same", names) == bytes_of(reference, names)
-    differ, _ = differing(tmp_path / "other", reference)
+    names = ["mask.nii.gz", "mask.png", "probability.nii.gz", "uncertainty.png"]
+    assert bytes_of(tiled("same", *inputs, "--seed", 0), names) == bytes_of(reference, names)
+    differ, _ = differing(tiled("other", *inputs, "--seed", 1), reference)
     assert differ > 0
     report = json.loads((tmp_path / "other" / "ct_1" / "report.json").read_text())
     assert 1 in report.get("settings", report).values()
 
 
 def test_a_large_picture_in_tiles_is_as_in_one_piece(
-    inputs: list[Path], small_tiles: list[object], tiny: Any, segment: Callable[..., int], tmp_path: Path
+    inputs: list[Path], tiled: Callable[..., Path], tiny: Any, segment: Callable[..., int], tmp_path: Path
 ) -> None:
     large, truth = inputs[-1], histology_phantom(5, size=300).label > 0
     assert segment(large, "--output", tmp_path / "whole", weights=tiny.trained) == 0
-    assert segment(large, "--output", tmp_path / "tiles", *small_tiles, weights=tiny.trained) == 0
+    tiled("tiles", large, weights=tiny.trained)
     whole, tiles = (masks(tmp_path / name)["large"] > 0 for name in ("whole", "tiles"))
     assert dice(whole, tiles) > 0.88
     assert dice(tiles, truth) > dice(whole, truth) - 0.02
@@ -223,6 +201,10 @@ def test_a_large_picture_in_tiles_is_as_in_one_piece(
     assert differ.any()
     for axis in (0, 1):
         assert differ.mean(axis=axis)[borders].mean() < 1.5 * differ.mean()
+
+
+def entries(output: Path) -> dict[str, dict[str, Any]]:
+    return {entry["id"]: entry for entry in json.loads((output / "run.json").read_text())["cases"]}
 
 
 def dice(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
@@ -281,7 +263,7 @@ def test_a_killed_run_leaves_whole_cases_and_is_finished_by_resuming(
     times = {name: (output / name).stat().st_mtime_ns for entry in done.values() for name in entry["files"]}
 
     assert segment(*arguments, "--resume") == 0
-    resumed = {entry["id"]: entry for entry in json.loads((output / "run.json").read_text())["cases"]}
+    resumed = entries(output)
     assert list(resumed) == [f"study_{seed}" for seed in range(6)]
     assert {entry["status"] for entry in resumed.values()} == {"done"}
     assert all(resumed[name] == entry for name, entry in done.items())
@@ -303,7 +285,7 @@ def test_resuming_does_again_what_failed_or_lost_a_file(
     whole = broken.read_bytes()
     broken.write_bytes(whole[:500])
     assert segment(folder, "--output", output) == 1
-    before = {entry["id"]: entry for entry in json.loads((output / "run.json").read_text())["cases"]}
+    before = entries(output)
     assert [entry["status"] for entry in before.values()] == ["done", "failed", "done"]
     assert not (output / "study_1").exists()
 
@@ -311,7 +293,7 @@ def test_resuming_does_again_what_failed_or_lost_a_file(
     broken.write_bytes(whole)
     (output / "study_2" / "mask.nii.gz").unlink()
     assert segment(folder, "--output", output, "--resume") == 0
-    after = {entry["id"]: entry for entry in json.loads((output / "run.json").read_text())["cases"]}
+    after = entries(output)
     assert after["study_0"] == before["study_0"]
     assert [entry["status"] for entry in after.values()] == ["done"] * 3
     assert set(masks(output)) == {"study_0", "study_1", "study_2"}

@@ -24,6 +24,11 @@ ROOT = Path(__file__).resolve().parents[2]
 Watch = Callable[[int], None]
 
 
+@pytest.fixture
+def quick_preview() -> None:
+    """Real ones, since results are compared with those of other processes."""
+
+
 def _volume(path: Path, seed: int) -> None:
     phantom = ct_phantom(seed, shape=(32, 32, 8), spacing=(8.0, 8.0, 20.0))
     nibabel.save(nibabel.Nifti1Image(phantom.image, phantom.affine), path)  # type: ignore[attr-defined, no-untyped-call]

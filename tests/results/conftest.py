@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,7 @@ import numpy as np
 import pytest
 
 from bundle.cases.case import Case, CaseReference
-from bundle.results import Prediction, writer
-from bundle.results.pictures.encoding import encode_png
-from bundle.results.pictures.preview import PANEL_KEY
+from bundle.results import Prediction
 
 AFFINE = np.diag([-1.5, -1.5, 3.0, 1.0])
 
@@ -52,14 +50,3 @@ def _make(
 @pytest.fixture(scope="session")
 def make_prediction() -> Callable[..., Prediction]:
     return _make
-
-
-@pytest.fixture
-def quick_preview(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A small picture with a mask panel: drawing a real preview takes longer than all the rest."""
-
-    def write(_prediction: Prediction, _report: Mapping[str, Any], path: Path) -> None:
-        pixels = np.random.default_rng(0).integers(0, 255, (30, 90, 3)).astype(np.uint8)
-        path.write_bytes(encode_png(pixels, [], 100_000, PANEL_KEY, (30, 0, 60, 30)))
-
-    monkeypatch.setattr(writer, "write_preview", write)
