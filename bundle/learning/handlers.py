@@ -58,7 +58,10 @@ class ClipGradients:
 
 
 class AfterEachStep:
-    """Advance the learning rate and the averaged weights by one step."""
+    """Advance the learning rate and the averaged weights by one step.
+
+    Not ignite's EMAHandler: its momentum cannot follow the steps, and it averages no buffers.
+    """
 
     def __init__(self, network: nn.Module, averaged: AveragedModel, lr_scheduler: LRScheduler) -> None:
         self.network = network
@@ -92,7 +95,10 @@ def averaged_network(network: nn.Module, decay: float = 0.999) -> AveragedModel:
 
 
 def warmup_cosine(optimizer: Optimizer, warmup_steps: int, total_steps: int) -> LambdaLR:
-    """Learning rate that rises linearly for `warmup_steps`, then falls as half a cosine to 0 at `total_steps`."""
+    """Learning rate that rises linearly for `warmup_steps`, then falls as half a cosine to 0 at `total_steps`.
+
+    Not MONAI's WarmupCosineSchedule: it rises again after `total_steps`, which a training that is extended would meet.
+    """
 
     def factor(step: int) -> float:
         if step < warmup_steps:
@@ -208,7 +214,7 @@ class TrainingProgress:
 
     def count(self, engine: Engine) -> None:
         loss = float(engine.state.output[Keys.LOSS].detach())
-        if not math.isfinite(loss):
+        if not math.isfinite(loss):  # ignite's TerminateOnNan ends the run as if it had succeeded
             raise FloatingPointError(
                 f"the loss is {loss} at step {engine.state.iteration}; lower the learning rate and start again "
                 "from the last checkpoint."

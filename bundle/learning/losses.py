@@ -14,11 +14,11 @@ from bundle.networks.segmenter import MaskAndNaming
 
 @dataclass(frozen=True)
 class MaskTarget:
-    """The truth of a batch.
+    """The ground truth of a batch.
 
     Attributes:
         label: (B, H, W) int64 channel index; 0 also where a structure is not labelled in this data.
-        labelled: (B, K) bool, classes whose truth is known; background always.
+        labelled: (B, K) bool, classes that are labelled; background always.
         possible: (B, K) bool, classes that the modality can show; holds all that are labelled.
         named: (texts, K - 1) bool, structures that each text of the step names; None where none is learned.
         standalone: (B,) bool, images that are a case by themselves; the rest are slices of volumes. None where that
@@ -53,7 +53,7 @@ class MaskTarget:
         """The batch in parts that can show the same classes, and no other channel in them.
 
         Yields:
-            rows of the batch, channels, and their truth, in which a label counts within these channels.
+            rows of the batch, channels, and their target, in which a label counts within these channels.
         """
         rows_of: dict[tuple[bool, ...], list[int]] = {}
         for row, possible in enumerate(self.possible.tolist()):
@@ -82,7 +82,7 @@ class MaskTarget:
 
 
 def true_log_probability(log_probability: Tensor, target: MaskTarget) -> Tensor:
-    """log-probability of the truth, where the truth 'background' may be any class that is not labelled.
+    """log-probability of the ground truth, whose background may be any class that is not labelled.
 
     In data that labels the liver alone, a pixel of background may be spleen: the probability of unlabelled
     classes counts as background's. Marginal loss, Shi et al., 'Marginal loss and exclusion loss for
@@ -107,6 +107,7 @@ class HybridLoss(nn.Module):
 
     Dice is taken over the batch, class by class, for the foreground classes that the batch shows; classes
     that it does not show are judged by the cross-entropy. Only classes that an image can show are in its softmax.
+    MONAI's DiceCELoss knows neither classes that are unlabelled in some images nor such that an image cannot show.
 
     Args:
         dice_weight, ce_weight: MedCondDiff takes 0.3 and 0.7.
@@ -163,7 +164,7 @@ class HybridLoss(nn.Module):
         """Part by part, so that what a modality cannot show costs nothing: most channels, in most images."""
         exact = torch.promote_types(logits.dtype, torch.float32)
         cross_entropy = weight = logits.new_zeros((), dtype=exact)
-        slices = logits.new_zeros((3, logits.shape[1]), dtype=exact)  # overlap, truth, predicted
+        slices = logits.new_zeros((3, logits.shape[1]), dtype=exact)  # overlap, ground truth, predicted
         scores = []
         for rows, channels, part in target.alike():
             log_probability = logits[rows].index_select(1, channels).to(exact).log_softmax(dim=1)
@@ -194,7 +195,7 @@ def dice_sums(probability: Tensor, target: MaskTarget) -> Tensor:
         probability: (B, K, H, W).
 
     Returns:
-        (3, B, K): overlap, truth, predicted.
+        (3, B, K): overlap, ground truth, predicted.
     """
     labels = target.label.flatten(1)  # (B, pixels)
     at_truth = probability.flatten(2).gather(1, labels[:, None])[:, 0]

@@ -76,7 +76,7 @@ class NoisedMaskInferer(SizeBySize):
         Args:
             images: (B, 3, H, W).
             network: see `bundle.networks.protocol.Segmenter`; it has a `schedule` besides.
-            target: the truth.
+            target: the ground truth.
             noise: (B, K, H / mask_stride, W / mask_stride) standard normal.
             prompts: a text an image.
             texts: further texts that the network shall tell the names in.

@@ -10,8 +10,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict
-from inspect import signature
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from random import Random
 
@@ -40,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 _NOTE_WORDS = (40, 400)
 _MISSPELT = 0.2  # of the second wordings
+_README = Path(__file__).with_name("text_prior_readme.md")
 _IGNORED = -100  # label of tokens that are not to be predicted, torch's default
 
 
@@ -62,6 +62,8 @@ def mask_tokens(
     ids: Tensor, maskable: Tensor, share: float, mask_id: int, vocabulary: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """BERT's corruption: of the chosen tokens 80 % become the mask, 10 % another token, 10 % stay.
+
+    DataCollatorForLanguageModeling of transformers takes special tokens for other ones too.
 
     Args:
         ids: (B, N).
@@ -94,6 +96,7 @@ def contrastive_loss(first: Tensor, second: Tensor, meanings: Sequence[str], tem
     return (cross_entropy(similarity, target) + cross_entropy(similarity.T, target)) / 2
 
 
+@dataclass(eq=False)
 class TextPretraining:
     """Trains a tokenizer and an encoder and writes them as a folder that transformers can read.
 
@@ -118,55 +121,34 @@ class TextPretraining:
         WeightsError: output_dir holds the checkpoint of another training.
     """
 
-    def __init__(
-        self,
-        output_dir: str | Path,
-        architecture: Architecture = "modernbert",
-        size: EncoderSize | None = None,
-        steps: int = 900,
-        pairs: int = 64,
-        notes: int = 8,
-        note_tokens: int = 128,
-        mask_share: float = 0.25,
-        temperature: float = 0.05,
-        contrastive_weight: float = 1.0,
-        learning_rate: float = 1.5e-3,
-        weight_decay: float = 0.01,
-        warmup_steps: int = 50,
-        corpus: int = 20000,
-        save_every: int = 150,
-        seed: int = 0,
-        device: str | torch.device = "cpu",
-        progress: bool = True,
-    ) -> None:
-        self.output_dir = Path(output_dir)
-        self.architecture, self.size, self.steps, self.seed = architecture, size or EncoderSize(), steps, seed
-        self.pairs, self.notes, self.note_tokens, self.mask_share = pairs, notes, note_tokens, mask_share
-        self.temperature, self.contrastive_weight = temperature, contrastive_weight
-        self.save_every, self.progress, self.device = save_every, progress, torch.device(device)
-        self.settings = {
-            "architecture": architecture,
-            "seed": str(seed),
-            "steps": str(steps),
-            "size": json.dumps(asdict(self.size)),
-            "pairs": str(pairs),
-            "notes": str(notes),
-            "note_tokens": str(note_tokens),
-            "mask_share": str(mask_share),
-            "temperature": str(temperature),
-            "contrastive_weight": str(contrastive_weight),
-            "learning_rate": str(learning_rate),
-            "weight_decay": str(weight_decay),
-            "warmup_steps": str(warmup_steps),
-            "corpus": str(corpus),
-        }
-        self.tokenizer = self._tokenizer(corpus)
-        torch.manual_seed(seed)
-        self.model = make_encoder(architecture, self.size, self.tokenizer).to(self.device)
+    output_dir: Path
+    architecture: Architecture = "modernbert"
+    size: EncoderSize = EncoderSize()
+    steps: int = 900
+    pairs: int = 64
+    notes: int = 8
+    note_tokens: int = 128
+    mask_share: float = 0.25
+    temperature: float = 0.05
+    contrastive_weight: float = 1.0
+    learning_rate: float = 1.5e-3
+    weight_decay: float = 0.01
+    warmup_steps: int = 50
+    corpus: int = 20000
+    save_every: int = 150
+    seed: int = 0
+    device: str | torch.device = "cpu"
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        self.output_dir = Path(self.output_dir)
+        self.tokenizer = self._tokenizer()
+        torch.manual_seed(self.seed)
+        self.model = make_encoder(self.architecture, self.size, self.tokenizer).to(torch.device(self.device))
         self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=learning_rate, weight_decay=weight_decay, betas=(0.9, 0.98)
+            self.model.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay, betas=(0.9, 0.98)
         )
-        self.lr_scheduler = warmup_cosine(self.optimizer, warmup_steps=warmup_steps, total_steps=steps)
+        self.lr_scheduler = warmup_cosine(self.optimizer, self.warmup_steps, self.steps)
         self._parts: dict[str, Stateful] = {
             "network": self.model,
             "optimizer": self.optimizer,
@@ -175,6 +157,13 @@ class TextPretraining:
         self.done = 0
         if self._checkpoint.is_file():
             self.done = int(load_checkpoint(self._checkpoint, self._parts, self.settings)["step"])
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What a continuation may not change: everything but where, how often and on what it runs."""
+        free = ("output_dir", "save_every", "device", "progress")
+        values = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in free}
+        return {name: str(value) for name, value in {**values, "size": json.dumps(asdict(self.size))}.items()}
 
     @property
     def folder(self) -> Path:
@@ -256,11 +245,11 @@ class TextPretraining:
         opposite = self.embed([say(other) for _, other in sided])
         return float(((anchors * same).sum(1) > (anchors * opposite).sum(1)).float().mean())
 
-    def _tokenizer(self, corpus: int) -> PreTrainedTokenizerFast:
+    def _tokenizer(self) -> PreTrainedTokenizerFast:
         path = self.output_dir / "tokenizer.json"
         if not path.is_file():
             generator = SentenceGenerator(self.seed)
-            texts = (generator.note(30) for _ in range(corpus // 5))
+            texts = (generator.note(30) for _ in range(self.corpus // 5))
             trained = train_tokenizer(texts, self.size.vocabulary)
             with write_atomically(path) as temporary:
                 trained.backend_tokenizer.save(str(temporary))
@@ -350,40 +339,18 @@ class TextPretraining:
             (folder / "README.md").write_text(self._readme(parameters, figures), encoding="utf-8")
 
     def _readme(self, parameters: int, figures: dict[str, float]) -> str:
-        size = self.size
-        defaults = signature(TextPretraining).parameters
-        told = [f"--architecture {self.architecture}"]
-        told += [
-            f"--{name} {value}"
-            for name, value in self.settings.items()
-            if name not in ("architecture", "size") and value != str(defaults[name].default)
-        ]
-        if size.dropout:
-            told.append(f"--dropout {size.dropout}")
-        rows = "\n".join(f"| {name} | {100 * value:.1f} % |" for name, value in figures.items())
-        return f"""# Text encoder ({self.architecture})
-
-Trained from random weights by this project, with no text but what `bundle/wording` generates: no
-clinical report, no published corpus and no published weights went in. Made by
-
-    python -m monai.bundle run --config_file configs/pretrain_text.yaml --output_dir DIR \\
-      {" ".join(told)}
-
-- {self.architecture}, {size.layers} layers, width {size.width}, {size.heads} heads, {parameters:,} parameters,
-  float16 in the file; up to {self.model.config.max_position_embeddings:,} tokens
-- byte-level BPE of {len(self.tokenizer):,} tokens, lower case
-- {self.steps:,} steps of masked-language modelling and InfoNCE over paraphrases, seed {self.seed}; texts of up to
-  {self.note_tokens:,} tokens
-- licence: that of the project
-
-Measured (`TextPretraining.evaluate`):
-
-| | |
-|---|---|
-{rows}
-
-`retrieval`: held-out synonyms, none of which is ever generated, whose nearest structure name is theirs, among the
-structures that have some; `retrieval_all`: the same among all {len(all_terms())} terms. `sides_...`: sentences,
-drawn anew from the templates of the training, that are nearer to a paraphrase than to the same with left and
-right exchanged.
-"""
+        defaults = {one.name: str(one.default) for one in fields(self)}
+        options = {
+            **{n: v for n, v in self.settings.items() if n != "size" and v != defaults[n]},
+            "architecture": self.architecture,
+            **({"dropout": self.size.dropout} if self.size.dropout else {}),
+        }
+        return _README.read_text(encoding="utf-8").format(
+            options=" ".join(f"--{name} {value}" for name, value in options.items()),
+            training=self,
+            parameters=parameters,
+            longest=self.model.config.max_position_embeddings,
+            tokens=len(self.tokenizer),
+            terms=len(all_terms()),
+            rows="\n".join(f"| {name} | {100 * value:.1f} % |" for name, value in figures.items()),
+        )

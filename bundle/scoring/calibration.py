@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-#: Voxels in which the network gives any structure less than this, and truth shows none, are left out: there are
-#: so many that any network would be calibrated over all of them.
+#: Voxels in which the network gives any structure less than this, and the ground truth shows none, are left out:
+#: there are so many that any network would be calibrated over all of them.
 RELEVANT_PROBABILITY = 0.01
 
 
@@ -19,7 +19,8 @@ class Reliability:
     """Confidence against accuracy, collected voxel by voxel into equal bins of confidence.
 
     Guo et al., 'On calibration of modern neural networks' (2017), sec. 2: the confidence is the probability
-    of the predicted class, background included.
+    of the predicted class, background included. MONAI's CalibrationErrorMetric bins every channel of every voxel and
+    gives a mean over cases; this leaves out voxels that say nothing, and weighs all cases' voxels alike.
     """
 
     bins: int = 15
@@ -57,7 +58,7 @@ class Reliability:
 
 @dataclass
 class TemperatureFit:
-    """The temperature at which the truth is most likely (Guo et al. 2017, sec. 4.2), collected voxel by voxel.
+    """The temperature at which the ground truth is most likely (Guo et al. 2017, sec. 4.2), collected voxel by voxel.
 
     Attributes:
         temperatures: that are tried.
@@ -85,7 +86,7 @@ class TemperatureFit:
 
 @dataclass(frozen=True)
 class UnitCertainty:
-    """Uncertainty and Dice (per cent) of one slice or picture."""
+    """Uncertainty and Dice (per cent) of one slice or 2-D image."""
 
     uncertainty: float
     dice: float
@@ -103,10 +104,10 @@ def unit_certainties(
     relevant: NDArray[np.bool_],
     axis: int | None,
 ) -> list[UnitCertainty]:
-    """Uncertainty and Dice of each slice along an axis, or of the whole picture.
+    """Uncertainty and Dice of each slice along an axis, or of the whole 2-D image.
 
     The uncertainty of a unit is its mean over relevant voxels. Dice is the mean over the labels in the unit's
-    truth, and 0 where something was found that is not there. Units in which nothing is true or found say
+    ground truth, and 0 where something was found that is not there. Units in which nothing is true or found say
     nothing and are left out.
 
     Args:

@@ -124,7 +124,7 @@ class Scoring:
         self._add_certainty(predictions[self.modes[0]], truth, labels, axis)
 
     def labels_of(self, reference: CaseReference) -> dict[int, tuple[int, str]]:
-        """Value in a case's truth -> (value in the mask, name)."""
+        """Value in a case's ground truth -> (value in the mask, name)."""
         return {value: (self.structures.value(name), name) for value, name in reference.labels.items()}
 
     def _add_certainty(
@@ -136,7 +136,7 @@ class Scoring:
     ) -> None:
         truth = in_mask_values(truth, labels)
         known = [mask_value for mask_value, _ in labels.values()]
-        # what this data set does not label is background in its truth, and so it is here
+        # what this data set does not label is background in its ground truth, and so it is here
         mask = np.where(np.isin(prediction.mask, known), prediction.mask, np.uint8(0))
         shown = [value for value in self.structures.of_modality(prediction.case.modality) if value in known]
         if not shown:  # labels of another modality alone: nothing that could be sure or unsure
@@ -186,10 +186,10 @@ class Scoring:
 
 
 def in_mask_values(truth: NDArray[np.uint8], labels: Mapping[int, tuple[int, str]]) -> NDArray[np.uint8]:
-    """A truth in the numbering of the mask.
+    """A ground truth in the numbering of the mask.
 
     Args:
-        labels: value in the truth -> (value in the mask, name); what it has not becomes background.
+        labels: value in the ground truth -> (value in the mask, name); what it has not becomes background.
     """
     table = np.zeros(256, dtype=np.uint8)
     for value, (mask_value, _) in labels.items():

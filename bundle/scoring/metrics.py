@@ -1,4 +1,4 @@
-"""How well a mask fits its truth: overlap and distance, a row a case and label."""
+"""How well a mask fits the ground truth: overlap and distance, a row a case and label."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Score:
     """One label of one case. Overlaps in per cent; NaN where a figure has no meaning.
 
     Attributes:
-        dice, iou: NaN where neither truth nor mask shows the label.
+        dice, iou: NaN where neither ground truth nor mask shows the label.
         hd95_mm: 95th percentile of the symmetric surface distance; NaN without true spacing, or where
-            only one of truth and mask shows the label.
-        truth, predicted, overlap: voxels or pixels.
-        absent: slices, or pictures, whose truth does not show the label.
+            only one of ground truth and mask shows the label.
+        truth, predicted, overlap: voxels or pixels of the ground truth, the mask and both.
+        absent: slices, or 2-D images, whose ground truth does not show the label.
         left_empty: those of them where the mask does not show it either.
     """
 
@@ -62,13 +62,13 @@ def score_label(
         predicted, truth: bool, of one shape.
         spacing: mm along each axis; None where it is unknown or nominal, and no distance is given.
         text: 'on', 'off' or 'shuffled'.
-        slice_axis: along which a volume is looked through; None for pictures.
+        slice_axis: of a volume's slices; None for 2-D images.
 
     Raises:
         ValueError: shapes differ.
     """
     if predicted.shape != truth.shape:
-        raise ValueError(f"{case}: mask {predicted.shape} and truth {truth.shape} differ in shape")
+        raise ValueError(f"{case}: mask {predicted.shape} and ground truth {truth.shape} differ in shape")
     n_predicted, n_truth = int(predicted.sum()), int(truth.sum())
     overlap = int((predicted & truth).sum())
     union = n_predicted + n_truth - overlap
@@ -117,7 +117,7 @@ def score_masks(
     """Compare every labelled structure of a case.
 
     Args:
-        labels: value in the truth -> (value in the mask, name).
+        labels: value in the ground truth -> (value in the mask, name).
     """
     return [
         score_label(case, name, predicted == mask_value, truth == value, spacing, text, slice_axis)

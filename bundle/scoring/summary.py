@@ -9,12 +9,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from scipy.stats import bootstrap
 
 from bundle.scoring.metrics import Score
 
 
 def case_means(scores: Iterable[Score], figure: str = "dice") -> dict[str, float]:
-    """Case -> mean of a figure over the labels present in the case's truth; cases without any are left out."""
+    """Case -> mean of a figure over the labels present in the case's ground truth; cases without any are left out."""
     present: dict[str, list[float]] = {}
     for score in scores:
         value = float(getattr(score, figure))
@@ -27,19 +28,19 @@ def bootstrap_ci95(values: Sequence[float], resamples: int = 2000, seed: int = 0
     """95 % interval of the mean by the percentile bootstrap over cases; None below two cases."""
     if len(values) < 2:
         return None
-    drawn = np.random.default_rng(seed).choice(np.asarray(values), size=(resamples, len(values)))
-    low, high = np.percentile(drawn.mean(axis=1), [2.5, 97.5])
-    return [round(float(low), 4), round(float(high), 4)]
+    rng = np.random.default_rng(seed)
+    found = bootstrap((values,), np.mean, n_resamples=resamples, method="percentile", rng=rng)
+    return [round(float(end), 4) for end in found.confidence_interval]
 
 
 def summarise(scores: Sequence[Score]) -> dict[str, Any]:
     """The figures of one way of prompting.
 
     Returns:
-        dice, dice_ci95, iou, iou_ci95: mean over cases of the mean over the labels present in the truth;
+        dice, dice_ci95, iou, iou_ci95: mean over cases of the mean over the labels present in the ground truth;
         dice_global: overlap accumulated over all cases, mean over labels; hd95_mm where spacing is true;
         cases; empty_truth: cases that show nothing, and how many were left empty; per_label, where `absent` counts
-        slices or pictures without the label and `left_empty` is the share of them in which none was found. Per
+        slices or 2-D images without the label and `left_empty` is the share of them in which none was found. Per
         cent; null where there is nothing to average.
     """
     dice, iou, distance = (case_means(scores, figure) for figure in ("dice", "iou", "hd95_mm"))

@@ -19,8 +19,8 @@ from bundle.scoring.summary import case_means
 class WorstCases:
     """The cases of each modality with the lowest Dice, in the first mode that is scored.
 
-    Dice is that of a summary: the mean over the labels present in the truth. Cases whose truth shows none have no Dice
-    and are not kept.
+    Dice is that of a summary: the mean over the labels present in the ground truth. Cases without any have no Dice and
+    are not kept.
 
     Args:
         scoring: of the evaluator, attached to it before.
