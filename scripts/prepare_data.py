@@ -20,8 +20,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bundle.atomic import write_atomically  # noqa: E402
 from bundle.cases import MODALITIES, CaseError  # noqa: E402
-from bundle.datasets.leaks import compile_patient_pattern, datalist_report, report_lines  # noqa: E402
+from bundle.datasets.examining import compile_patient_pattern  # noqa: E402
 from bundle.datasets.lvit import import_lvit  # noqa: E402
+from bundle.datasets.split_report import datalist_report, report_lines  # noqa: E402
 
 
 def arguments_parser() -> argparse.ArgumentParser:

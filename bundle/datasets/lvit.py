@@ -7,27 +7,27 @@ The layout: ``Train_Folder``, ``Val_Folder`` and ``Test_Folder``, each with pict
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import os
 import re
-import zipfile
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import openpyxl  # type: ignore[import-untyped]
+from networkx.utils import UnionFind
 
 from bundle.atomic import write_atomically
 from bundle.cases.datalist import SPLITS, Entry
 from bundle.cases.errors import CaseError
-from bundle.cases.files import PICTURE_SUFFIXES, image_suffix, os_problem
+from bundle.cases.files import PICTURE_SUFFIXES, image_suffix
 from bundle.cases.modality import Modality
-from bundle.datasets.leaks import Examined, Leaks, build_report, examine, find_leaks, near_pairs, relative
+from bundle.datasets.examining import Examined, examine
+from bundle.datasets.leaks import Leaks, find_leaks, near_pairs
+from bundle.datasets.sheets import Sheet, children, key_of, sheets_of
+from bundle.datasets.split_report import build_report, relative
 
 _FOLDERS = {
     "training": ("train_folder",),
@@ -35,9 +35,6 @@ _FOLDERS = {
     "test": ("test_folder",),
 }
 _WORDS = {"training": "train", "validation": "val", "test": "test"}
-_SHEET_SUFFIXES = (".xlsx", ".csv")
-_MAX_SHEET_BYTES = 200_000_000
-_MAX_UNPACKED_BYTES = 1_000_000_000
 
 
 def import_lvit(
@@ -61,7 +58,7 @@ def import_lvit(
         output: the datalist to write; paths in it are relative to its folder.
         modality: of all images; the pictures of this layout cannot be CT, which is volumes in HU.
         label_name: what the foreground of the masks is.
-        pattern: finds the patient in a file name, see `leaks.compile_patient_pattern`; None tries known namings.
+        pattern: finds the patient in a file name, see `examining.compile_patient_pattern`; None tries known namings.
         validation_share: of the training cases, put aside where there is no Val_Folder. Patients stay whole, and so
             do groups of identical or near-identical images.
         seed: of the choice of the patients that are put aside.
@@ -70,7 +67,7 @@ def import_lvit(
         progress: show a progress bar.
 
     Returns:
-        The report, see `leaks.build_report`; 'failed' names what was left out, 'dropped' what leaked.
+        The report, see `split_report.build_report`; 'failed' names what was left out, 'dropped' what leaked.
 
     Raises:
         CaseError: the layout or a sheet cannot be read, or nothing in it can be used.
@@ -169,24 +166,14 @@ def _put_aside(root: Path, training: Sequence[Examined], share: float, seed: int
 
 def _groups(examined: Sequence[Examined]) -> list[list[Examined]]:
     """Images that belong together: of one patient, or of two whose images are the same to the eye."""
-    parents = {key: key for one in examined for key in (one.patient, one.entry.image)}
-
-    def root(key: str | Path) -> str | Path:
-        while parents[key] != key:
-            parents[key] = parents[parents[key]]
-            key = parents[key]
-        return key
-
+    joined = UnionFind()
     for one in examined:
-        parents[root(one.entry.image)] = root(one.patient)
-    first_of: dict[str | None, Examined] = {}
-    for one in examined:
-        parents[root(one.entry.image)] = root(first_of.setdefault(one.digest, one).entry.image)
+        joined.union(one.entry.image, one.patient, ("pixels", one.digest))
     for first, second, _ in near_pairs(examined):
-        parents[root(first.entry.image)] = root(second.entry.image)
-    groups: defaultdict[str | Path, list[Examined]] = defaultdict(list)
+        joined.union(first.entry.image, second.entry.image)
+    groups: defaultdict[Any, list[Examined]] = defaultdict(list)
     for one in examined:
-        groups[root(one.entry.image)].append(one)
+        groups[joined[one.entry.image]].append(one)
     return list(groups.values())
 
 
@@ -211,37 +198,6 @@ def _in_test(examined: Sequence[Examined], leaks: Leaks) -> dict[tuple[str, Path
 # --- folders ---------------------------------------------------------------------------------------------
 
 
-@dataclass
-class _Sheet:
-    """The texts of one sheet.
-
-    Attributes:
-        texts: name without suffix, lower case -> text.
-        names: the same keys -> the name as written.
-        contradictory: names that have several texts; the first holds.
-        used: keys that an image has.
-    """
-
-    path: Path
-    texts: dict[str, str] = field(default_factory=dict)
-    names: dict[str, str] = field(default_factory=dict)
-    contradictory: list[str] = field(default_factory=list)
-    used: set[str] = field(default_factory=set)
-
-    def add(self, name: str, text: str) -> None:
-        key = _key(name.replace("\\", "/").rsplit("/", 1)[-1])
-        if self.texts.setdefault(key, text) != text:
-            self.contradictory.append(name)
-        self.names.setdefault(key, name)
-
-    def find(self, keys: Sequence[str]) -> str:
-        key = next((key for key in keys if key in self.texts), None)
-        if key is None:
-            return ""
-        self.used.add(key)
-        return self.texts[key]
-
-
 class _Layout:
     """What the folders hold: the entries of each split, and what belongs to none of them."""
 
@@ -251,17 +207,17 @@ class _Layout:
         self.unused_masks: list[Path] = []
         self.splits: dict[str, list[Entry]] = {}
         root = Path(os.path.abspath(root))
-        children = {child.name.lower(): child for child in _children(root) if child.is_dir()}
+        inside = {child.name.lower(): child for child in children(root) if child.is_dir()}
         folders = {
-            split: next(children[name] for name in names if name in children)
+            split: next(inside[name] for name in names if name in inside)
             for split, names in _FOLDERS.items()
-            if any(name in children for name in names)
+            if any(name in inside for name in names)
         }
         if not folders:
             raise CaseError(
                 root, "holds neither Train_Folder nor Test_Folder", "name the folder that holds them"
             )
-        self.sheets = {folder: _sheets(folder) for folder in (root, *folders.values())}
+        self.sheets = {folder: sheets_of(folder) for folder in (root, *folders.values())}
         for split, folder in folders.items():
             self.splits[split] = self._entries(folder, self._searched(split, folder, root))
 
@@ -273,29 +229,29 @@ class _Layout:
             name for sheet in self._all_sheets() for key, name in sheet.names.items() if key not in sheet.used
         ]
 
-    def _all_sheets(self) -> list[_Sheet]:
+    def _all_sheets(self) -> list[Sheet]:
         return [sheet for sheets in self.sheets.values() for sheet in sheets]
 
-    def _searched(self, split: str, folder: Path, root: Path) -> list[_Sheet]:
+    def _searched(self, split: str, folder: Path, root: Path) -> list[Sheet]:
         """The sheets that may hold a split's texts, the most particular first."""
 
-        def order(sheet: _Sheet) -> tuple[bool, bool]:
+        def order(sheet: Sheet) -> tuple[bool, bool]:
             return sheet.path.parent != folder, _WORDS[split] not in sheet.path.name.lower()
 
         return sorted(self._all_sheets(), key=order)
 
-    def _entries(self, folder: Path, sheets: list[_Sheet]) -> list[Entry]:
-        inside = {child.name.lower(): child for child in _children(folder) if child.is_dir()}
+    def _entries(self, folder: Path, sheets: list[Sheet]) -> list[Entry]:
+        inside = {child.name.lower(): child for child in children(folder) if child.is_dir()}
         if "img" not in inside or "labelcol" not in inside:
             missing = "img" if "img" not in inside else "labelcol"
             raise CaseError(folder, f"has no folder '{missing}'", "arrange it as LViT does")
         masks: defaultdict[str, list[Path]] = defaultdict(list)
         for mask in _pictures(inside["labelcol"]):
-            masks[_key(mask.name)].append(mask)
+            masks[key_of(mask.name)].append(mask)
         used: set[Path] = set()
         entries: list[Entry] = []
         for image in _pictures(inside["img"]):
-            key = _key(image.name)
+            key = key_of(image.name)
             keys = (key, f"mask_{key}")
             # Of an image and a mask that both lie in labelcol, the lossless one is the mask.
             candidates = sorted(masks.get(keys[0]) or masks.get(keys[1], []), key=_is_lossy)
@@ -307,96 +263,9 @@ class _Layout:
         return entries
 
 
-def _key(name: str) -> str:
-    name = name.strip()
-    return name[: len(name) - len(image_suffix(Path(name)))].lower()
-
-
 def _is_lossy(path: Path) -> bool:
     return path.suffix.lower() in (".jpg", ".jpeg")
 
 
-def _children(folder: Path) -> list[Path]:
-    try:
-        return sorted(child for child in folder.iterdir() if not child.name.startswith((".", "~$")))
-    except OSError as error:
-        raise CaseError(folder, os_problem(error), "check the path and its permissions") from error
-
-
 def _pictures(folder: Path) -> list[Path]:
-    return [child for child in _children(folder) if image_suffix(child).lower() in PICTURE_SUFFIXES]
-
-
-# --- sheets ----------------------------------------------------------------------------------------------
-
-
-def _sheets(folder: Path) -> list[_Sheet]:
-    files = [child for child in _children(folder) if "text" in child.name.lower() and child.is_file()]
-    old = next((path for path in files if path.suffix.lower() == ".xls"), None)
-    if old is not None:
-        raise CaseError(old, "is a sheet in the old Excel format", "save it as .xlsx or .csv")
-    return [_read_sheet(path) for path in files if path.suffix.lower() in _SHEET_SUFFIXES]
-
-
-def _read_sheet(path: Path) -> _Sheet:
-    try:
-        if path.stat().st_size > _MAX_SHEET_BYTES:
-            raise CaseError(path, "is too large for a sheet of texts", "split it")
-        content = path.read_bytes()
-    except OSError as error:
-        raise CaseError(path, os_problem(error), "check the path and its permissions") from error
-    tables = _csv_tables(path, content) if path.suffix.lower() == ".csv" else _xlsx_tables(path, content)
-    for rows in tables:
-        header = [cell.lower() for cell in rows[0]] if rows else []
-        if "image" not in header or "description" not in header:
-            continue
-        name_column, text_column = header.index("image"), header.index("description")
-        sheet = _Sheet(path)
-        for row in rows[1:]:
-            padded = [*row, *[""] * len(header)]
-            if padded[name_column] and padded[text_column]:
-                sheet.add(padded[name_column], padded[text_column])
-        return sheet
-    raise CaseError(path, "has no columns 'Image' and 'Description'", "name them in its first row")
-
-
-def _csv_tables(path: Path, content: bytes) -> list[list[list[str]]]:
-    try:
-        text = content.decode("utf-8-sig")
-        head = text.partition("\n")[0]
-        delimiter = max(",;\t", key=head.count)
-        rows = [
-            [cell.strip() for cell in row] for row in csv.reader(io.StringIO(text, ""), delimiter=delimiter)
-        ]
-    except UnicodeDecodeError as error:
-        raise CaseError(path, "is not UTF-8 text", "save it as CSV in UTF-8") from error
-    except csv.Error as error:
-        raise CaseError(path, f"cannot be read as CSV ({error})", "save it again as CSV in UTF-8") from error
-    return [rows]
-
-
-def _xlsx_tables(path: Path, content: bytes) -> list[list[list[str]]]:
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            if sum(part.file_size for part in archive.infolist()) > _MAX_UNPACKED_BYTES:
-                raise CaseError(path, "is too large for a sheet of texts", "split it")
-        book = openpyxl.load_workbook(io.BytesIO(content), read_only=True, data_only=True)
-        tables = []
-        for sheet in book.worksheets:
-            # Some programs write wrong dimensions, which openpyxl would believe.
-            sheet.reset_dimensions()
-            tables.append([[_cell(value) for value in row] for row in sheet.iter_rows(values_only=True)])
-        book.close()
-    except CaseError:
-        raise
-    except Exception as error:
-        # openpyxl lets through whatever its parsers raise on a broken file.
-        problem = f"cannot be read as an Excel sheet ({type(error).__name__})"
-        raise CaseError(path, problem, "save it again as .xlsx or .csv") from error
-    return tables
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return "" if value is None else str(value).strip()
+    return [child for child in children(folder) if image_suffix(child).lower() in PICTURE_SUFFIXES]

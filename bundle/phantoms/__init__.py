@@ -1,7 +1,7 @@
-"""Synthetic studies with known truth: a CT torso, a chest radiograph and an H&E tile.
+"""Synthetic studies with known ground truth: a CT torso, a chest radiograph and an H&E tile.
 
 No patient data lies in the repository, so the demonstration, the quick tests and part of the training
-data are drawn here from a seed. Anatomy is laid out in millimetres (CT) or in fractions of the picture,
+data are drawn here from a seed. Anatomy is laid out in millimetres (CT) or in fractions of the image,
 every size, position, contrast and noise level varies with the seed, and the same seed gives the same
 bytes. The studies look like the real thing to a network and to a reader's first glance; they are no
 model of disease and say nothing about clinical performance.

@@ -6,7 +6,7 @@ import numpy as np
 
 from bundle.phantoms.ct_canvas import Canvas
 from bundle.phantoms.ct_plan import Torso
-from bundle.phantoms.shapes import Array, curve, smoothstep
+from bundle.phantoms.shapes import Array, smoothstep
 
 
 def paint_bowel(canvas: Canvas, torso: Torso, cavity: Array) -> None:
@@ -14,34 +14,16 @@ def paint_bowel(canvas: Canvas, torso: Torso, cavity: Array) -> None:
     rng = canvas.rng
     rise = rng.uniform(-14, 12)
     routes = [
-        curve([torso.at(-104, 0.05, -150), torso.at(-108, 0.08, -80), torso.at(-98, 0.3, -52)]),
-        curve(
-            [
-                torso.at(-96, 0.36, -54 + rise),
-                torso.at(-60, 0.82, -62 + rise),
-                torso.at(0, 0.92, -58 + rise),
-                torso.at(64, 0.84, -42 + rise),
-                torso.at(104, 0.4, -6),
-            ]
+        torso.curve((-104, 0.05, -150), (-108, 0.08, -80), (-98, 0.3, -52)),
+        torso.curve(
+            (-96, 0.36, -54 + rise), (-60, 0.82, -62 + rise), (0, 0.92, -58 + rise), (64, 0.84, -42 + rise),
+            (104, 0.4, -6),
         ),
-        curve(
-            [
-                torso.at(106, 0.36, -4),
-                torso.at(118, 0.02, -30),
-                torso.at(118, -0.02, -90),
-                torso.at(112, 0.05, -150),
-            ]
+        torso.curve((106, 0.36, -4), (118, 0.02, -30), (118, -0.02, -90), (112, 0.05, -150)),
+        torso.curve(
+            (-16, 0.62, -26), (-44, 0.42, -22), (-50, 0.22, -46), (-20, 0.2, -72), (24, 0.24, -62)
         ),
-        curve(
-            [
-                torso.at(-16, 0.62, -26),
-                torso.at(-44, 0.42, -22),
-                torso.at(-50, 0.22, -46),
-                torso.at(-20, 0.2, -72),
-                torso.at(24, 0.24, -62),
-            ]
-        ),
-    ]
+    ]  # fmt: skip
     for number, path in enumerate(routes):
         colon = number < 3
         base = rng.uniform(15, 22) if colon else rng.uniform(9, 12)

@@ -72,6 +72,20 @@ class Canvas:
             best = np.minimum(best, gap - np.float32(r0) - t * np.float32(r1 - r0))
         return best
 
+    def tubule(
+        self, path: Array, radii: Array | float, value: float, gap: float = 0.5, rough: float = 0.6
+    ) -> None:
+        """Paints a tube of one density along a polyline (n, 3) where there is room, `gap` mm from others.
+
+        Args:
+            radii: one for every corner, or one for all.
+            rough: mm by which its surface varies.
+        """
+        box = self.around(path, float(np.max(radii)))
+        distance = self.tube(box, path, np.broadcast_to(radii, len(path)))
+        distance = distance + rough * self.field(14, box)
+        self.paint(box, self.take(distance, box, gap), value)
+
     def vessels(self, knot: float, box: Box, width: float) -> Array:
         """Branching-like bright curves: where two smooth fields are both near zero. Soft mask 0-1."""
         distance = np.sqrt(self.field(knot, box) ** 2 + self.field(knot, box) ** 2)

@@ -7,7 +7,7 @@ from scipy import ndimage
 
 from bundle.phantoms.ct_canvas import Canvas
 from bundle.phantoms.ct_plan import Torso
-from bundle.phantoms.shapes import Array, curve, largest_part, rotation, smoothstep
+from bundle.phantoms.shapes import Array, largest_part, rotation, smoothstep
 
 
 def paint_kidneys(canvas: Canvas, torso: Torso) -> None:
@@ -17,9 +17,7 @@ def paint_kidneys(canvas: Canvas, torso: Torso) -> None:
         centre = (side * (70 * torso.scale_x + rng.uniform(-3, 5)), torso.spine_y + rng.uniform(-6, 4), level)
         turn = rotation(rng.uniform(-14, -4), side * rng.uniform(-14, -6), side * rng.uniform(20, 40))
         radii = (25 * size, 29 * size, 53 * size * rng.uniform(0.92, 1.06))
-        box = canvas.box(
-            (centre[0] - 45, centre[1] - 45, level - 62), (centre[0] + 45, centre[1] + 45, level + 62)
-        )
+        box = canvas.around(np.add(centre, [(-45, -45, -62), (45, 45, 62)]), 0)
         surface = canvas.ellipsoid(box, centre, radii, turn) + 1.6 * canvas.field(16, box)
         # The renal sinus opens towards the midline and to the front.
         offset = turn.T @ np.array([-side * 21.0, -3.0, 0.0], np.float32)
@@ -33,13 +31,8 @@ def paint_kidneys(canvas: Canvas, torso: Torso) -> None:
             box, kidney, hu["cortex"] + (hu["medulla"] - hu["cortex"]) * pyramids + 3 * canvas.field(12, box)
         )
         canvas.label[box][kidney] = value
-        pelvis = (
-            (sinus < -3.5)
-            & (surface < 2)
-            & (canvas.field(10, box) > -0.2)
-            & ~kidney
-            & (canvas.free[box] > -40)
-        )
+        pelvis = (sinus < -3.5) & (surface < 2) & (canvas.field(10, box) > -0.2) & ~kidney
+        pelvis &= canvas.free[box] > -40
         canvas.paint(box, pelvis & (canvas.label[box] == 0), 22.0)
         stalk = np.array([hilum, (side * 12.0, torso.spine_front - 12, hilum[2] + 8)])
         box = canvas.around(stalk, 5)
@@ -108,10 +101,7 @@ def paint_spleen(canvas: Canvas, torso: Torso, cavity: Array, length: float = 1.
     turn = rotation(0, rng.uniform(-12, 8), rng.uniform(15, 40))
     grown = (centre[0], centre[1] - 40 * (deep - 1.0), centre[2] - 50 * (length - 1.0))
     reach = (70 * wide, 75 * deep, 65 * length)
-    box = canvas.box(
-        (grown[0] - reach[0], grown[1] - reach[1], grown[2] - reach[2]),
-        (grown[0] + reach[0], grown[1] + reach[1], grown[2] + reach[2]),
-    )
+    box = canvas.around(np.array([np.subtract(grown, reach), np.add(grown, reach)]), 0)
     body = canvas.ellipsoid(box, grown, (37 * size * wide, 56 * size * deep, 54 * size * length), turn)
     hollow = (centre[0] - 50 * size, centre[1] - 22 * size, centre[2] - 6)
     imprint = canvas.ellipsoid(box, hollow, (36 * size, 46 * size, 62 * size), turn)
@@ -127,17 +117,10 @@ def paint_pancreas(canvas: Canvas, torso: Torso) -> None:
     rng = canvas.rng
     lift = rng.uniform(-8, 6)
     arch = rng.uniform(0.40, 0.50)
-    path = curve(
-        [
-            torso.at(-30, 0.30, -46 + lift),
-            torso.at(-26, 0.34, -24 + lift),
-            torso.at(-4, arch, -12 + lift),
-            torso.at(22, arch - 0.04, -4 + lift),
-            torso.at(50, 0.14, 3 + lift),
-            torso.at(76, -0.10 + rng.uniform(-0.05, 0.08), 8 + lift),
-        ],
-        count=12,
-    )
+    path = torso.curve(
+        (-30, 0.30, -46 + lift), (-26, 0.34, -24 + lift), (-4, arch, -12 + lift), (22, arch - 0.04, -4 + lift),
+        (50, 0.14, 3 + lift), (76, -0.10 + rng.uniform(-0.05, 0.08), 8 + lift), count=12,
+    )  # fmt: skip
     path[:, 1] += rng.normal(0, 1.2, len(path))
     size = torso.size * rng.uniform(0.88, 1.12)
     radii = (
@@ -162,17 +145,10 @@ def paint_stomach(canvas: Canvas, torso: Torso) -> None:
     filling = rng.uniform(0.72, 1.12)
     drop = rng.uniform(-12, 10)
     antrum_end = rng.uniform(-22, 0)
-    path = curve(
-        [
-            torso.at(66, 0.12, 38),
-            torso.at(72, 0.34, 18),
-            torso.at(64, 0.62, -6 + drop),
-            torso.at(38, 0.74, -24 + drop),
-            torso.at(14, 0.74, -28 + drop),
-            torso.at(antrum_end, 0.68, -24 + drop),
-        ],
-        count=13,
-    )
+    path = torso.curve(
+        (66, 0.12, 38), (72, 0.34, 18), (64, 0.62, -6 + drop), (38, 0.74, -24 + drop), (14, 0.74, -28 + drop),
+        (antrum_end, 0.68, -24 + drop), count=13,
+    )  # fmt: skip
     radii = np.interp(np.linspace(0, 1, len(path)), [0, 0.25, 0.5, 0.7, 1], [33, 34, 27, 20, 13]) * filling
     box = canvas.around(path, 40)
     surface = canvas.tube(box, path, radii) + 2.4 * canvas.field(24, box)

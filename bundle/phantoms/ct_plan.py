@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bundle.phantoms.shapes import Point
+from bundle.phantoms.shapes import Array, Point, curve
 
 # Mean HU in three contrast phases; everything else is painted relative to these.
 _PHASES: dict[str, dict[str, float]] = {
@@ -78,3 +78,7 @@ class Torso:
         anterior abdominal wall (negative: beside the spine), z as it is."""
         wall = -self.half_depth + self.fat + 0.8 * self.muscle
         return x * self.scale_x, self.spine_front + depth * (wall - self.spine_front), z
+
+    def curve(self, *places: Point, count: int = 14) -> Array:
+        """A smooth line (count, 3) through places as `at` takes them."""
+        return curve([self.at(*place) for place in places], count)

@@ -10,7 +10,7 @@ from bundle.phantoms.shapes import curve
 
 
 def paint_vessels(canvas: Canvas, torso: Torso) -> None:
-    """Aorta (truth), vena cava, portal and mesenteric veins, oesophagus and crura (unlabelled)."""
+    """Aorta (labelled), vena cava, portal and mesenteric veins, oesophagus and crura (unlabelled)."""
     radius = _paint_aorta(canvas, torso)
     _paint_crura(canvas, torso)
     _paint_branches(canvas, torso, radius)
@@ -21,15 +21,10 @@ def _paint_aorta(canvas: Canvas, torso: Torso) -> float:
     rng, front = canvas.rng, torso.spine_front
     bend = rng.uniform(-5, 7)
     size = rng.uniform(10, 13.5) * torso.size
-    path = curve(
-        [
-            (18 + bend, front + 10, 130),
-            (15 + bend, front + 2, 60),
-            (8 + 0.5 * bend, front - size - 1, 15),
-            (6 + 0.4 * bend, front - size - 2, -40),
-            (4, front - size - 1, -140),
-        ]
-    )
+    path = curve([
+        (18 + bend, front + 10, 130), (15 + bend, front + 2, 60), (8 + 0.5 * bend, front - size - 1, 15),
+        (6 + 0.4 * bend, front - size - 2, -40), (4, front - size - 1, -140),
+    ])  # fmt: skip
     radii = np.interp(path[:, 2], [-130, 130], [size * 0.82, size * 1.08])
     box = canvas.around(path, 16)
     # The aorta leaves the chest behind the diaphragm: it is bound by neither lung nor cavity.
@@ -58,41 +53,18 @@ def _paint_crura(canvas: Canvas, torso: Torso) -> None:
 def _paint_branches(canvas: Canvas, torso: Torso, radius: float) -> None:
     rng, hu, front = canvas.rng, torso.hu, torso.spine_front
     vein_x = -20 + rng.uniform(-4, 3)
-    cava = curve(
-        [
-            (vein_x, front - 6, -130),
-            (vein_x, front - 8, -40),
-            (vein_x - 3, front - 18, 10),
-            (vein_x + 2, front - 26, 75),
-        ]
-    )
+    cava = curve([
+        (vein_x, front - 6, -130), (vein_x, front - 8, -40), (vein_x - 3, front - 18, 10), (vein_x + 2, front - 26, 75),
+    ])  # fmt: skip
+    portal = torso.curve((4, 0.36, -120), (-2, 0.36, -40), (-14, 0.30, -14), (-42, 0.32, 6), (-62, 0.35, 14))
     _, portal_y, _ = torso.at(0, 0.3, 0)
-    portal = curve(
-        [
-            torso.at(4, 0.36, -120),
-            torso.at(-2, 0.36, -40),
-            torso.at(-14, 0.30, -14),
-            torso.at(-42, 0.32, 6),
-            torso.at(-62, 0.35, 14),
-        ]
-    )
     gullet = curve([(14, front - 24, 120), (16, front - 30, 60), (32, front - 36, 38)])
-    artery = curve(
-        [
-            (8, front - radius * 1.6, 2),
-            (6, portal_y - 2, -16),
-            (8, portal_y - 6, -70),
-            (6, portal_y - 8, -120),
-        ]
-    )
-    for line, width, value in (
-        (cava, rng.uniform(9.5, 12.5), hu["vein"]),
-        (portal, 6.5 * torso.size, hu["vein"] * 1.02),
-        (artery, 3.6, hu["aorta"]),
-    ):
-        box = canvas.around(line, width)
-        distance = canvas.tube(box, line, np.full(len(line), width)) + 0.6 * canvas.field(14, box)
-        canvas.paint(box, canvas.take(distance, box, 0.5), value)
+    artery = curve([
+        (8, front - radius * 1.6, 2), (6, portal_y - 2, -16), (8, portal_y - 6, -70), (6, portal_y - 8, -120),
+    ])  # fmt: skip
+    canvas.tubule(cava, rng.uniform(9.5, 12.5), hu["vein"])
+    canvas.tubule(portal, 6.5 * torso.size, hu["vein"] * 1.02)
+    canvas.tubule(artery, 3.6, hu["aorta"])
     box = canvas.around(gullet, 8)
     distance = canvas.tube(box, gullet, np.full(len(gullet), 7.5)) + 0.8 * canvas.field(12, box)
     wall = (distance < 0) & (canvas.label[box] == 0)

@@ -1,4 +1,4 @@
-"""What a synthetic study is, and which structures its truth names."""
+"""What a synthetic study is, and which structures its ground truth names."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ HISTOLOGY_LABELS: dict[int, str] = {1: "nucleus"}
 
 @dataclass(frozen=True)
 class Phantom:
-    """A synthetic study and its truth.
+    """A synthetic study and its ground truth.
 
     Attributes:
         image: CT int16 (X, Y, Z) in HU; X-ray uint8 (H, W); H&E uint8 (H, W, 3), upright.
         label: uint8, the image's spatial shape; 0 is background.
-        affine: (4, 4) voxel index -> mm, RAS+ as NIfTI defines it; None for pictures.
+        affine: (4, 4) voxel index -> mm, RAS+ as NIfTI defines it; None for 2-D images.
         modality: 'CT', 'X-ray' or 'H&E'.
-        labels: value in the truth -> name of the structure, background left out.
-        text: a report sentence that agrees with the truth; empty for CT, where a prompt is the name
+        labels: value in the label -> name of the structure, background left out.
+        text: a report sentence that agrees with the ground truth; empty for CT, where a prompt is the name
             of an organ.
     """
 

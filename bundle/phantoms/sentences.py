@@ -1,4 +1,4 @@
-"""Report sentences that follow from a truth alone."""
+"""Report sentences that follow from a ground truth alone."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def write_phantoms(
 ) -> Path:
     """Writes phantoms as a data set in the MONAI datalist form.
 
-    Volumes become NIfTI (image int16, label uint8, one affine), pictures PNG, in `images/` and `labels/`.
+    Volumes become NIfTI (image int16, label uint8, one affine), 2-D images PNG, in `images/` and `labels/`.
     A datalist that is already there keeps its other splits; the named split is added or replaced.
 
     Args:
@@ -52,7 +52,7 @@ def write_phantoms(
         seeds: one study each.
         split: the list that names the studies, such as 'training', 'validation' or 'test'.
         progress: log a line per study.
-        size: passed to the phantom: `shape` and `spacing` for CT, `size` for pictures.
+        size: passed to the phantom: `shape` and `spacing` for CT, `size` for 2-D images.
 
     Returns:
         Path of `datalist.json`; the paths in it are relative to `folder`.

@@ -228,7 +228,7 @@ def _add_abdominal_gas(film: Film, chest: _Chest, dense: Array) -> None:
 
 
 def _opacities(film: Film, visible: Array, lungs: Sequence[Array]) -> tuple[Array, Array]:
-    """Hazy opacities in the visible lung: their strength 0-1 and the truth."""
+    """Hazy opacities in the visible lung: their strength 0-1 and the ground truth."""
     rng, field, size, u, v = film.rng, film.field, film.size, film.u, film.v
     haze = np.zeros((size, size), np.float32)
     count = int(rng.choice(5, p=[0.12, 0.25, 0.33, 0.18, 0.12]))
@@ -255,7 +255,7 @@ def _opacities(film: Film, visible: Array, lungs: Sequence[Array]) -> tuple[Arra
     keep = sizes >= max(12, 0.002 * size * size)
     keep[0] = False
     truth = keep[parts]
-    # What was too small for the truth must not be visible either.
+    # What was too small for the ground truth must not be visible either.
     near = np.clip(ndimage.gaussian_filter(truth.astype(np.float32), 0.012 * size) * 2, 0, 1)
     patchy = 0.85 + 0.11 * field(0.035) + 0.06 * field(0.012)
     return haze * near * np.clip(patchy, 0.3, 1.3), truth

@@ -14,14 +14,14 @@ from scipy.interpolate import CubicSpline
 from bundle.phantoms.noise import SmoothField
 from bundle.phantoms.shapes import Array, plane_curve
 
-# A polyline of corner points (n, 2), its width as a fraction of the picture, its grey value 0-1.
+# A polyline of corner points (n, 2), its width as a fraction of the image, its grey value 0-1.
 Stroke: TypeAlias = tuple[Array, float, float]
 
 _OVERSAMPLING = 3
 
 
 class Film:
-    """Antialiased drawing of shapes given in fractions of the picture.
+    """Antialiased drawing of shapes given in fractions of the image.
 
     Args:
         rng: decides everything that varies on this film.

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bundle.cases import CaseError, collect_cases, read_case, read_label
-from bundle.datasets.leaks import compile_patient_pattern, datalist_report, patient_of, report_lines
+from bundle.datasets.examining import compile_patient_pattern, patient_of
 from bundle.datasets.lvit import import_lvit
+from bundle.datasets.split_report import datalist_report, report_lines
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "scripts" / "prepare_data.py"
