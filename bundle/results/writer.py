@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from bundle.atomic import replace_folder
 from bundle.cases.dicom.source import DicomSource
 from bundle.cases.errors import CaseError
-from bundle.results.files.images import BYTE_SLOPE, to_bytes, write_nifti, write_nifti_blocks, write_png
+from bundle.results.files.images import BYTE_SLOPE, to_bytes, write_nifti, write_png
 from bundle.results.page.case import write_case_page
 from bundle.results.pictures.preview import write_preview
 from bundle.results.prediction import Prediction
@@ -103,16 +103,12 @@ def _write_volume(prediction: Prediction, folder: Path) -> None:
     channels = len(prediction.labels)
     probability = _probability_bytes(prediction)
     uncertainty = (to_bytes(one) for one in np.moveaxis(prediction.uncertainty, -1, 0))
-    write_nifti(folder / "mask.nii.gz", prediction.mask, affine, header)
-    write_nifti_blocks(
-        folder / "probability.nii.gz",
-        shape if channels < 2 else (*shape, channels),
-        probability,
-        affine,
-        header,
-        BYTE_SLOPE,
-    )
-    write_nifti_blocks(folder / "uncertainty.nii.gz", shape, uncertainty, affine, header, BYTE_SLOPE)
+    mask = np.moveaxis(prediction.mask, -1, 0)
+    write_nifti(folder / "mask.nii.gz", shape, mask, affine, header)
+    probability_shape = shape if channels < 2 else (*shape, channels)
+    path = folder / "probability.nii.gz"
+    write_nifti(path, probability_shape, probability, affine, header, BYTE_SLOPE)
+    write_nifti(folder / "uncertainty.nii.gz", shape, uncertainty, affine, header, BYTE_SLOPE)
 
 
 def _probability_bytes(prediction: Prediction) -> Iterator[NDArray[np.uint8]]:

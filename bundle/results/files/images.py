@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,7 +21,7 @@ _SPATIAL_UNIT_BITS = 0x07
 _MILLIMETRE = 2
 # Free text that may carry a patient's name, or describes the source's grey values, not ours.
 _CLEARED_TEXT = ("data_type", "db_name", "descrip", "aux_file", "intent_name")
-_CLEARED_NUMBERS = (
+_CLEARED_NUMBERS = [
     "intent_code",
     "intent_p1",
     "intent_p2",
@@ -29,7 +30,7 @@ _CLEARED_NUMBERS = (
     "cal_max",
     "glmin",
     "glmax",
-)
+]
 
 
 def to_bytes(values: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
@@ -48,22 +49,7 @@ def to_bytes(values: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
 
 
 def write_nifti(
-    path: Path,
-    data: NDArray[np.uint8],
-    affine: NDArray[np.float64],
-    header: Any = None,
-    slope: float = 1.0,
-) -> None:
-    """Write an array as gzipped single-file NIfTI, see `write_nifti_blocks`.
-
-    Args:
-        data: (X, Y, Z), or (X, Y, Z, K) with K channels along the last axis.
-    """
-    write_nifti_blocks(path, data.shape, np.moveaxis(data, -1, 0), affine, header, slope)
-
-
-def write_nifti_blocks(
-    path: Path,
+    target: Path | BinaryIO,
     shape: tuple[int, ...],
     blocks: Iterable[NDArray[np.uint8]],
     affine: NDArray[np.float64],
@@ -72,8 +58,10 @@ def write_nifti_blocks(
 ) -> None:
     """Write gzipped single-file NIfTI; identical arguments give identical bytes.
 
+    nibabel takes whole arrays only, and checks a header so strictly that sform and qform of a two-file one are lost.
+
     Args:
-        path: the file, ending in .nii.gz.
+        target: the file, ending in .nii.gz, or a stream.
         shape: (X, Y, Z), or (X, Y, Z, K) with K channels along the last axis.
         blocks: the data in the order of the file, X fastest, in arrays of any number of whole slices.
         affine: (4, 4) voxel index -> mm, RAS+; used when there is no header.
@@ -82,24 +70,11 @@ def write_nifti_blocks(
             patient.
         slope: what a reader multiplies the stored values with.
     """
-    with path.open("wb") as file:
-        stream_nifti(file, shape, blocks, affine, header, slope)
-
-
-def stream_nifti(
-    file: BinaryIO,
-    shape: tuple[int, ...],
-    blocks: Iterable[NDArray[np.uint8]],
-    affine: NDArray[np.float64],
-    header: Any = None,
-    slope: float = 1.0,
-) -> None:
-    """As `write_nifti_blocks`, to a stream."""
-    source = _header_from_affine(affine) if header is None else header
-    out = _prepared_header(source)
+    out = _prepared_header(_header_from_affine(affine) if header is None else header)
     out.set_data_shape(shape if header is None else _source_shape(shape, header.get_data_shape()))
     out["scl_slope"], out["scl_inter"] = slope, 0.0
-    with gzip.GzipFile("", "wb", _COMPRESSION, file, mtime=0) as stream:
+    opened = target.open("wb") if isinstance(target, Path) else nullcontext(target)
+    with opened as file, gzip.GzipFile("", "wb", _COMPRESSION, file, mtime=0) as stream:
         out.write_to(stream)
         for block in blocks:
             stream.write(block.tobytes(order="F"))

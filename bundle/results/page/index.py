@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from bundle.atomic import write_atomically
-from bundle.results.page.rendering import STATIC, data_uri, fact_name, fact_text, render
+from bundle.results.page.rendering import STATIC, data_uri, render
 from bundle.results.report import RESEARCH_USE_ONLY
-from bundle.results.result_files import PAGE, THUMBNAIL, VIEWER_DATA, ResultFile, known_files
+from bundle.results.result_files import PAGE, THUMBNAIL, VIEWER_DATA, known_files
 
 _FIRST_FACTS = ("command", "started", "weights", "weights_sha256", "seed", "steps", "members", "device")
 _NO_FACTS = {"cases", "left_out", "versions", *_FIRST_FACTS}
@@ -27,19 +27,15 @@ class _Row:
 
     Attributes:
         case: its entry in run.json.
-        report: empty where there is none.
+        report: empty where there is none, since a page with a gap is better than no page.
         page: link to its own page; None where there is none.
         thumbnail: data URI.
-        found: structure -> size, those found.
-        missing: structures that were asked for and not found.
     """
 
     case: Mapping[str, Any]
     report: Mapping[str, Any]
     page: str | None
     thumbnail: str | None
-    found: dict[str, Mapping[str, Any]]
-    missing: list[str]
 
     @property
     def failed(self) -> bool:
@@ -50,14 +46,24 @@ class _Row:
         return [str(warning) for warning in self.report.get("warnings") or []]
 
     @property
-    def files(self) -> dict[str, str]:
-        """What the case's page itself does not consist of: path -> its name as the table has it."""
-        known = known_files()
-        labels = {
-            path: known.get(path.rsplit("/", 1)[-1], ResultFile(path, label=path.rsplit("/", 1)[-1])).label
-            for path in map(str, self.case.get("files") or [])
+    def found(self) -> dict[str, Mapping[str, Any]]:
+        """Structure -> its entry in the report, of those found."""
+        return {
+            name: entry for name, entry in (self.report.get("labels") or {}).items() if entry.get("found")
         }
-        return {path: label for path, label in labels.items() if label}
+
+    @property
+    def missing(self) -> list[str]:
+        """Structures that were asked for and not found."""
+        return [name for name in self.report.get("labels") or {} if name not in self.found]
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Path -> its link, of the files that are no part of the case's page itself."""
+        known, paths = known_files(), [str(file) for file in self.case.get("files") or []]
+        names = [path.rsplit("/", 1)[-1] for path in paths]
+        labels = [known[name].label if name in known else name for name in names]
+        return {path: label for path, label in zip(paths, labels, strict=True) if label}
 
     @property
     def sizes(self) -> dict[str, float | None]:
@@ -91,6 +97,8 @@ def write_index(output_dir: Path, run: Mapping[str, Any]) -> Path:
     Raises:
         OSError: naming the page, when it cannot be written.
     """
+    names = [name for name in _FIRST_FACTS if run.get(name) is not None]
+    names += [name for name in run if name not in _NO_FACTS]
     cases = sorted(run.get("cases", []), key=lambda case: case.get("status") != "failed")
     rows = [_row(output_dir, case) for case in cases]
     _write_viewer(output_dir, rows)
@@ -100,7 +108,7 @@ def write_index(output_dir: Path, run: Mapping[str, Any]) -> Path:
         counts=_counts(rows),
         structures=_structures(rows),
         modalities=sorted({str(row.report["modality"]) for row in rows if row.report.get("modality")}),
-        facts=_facts(run),
+        facts={name: run[name] for name in names},
         versions=dict(run.get("versions") or {}),
         left_out=run.get("left_out") or [],
         notice=RESEARCH_USE_ONLY,
@@ -125,41 +133,20 @@ def _write_viewer(output_dir: Path, rows: Sequence[_Row]) -> None:
 
 
 def _row(output_dir: Path, case: Mapping[str, Any]) -> _Row:
-    folder = _folder(output_dir, case)
-    report = _report(folder)
-    labels = report.get("labels") or {}
-    return _Row(
-        case=case,
-        report=report,
-        page=f"{case['id']}/{PAGE}" if folder is not None and (folder / PAGE).is_file() else None,
-        thumbnail=_thumbnail(folder),
-        found={name: entry for name, entry in labels.items() if entry.get("found")},
-        missing=[name for name, entry in labels.items() if not entry.get("found")],
-    )
-
-
-def _folder(output_dir: Path, case: Mapping[str, Any]) -> Path | None:
-    """The case's folder; None for a failed case, whose folder could only be an earlier run's."""
     case_id = str(case.get("id", ""))
     if case.get("status") == "failed" or Path(case_id).name != case_id or not case_id:
-        return None
-    return output_dir / case_id
-
-
-def _report(folder: Path | None) -> dict[str, Any]:
-    """The case's report; empty where there is none, since a page with a gap is better than no page."""
+        return _Row(case, {}, None, None)  # the folder of a failed case could only be an earlier run's
+    folder = output_dir / case_id
     try:
-        report = json.loads((folder / "report.json").read_text(encoding="utf-8")) if folder else {}
+        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return {}
-    return report if isinstance(report, dict) else {}
-
-
-def _thumbnail(folder: Path | None) -> str | None:
+        report = {}
     try:
-        return data_uri((folder / THUMBNAIL).read_bytes(), "image/jpeg") if folder else None
+        thumbnail = data_uri((folder / THUMBNAIL).read_bytes(), "image/jpeg")
     except OSError:
-        return None
+        thumbnail = None
+    page = f"{case_id}/{PAGE}" if (folder / PAGE).is_file() else None
+    return _Row(case, report if isinstance(report, dict) else {}, page, thumbnail)
 
 
 def _counts(rows: Sequence[_Row]) -> dict[str, int]:
@@ -178,9 +165,3 @@ def _structures(rows: Sequence[_Row]) -> dict[str, int]:
     found = Counter(name for row in rows for name in row.found)
     asked = {name for row in rows for name in (*row.found, *row.missing)}
     return {name: found[name] for name in sorted(asked, key=str.lower)}
-
-
-def _facts(run: Mapping[str, Any]) -> dict[str, str]:
-    names = [name for name in _FIRST_FACTS if run.get(name) is not None]
-    names += [name for name in run if name not in _NO_FACTS]
-    return {fact_name(name): fact_text(run[name]) for name in names}

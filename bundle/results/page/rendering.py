@@ -12,13 +12,13 @@ from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+from matplotlib.colors import to_hex
 
 from bundle.results.pictures.colours import structure_colour
 from bundle.results.pictures.preview import volume_text
 
 STATIC = Path(__file__).parent / "static"
 _TEMPLATES = Path(__file__).parent / "templates"
-_HEX = "#{:02x}{:02x}{:02x}"
 
 
 def render(name: str, *, loads_scripts: bool = False, **content: Any) -> str:
@@ -42,11 +42,6 @@ def render(name: str, *, loads_scripts: bool = False, **content: Any) -> str:
 
 def data_uri(content: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
-
-
-def colour_hex(name: str) -> str:
-    """The colour of a structure as SVG and CSS write it."""
-    return _HEX.format(*structure_bytes(name))
 
 
 def structure_bytes(name: str) -> tuple[int, int, int]:
@@ -77,6 +72,10 @@ def size_text(entry: Mapping[str, Any], shape: Any = ()) -> str:
     if len(shape) != 2 or not all(shape):
         return f"{area:,} px"
     return f"{area:,} px ({100 * area / (shape[0] * shape[1]):.1f} %)"
+
+
+def bytes_text(size: int) -> str:
+    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{max(1, round(size / 1e3))} KB"
 
 
 def seconds_text(seconds: Any) -> str:
@@ -119,7 +118,9 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        colour=colour_hex,
+        colour=lambda name: to_hex(structure_colour(name)),
+        bytes=bytes_text,
+        times=times,
         link=link,
         seconds=seconds_text,
         fact=fact_text,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.results.files.images import stream_nifti
+from bundle.results.files.images import write_nifti
 from bundle.results.pictures.windows import display_window, to_grey
 from bundle.results.prediction import Prediction
 
@@ -42,49 +42,34 @@ class ViewerVolume:
 def viewer_volume(prediction: Prediction, most_voxels: int = _MOST_VOXELS) -> ViewerVolume | None:
     """Image and mask with at most `most_voxels` voxels, the short edges of voxels merged first.
 
-    Merged voxels have the mean of the image and the label in their middle. None where the affine is degenerate.
+    Merged voxels have the mean of the image (of those that are there: `skimage.measure.block_reduce` would count zeros
+    beyond the edge) and the label in their middle. None where the affine is degenerate.
     """
     affine, spacing = prediction.case.affine, prediction.case.spacing
     if affine is None or spacing is None or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
         return None
-    factors = _factors(prediction.mask.shape, spacing, most_voxels)
     image, mask = prediction.case.array[0], prediction.mask
-    for axis, factor in enumerate(factors):
-        if factor > 1:
-            image = _merged(image, axis, factor)
-            middles = np.minimum(np.arange(0, mask.shape[axis], factor) + factor // 2, mask.shape[axis] - 1)
-            mask = np.take(mask, middles, axis)
+    shape, edges, factors = np.array(mask.shape), np.array(spacing), np.ones(3, dtype=np.int64)
+    while np.prod(-(-shape // factors)) > most_voxels:
+        factors[np.argmin(np.where(shape > factors, edges * factors, np.inf))] += 1
+    for axis, factor in enumerate(factors.tolist()):
+        starts = np.arange(0, mask.shape[axis], factor)
+        counts = np.diff(starts, append=mask.shape[axis]).astype(np.float32)
+        image = np.add.reduceat(image, starts, axis) / np.expand_dims(
+            counts, [one for one in range(3) if one != axis]
+        )
+        mask = np.take(mask, np.minimum(starts + factor // 2, mask.shape[axis] - 1), axis)
     scaling = np.diag([*factors, 1.0])
-    scaling[:3, 3] = (np.asarray(factors) - 1) / 2
-    grey = to_grey(image, display_window(prediction))
+    scaling[:3, 3] = (factors - 1) / 2
     return ViewerVolume(
-        image=_nifti(grey, affine @ scaling),
+        image=_nifti(to_grey(image, display_window(prediction)), affine @ scaling),
         mask=_nifti(mask, affine @ scaling),
         shape=mask.shape,
-        spacing=tuple(edge * factor for edge, factor in zip(spacing, factors, strict=True)),
+        spacing=tuple((edges * factors).tolist()),
     )
-
-
-def _factors(shape: tuple[int, ...], spacing: tuple[float, ...], most_voxels: int) -> list[int]:
-    """How many voxels to merge along each axis, so that the merged ones are as close to cubes as may be."""
-    factors = [1] * len(shape)
-    while np.prod([-(-edge // factor) for edge, factor in zip(shape, factors, strict=True)]) > most_voxels:
-        edges = [
-            edge * factor if length > factor else np.inf
-            for edge, factor, length in zip(spacing, factors, shape, strict=True)
-        ]
-        factors[int(np.argmin(edges))] += 1
-    return factors
-
-
-def _merged(values: NDArray[np.float32], axis: int, factor: int) -> NDArray[np.float32]:
-    starts = np.arange(0, values.shape[axis], factor)
-    counts = np.diff(np.append(starts, values.shape[axis])).astype(np.float32)
-    sums: NDArray[np.float32] = np.add.reduceat(values, starts, axis=axis)
-    return sums / counts.reshape([-1 if index == axis else 1 for index in range(values.ndim)])
 
 
 def _nifti(data: NDArray[np.uint8], affine: NDArray[np.float64]) -> bytes:
     buffer = io.BytesIO()
-    stream_nifti(buffer, data.shape, np.moveaxis(data, -1, 0), affine)
+    write_nifti(buffer, data.shape, np.moveaxis(data, -1, 0), affine)
     return buffer.getvalue()

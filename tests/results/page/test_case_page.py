@@ -19,7 +19,7 @@ from PIL import Image
 
 from bundle.results import Prediction, write_prediction
 from bundle.results.page.histogram import BINS, probability_histogram
-from bundle.results.page.slices import picture_stacks
+from bundle.results.page.slices import image_stacks
 from bundle.results.page.volume import viewer_volume
 from tests.support.html_reader import Element, check_safe, content_of, read_html
 
@@ -225,4 +225,4 @@ def test_the_viewers_data_are_a_script_without_anything_else(tmp_path: Path, mak
 
 
 def test_stacks_of_one_prediction_are_equal(make_prediction: Make) -> None:
-    assert picture_stacks(make_prediction()) == picture_stacks(make_prediction())
+    assert image_stacks(make_prediction()) == image_stacks(make_prediction())
