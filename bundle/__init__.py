@@ -1,3 +1,3 @@
 """Text-prior diffusion segmentation of clinical images as one MONAI bundle."""
 
-__version__ = "0.9.0"
+__version__ = "0.10.0"
