@@ -197,7 +197,7 @@ class _Found:
                 key = path if path in self.named else path.parent
                 self.problems.setdefault(key, unreadable_file(path))
         known = {series.series_uid for _, series in dicom.cases}
-        for uid in (one for one in selection.series if one not in known):
+        for uid in sorted(selection.uids - known):
             problem = f"has no series {uid} that could be segmented"
             self.problems[self.sources[0] / uid] = CaseError(self.sources[0], problem, "name one that it has")
             self.missing.add(self.sources[0] / uid)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from bundle.cases import CaseError, CaseFailure, CaseReference, collect, read_prompts
-from bundle.cases.dicom.selection import Orientation, SeriesSelection
+from bundle.cases.dicom.selection import SeriesSelection
 from bundle.cases.dicom.series import Exclusion
 from bundle.cases.modality import MODALITIES, Modality
 from bundle.inference.journal import is_whole, read_journal
@@ -74,14 +74,9 @@ def find_cases(
     resume: bool = False,
     strict: bool = False,
     text_key: str = "text",
-    series: str | Sequence[str] | None = None,
-    series_description: str | None = None,
-    series_modality: str | None = None,
-    min_slices: int = 1,
-    orientation: Orientation | None = None,
-    resample_slices: bool = False,
     identifiers: Identifiers = "hide",
     reports: Sequence[Path] = (),
+    **selection: Any,
 ) -> CaseList:
     """What a run has to do.
 
@@ -95,11 +90,9 @@ def find_cases(
         resume: leave out cases that the journal in `output_dir` says are done and whose files are whole.
         strict: refuse all where one cannot be used, instead of listing it.
         text_key: field of a datalist's entry that is its prompt, where none is given.
-        series, series_description, series_modality, min_slices, orientation: which DICOM series are taken, see
-            `bundle.cases.dicom.SeriesSelection`; None for any.
-        resample_slices: let DICOM slices that are missing or unevenly spaced be interpolated, with a warning.
         identifiers: see `Identifiers`.
         reports: see `bundle.cases.collect`.
+        selection: which DICOM series are taken, see `bundle.cases.dicom.SeriesSelection`.
 
     Raises:
         CaseError: nothing to segment, a prompt file that cannot be read, or `strict` and a case.
@@ -123,9 +116,7 @@ def find_cases(
         split=split,
         text_key=text_key,
         exclude=output,
-        selection=SeriesSelection.of(
-            series, series_description, series_modality, min_slices, orientation, resample_slices
-        ),
+        selection=SeriesSelection(**selection),
         hide_identifiers=identifiers != "keep",
         reports=reports,
     )

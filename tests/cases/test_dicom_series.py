@@ -125,16 +125,16 @@ def test_a_folder_that_holds_no_image_of_the_patient(tmp_path: Path) -> None:
     with pytest.raises(CaseError, match="nothing is segmented .a localizer.; send"):
         collect(tmp_path)
     # What is named is taken.
-    assert only(collect(tmp_path, selection=SeriesSelection.of(ct.series))).array.shape[-1] == 1
+    assert only(collect(tmp_path, selection=SeriesSelection(ct.series))).array.shape[-1] == 1
 
 
 @pytest.mark.parametrize(
     ("options", "kept", "reason"),
     [
-        ({"description": "*2.5 b30*"}, {"axial", "coronal", "film"}, "description"),
+        ({"series_description": "*2.5 b30*"}, {"axial", "coronal", "film"}, "description"),
         ({"min_slices": 5}, {"axial", "film"}, "fewer than 5"),
         ({"orientation": "coronal"}, {"coronal", "film"}, "not coronal"),
-        ({"modality": "DX"}, {"film"}, "not DX"),
+        ({"series_modality": "DX"}, {"film"}, "not DX"),
     ],
 )
 def test_selection(tmp_path: Path, options: dict[str, Any], kept: set[str], reason: str) -> None:
@@ -145,7 +145,7 @@ def test_selection(tmp_path: Path, options: dict[str, Any], kept: set[str], reas
         dataset.SeriesDescription = "Lung"
     other.write(tmp_path / "lung")
     save(film(VALUES, SeriesDescription="Thorax 2.5 B30"), tmp_path / "film" / "1")
-    found = collect(tmp_path, selection=SeriesSelection.of(**options))
+    found = collect(tmp_path, selection=SeriesSelection(**options))
     assert {one.image.name if one.image.is_dir() else "film" for one in found.references} == kept
     assert len(found.excluded) == 4 - len(kept)
     assert any(reason in one.reason for one in found.excluded)
@@ -192,15 +192,15 @@ def test_selection_by_uid(tmp_path: Path) -> None:
     one, other = Ct(count=3), Ct(count=4)
     one.write(tmp_path / "one")
     other.write(tmp_path / "other")
-    found = collect(tmp_path, selection=SeriesSelection.of(f"{other.series}"))
+    found = collect(tmp_path, selection=SeriesSelection(f"{other.series}"))
     assert [reference.id for reference in found.references] == ["other"] and len(found.excluded) == 1
-    found = collect(tmp_path, selection=SeriesSelection.of([other.series, "1.2.3"]))
+    found = collect(tmp_path, selection=SeriesSelection([other.series, "1.2.3"]))
     assert "has no series 1.2.3" in found.failures[0].error
     with pytest.raises(CaseError, match=r"has no series 1\.2\.3"):
-        collect(tmp_path, selection=SeriesSelection.of("1.2.3"))
+        collect(tmp_path, selection=SeriesSelection("1.2.3"))
     for wrong in ({"series": "$import os"}, {"min_slices": 0}, {"orientation": "upright"}):
         with pytest.raises(CaseError):
-            SeriesSelection.of(**wrong)  # type: ignore[arg-type]
+            SeriesSelection(**wrong)  # type: ignore[arg-type]
 
 
 def test_stated_modality_lets_others_through(tmp_path: Path) -> None:

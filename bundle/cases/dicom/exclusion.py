@@ -94,18 +94,17 @@ def not_selected(
 ) -> Reason | None:
     """Why the instances of a series that show the patient are not taken; None where they are."""
     first = kept[0]
-    if selection.series and first.uids["SeriesInstanceUID"] not in selection.series:
+    if selection.uids and first.uids["SeriesInstanceUID"] not in selection.uids:
         return Reason("is not a series that was asked for", _BY_SERIES)
-    if selection.modality is not None and first.modality != selection.modality:
+    modality, pattern = selection.series_modality, selection.series_description
+    if modality is not None and first.modality != str(modality).upper():
         return Reason(
-            f"has modality {first.modality}, not {selection.modality}",
+            f"has modality {first.modality}, not {str(modality).upper()}",
             f"series_modality {first.modality} takes it",
         )
-    if selection.description is not None and not fnmatch.fnmatchcase(
-        first.description.lower(), selection.description.lower()
-    ):
+    if pattern is not None and not fnmatch.fnmatchcase(first.description.lower(), str(pattern).lower()):
         return Reason(
-            f"has a description that does not match '{selection.description}'",
+            f"has a description that does not match '{pattern}'",
             "another series_description, or none, takes it",
         )
     if not is_volume(first, stated):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, get_args
 
 from bundle.cases.errors import CaseError
@@ -18,9 +19,10 @@ class SeriesSelection:
     """Which series of what is found are segmented; the defaults take all that show a patient.
 
     Attributes:
-        series: SeriesInstanceUIDs; empty for any. What is named is taken even where it is derived.
-        description: pattern of the SeriesDescription with * and ?, upper and lower case alike.
-        modality: DICOM modality, such as CT.
+        series: SeriesInstanceUIDs, or a text with commas between them; None for any. What is named is taken even where
+            it is derived.
+        series_description: pattern of the SeriesDescription with * and ?, upper and lower case alike.
+        series_modality: DICOM modality, such as CT.
         min_slices: fewest slices of a volume; does not concern films.
         orientation: of the slices, to the nearest plane of the body.
         resample_slices: interpolate slices that are missing or unevenly spaced, instead of refusing their series.
@@ -29,15 +31,15 @@ class SeriesSelection:
         CaseError: a value that no series could have.
     """
 
-    series: tuple[str, ...] = ()
-    description: str | None = None
-    modality: str | None = None
+    series: str | Sequence[str] | None = None
+    series_description: str | None = None
+    series_modality: str | None = None
     min_slices: int = 1
     orientation: Orientation | None = None
     resample_slices: bool = False
 
     def __post_init__(self) -> None:
-        for one in self.series:
+        for one in sorted(self.uids):
             if not re.fullmatch(r"[0-9.]{1,64}", one):
                 raise CaseError("series", f"{one!r} is no UID", "give a SeriesInstanceUID")
         if self.orientation not in (None, *get_args(Orientation)):
@@ -46,28 +48,11 @@ class SeriesSelection:
         if isinstance(self.min_slices, bool) or not isinstance(self.min_slices, int) or self.min_slices < 1:
             raise CaseError("min_slices", f"{self.min_slices!r} is no number of slices", "give 1 or more")
 
-    @classmethod
-    def of(
-        cls,
-        series: str | Sequence[str] | None = None,
-        description: str | None = None,
-        modality: str | None = None,
-        min_slices: int = 1,
-        orientation: Orientation | None = None,
-        resample_slices: bool = False,
-    ) -> SeriesSelection:
-        """From the values of a configuration; `series` may be UIDs with commas between them."""
-        uids = (
-            _UID_LIST.split(series.strip()) if isinstance(series, str) else [str(one) for one in series or ()]
-        )
-        return cls(
-            tuple(one for one in uids if one),
-            None if description is None else str(description),
-            None if modality is None else str(modality).upper(),
-            min_slices,
-            orientation,
-            resample_slices,
-        )
+    @cached_property
+    def uids(self) -> frozenset[str]:
+        """Of the series that are named."""
+        named = _UID_LIST.split(self.series) if isinstance(self.series, str) else map(str, self.series or ())
+        return frozenset(filter(None, named))
 
 
 def nearest_plane(orientation: tuple[float, ...]) -> Orientation | None:

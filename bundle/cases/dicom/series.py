@@ -172,7 +172,7 @@ def _sort_one(
 ) -> None:
     uid = instances[0].uids["SeriesInstanceUID"]
     identity = Identity.union({one.identity for one in instances})
-    wanted = uid in selection.series
+    wanted = uid in selection.uids
     reasons = {one.path: no_patient_image(one, stated, wanted) for one in instances}
     kept = [one for one in instances if reasons[one.path] is None]
     if kept and (unwanted := not_selected(kept, selection, stated)) is not None:
