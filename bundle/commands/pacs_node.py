@@ -33,7 +33,6 @@ from bundle.serving.pacs.journal import SeriesJournal
 from bundle.serving.pacs.listener import Listener, tls_context
 from bundle.serving.pacs.node import Node, Pace, say
 from bundle.serving.pacs.outbox import Outbox
-from bundle.serving.pacs.retries import Backoff
 from bundle.serving.pacs.segmenter import SeriesSegmenter
 from bundle.serving.pacs.spool import Spool
 
@@ -133,7 +132,7 @@ def _pace(arguments: argparse.Namespace) -> Pace:
             raise SettingError(f"--{name}: give seconds, 0 or more.")
     if arguments.attempts < 1:
         raise SettingError("--attempts: give 1 or more.")
-    return Pace(arguments.poll, arguments.settle, Backoff(arguments.attempts))
+    return Pace(arguments.poll, arguments.settle, arguments.attempts)
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from pathlib import Path
 from bundle.serving.pacs.exchange import ArrivedSeries, Destination, ServerError, Source
 from bundle.serving.pacs.journal import SeriesJournal, Status
 from bundle.serving.pacs.outbox import Outbox, Outcome, Parcel
-from bundle.serving.pacs.retries import Backoff, Retries
+from bundle.serving.pacs.retries import Retries
 from bundle.serving.pacs.segmenter import CannotBeSegmented, NothingToSegment
 from bundle.serving.pacs.study_completion import StudyCompletion
 
@@ -29,11 +29,12 @@ _SEARCH = "search"
 @dataclass(frozen=True)
 class Pace:
     """How patient a node is: seconds between two looks at the source, and without a change until a study counts as
-    arrived; how failures of servers are retried."""
+    arrived; how often a server is tried, and seconds after its first failure."""
 
     poll: float = 10.0
     settle: float = 60.0
-    backoff: Backoff = Backoff()
+    attempts: int = 8
+    first_pause: float = 10.0
 
 
 class _Grew(Exception):
@@ -73,7 +74,7 @@ class Node:
         self.keep_results = keep_results or destination is None
         self.sleep = sleep
         self.completion = StudyCompletion(pace.settle)
-        self.retries = Retries(pace.backoff)
+        self.retries = Retries(pace.attempts, pace.first_pause)
         self.failures = 0
         self._undelivered: dict[str, Parcel] = {}
         for parcel in outbox.parcels():

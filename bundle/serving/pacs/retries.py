@@ -6,15 +6,16 @@ tenacity repeats one call and sleeps within it; a node goes on with other series
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 _LONGEST_PAUSE = 900.0
 
 
-@dataclass(frozen=True)
-class Backoff:
-    """Pauses that double up to a quarter of an hour.
+@dataclass
+class Retries:
+    """Failures of this process by what they concern; pauses double up to a quarter of an hour.
 
     Attributes:
         attempts: how often a thing is tried.
@@ -23,20 +24,9 @@ class Backoff:
 
     attempts: int = 8
     first_pause: float = 10.0
-
-    def pause(self, failures: int) -> float:
-        """Seconds to wait after so many failures."""
-        return float(min(self.first_pause * 2.0 ** min(failures - 1, 30), _LONGEST_PAUSE))
-
-
-class Retries:
-    """Failures of this process by what they concern."""
-
-    def __init__(self, backoff: Backoff, clock: Callable[[], float] = time.monotonic) -> None:
-        self.backoff = backoff
-        self.clock = clock
-        self._failures: dict[Hashable, int] = {}
-        self._due: dict[Hashable, float] = {}
+    clock: Callable[[], float] = time.monotonic
+    _failures: Counter[Hashable] = field(default_factory=Counter)
+    _due: dict[Hashable, float] = field(default_factory=dict)
 
     def due(self, key: Hashable) -> bool:
         """Whether it is time to try."""
@@ -44,9 +34,10 @@ class Retries:
 
     def failed(self, key: Hashable) -> bool:
         """Count a failure; whether there are attempts left."""
-        failures = self._failures[key] = self._failures.get(key, 0) + 1
-        self._due[key] = self.clock() + self.backoff.pause(failures)
-        return failures < self.backoff.attempts
+        self._failures[key] += 1
+        pause = min(self.first_pause * 2.0 ** min(self._failures[key] - 1, 30), _LONGEST_PAUSE)
+        self._due[key] = self.clock() + pause
+        return self._failures[key] < self.attempts
 
     def succeeded(self, key: Hashable) -> None:
         self._failures.pop(key, None)

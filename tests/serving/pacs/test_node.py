@@ -17,7 +17,7 @@ from bundle.serving.pacs.exchange import ArrivedSeries, ServerError
 from bundle.serving.pacs.journal import SeriesJournal
 from bundle.serving.pacs.node import MOST_STARTS, Node, Pace
 from bundle.serving.pacs.outbox import Outbox, Outcome
-from bundle.serving.pacs.retries import Backoff, Retries
+from bundle.serving.pacs.retries import Retries
 from bundle.serving.pacs.segmenter import CannotBeSegmented, NothingToSegment
 from bundle.serving.pacs.study_completion import StudyCompletion
 
@@ -113,7 +113,7 @@ class World:
                 super().remove(parcel)
                 world.step("removed")
 
-        pace = Pace(0.0, 0.0, Backoff(3, 0.0))
+        pace = Pace(0.0, 0.0, 3, 0.0)
         state = self.folder / "state"
         state.mkdir(exist_ok=True)
         return Node(
@@ -341,7 +341,7 @@ def test_a_study_has_arrived_when_nothing_is_added_for_a_while() -> None:
 
 def test_pauses_double_and_have_an_end() -> None:
     now = [0.0]
-    retries = Retries(Backoff(4, 10.0), lambda: now[0])
+    retries = Retries(4, 10.0, lambda: now[0])
     waits = []
     for _ in range(4):
         left = retries.failed("a")
@@ -350,4 +350,10 @@ def test_pauses_double_and_have_an_end() -> None:
             now[0] += 1.0
         waits.append((left, now[0] - due))
     assert waits == [(True, 10.0), (True, 20.0), (True, 40.0), (False, 80.0)]
-    assert retries.due("b") and Backoff().pause(100) == 900.0
+    assert retries.due("b")
+    for _ in range(100):
+        retries.failed("c")
+    now[0] += 899.0
+    assert not retries.due("c")
+    now[0] += 1.0
+    assert retries.due("c")
