@@ -117,7 +117,7 @@ class SlideSegmenter:
                 problem = f"would have a mask of {pixels / 1e6:,.0f} million pixels in this region"
                 remedy = (
                     f"ask for regions of at most {most_pixels / 1e6:,.0f} million at {grid.mpp[0]:.2g} "
-                    "micrometres, or segment the slide with python -m bundle segment"
+                    "micrometres, or segment the whole slide into files"
                 )
                 raise CaseError(reference.image, problem, remedy)
             reading = self.inferer.read(segmenter, _MODALITY, reference.prompt, reader)
