@@ -63,7 +63,7 @@ class WorstCases:
                     np.isin(prediction.mask, list(value_of.values())), prediction.mask, np.uint8(0)
                 ),
             ),
-            truth=in_mask_values(read_label(reference, prediction.case), labels),
+            ground_truth=in_mask_values(read_label(reference, prediction.case), labels),
             dice=dice,
             labels={value_of[one.label]: (one.label, one.dice) for one in scores if math.isfinite(one.dice)},
         )

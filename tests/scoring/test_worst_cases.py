@@ -39,9 +39,9 @@ def test_the_worst_cases_of_each_modality_are_kept_with_their_truth(
         reference = case.prediction.case.reference
         assert case.dice == pytest.approx(dice[reference.id], abs=1e-4)  # as the table rounds
         assert reference.label is not None
-        assert ((case.truth > 0) == (np.asarray(Image.open(reference.label)) > 0)).all()
-        both = int(((case.prediction.mask == case.truth) & (case.truth > 0)).sum())
-        total = int((case.prediction.mask > 0).sum() + (case.truth > 0).sum())
+        assert ((case.ground_truth > 0) == (np.asarray(Image.open(reference.label)) > 0)).all()
+        both = int(((case.prediction.mask == case.ground_truth) & (case.ground_truth > 0)).sum())
+        total = int((case.prediction.mask > 0).sum() + (case.ground_truth > 0).sum())
         assert case.dice == pytest.approx(200 * both / total)
     for modality, cases in all_of_them.cases.items():
         assert [case.dice for case in cases] == sorted(case.dice for case in cases)

@@ -44,7 +44,7 @@ class UprightGrid:
     def __init__(self, affine: NDArray[np.float64], shape: tuple[int, ...]) -> None:
         self._orientation = _orientation(affine)
         order = np.argsort(self._orientation[:, 0])  # RAS+ axis -> axis of the file
-        edges = np.linalg.norm(affine[:3, :3], axis=0)
+        edges = nib.affines.voxel_sizes(affine)
         self.shape = tuple(shape[axis] for axis in order)
         self.spacing: NDArray[np.float64] = np.where(edges > 0, edges, 1.0)[order]
         self._flipped = self._orientation[order, 1] < 0

@@ -1,4 +1,4 @@
-"""A picture of one prediction to look at: image | mask | uncertainty, prompt underneath."""
+"""One prediction to look at: image | mask | uncertainty, prompt underneath."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-from bundle.results.pictures.colours import structure_colour
 from bundle.results.pictures.encoding import encode_png
 from bundle.results.pictures.lettering import printable, shorten, width, wrap
 from bundle.results.pictures.sheet import (
@@ -23,16 +22,16 @@ from bundle.results.pictures.sheet import (
     DIM,
     FOOT,
     GAP,
-    LEGEND_COLUMNS,
-    LINE,
     LINE_ROOM,
     MARGIN,
+    MOST_BYTES,
+    PANELS_TOP,
     WIDTH,
+    Section,
     Sheet,
     draw_image,
-    draw_letters,
-    draw_scale_bar,
-    draw_structure,
+    draw_labels,
+    draw_notes,
     kept_colours,
     outlined,
     prompt_lines,
@@ -45,10 +44,8 @@ PANEL_KEY = "mask-panel"  # PNG text chunk: left, top, right, bottom of the firs
 _BAR_ROOM = 64
 _PANEL = (WIDTH - 2 * MARGIN - 2 * GAP - _BAR_ROOM) / 3
 _ROWS_HEIGHT = 980.0
-_HEAD, _COLUMN_HEAD, _SPACE = 58, 30, 6
 _NOT_FOUND_LINES = 2
-_MAX_BYTES = 490_000
-_TITLE_SIZE, _TITLE_ROOM = 15.0, 36.0
+_TITLE_ROOM = 36.0
 _COLOUR_MAP = "magma"
 _FAINT = 0.22  # how bright the image lies under the uncertainty: enough to tell where one looks
 
@@ -68,22 +65,27 @@ def write_preview(prediction: Prediction, report: Mapping[str, Any], path: Path)
         OSError: when the file cannot be written.
     """
     views, note = select_views(prediction)
-    sizes = _panel_sizes(views)
-    legend, below = _legend(report), _lines_below(prediction, report)
-    legend_top = _HEAD + _COLUMN_HEAD + sum(high + GAP for _, high in sizes) + _SPACE
-    below_top = legend_top + (LINE * -(-len(legend) // LEGEND_COLUMNS) + _SPACE if legend else 0)
-    sheet = Sheet(round(below_top + LINE * len(below) + FOOT))
-    _draw_head(sheet, prediction, facts_of(prediction, report), note)
-    _draw_rows(sheet, prediction, views, sizes)
-    _draw_colour_bar(sheet, _HEAD + _COLUMN_HEAD, sizes[0][1])
-    sheet.legend(legend, legend_top + LINE / 2)
-    for index, (text, colour) in enumerate(below):
-        sheet.text(MARGIN, below_top + LINE * (index + 0.5), text, color=colour)
-    left, top, (wide, high) = _panel_left(1, sizes[0][0]), _HEAD + _COLUMN_HEAD, sizes[0]
-    panel = (left, top, left + wide, top + high)
+    section = Section(
+        title=prediction.case.reference.id,
+        title_room=_TITLE_ROOM,
+        aside="   |   ".join(facts_of(prediction, report)),
+        aside_style={"color": DIM},
+        columns=(f"Image   {note}".rstrip(), "Mask", "Uncertainty   normalised predictive entropy"),
+        panel=_PANEL,
+        sizes=_panel_sizes(views),
+        legend=_legend(report),
+        lines=_lines_below(prediction, report),
+    )
+    sheet = Sheet(round(section.height + FOOT))
+    rows = section.draw(sheet)
+    for axes, view, size in zip(rows, views, section.sizes, strict=True):
+        _draw_row(axes, view, prediction.labels, size)
+    if not prediction.mask.any():
+        outlined(rows[0][1], 0.5, 0.88, "No structure found", fontsize=14, color=AMBER, ha="center")
+    _draw_colour_bar(sheet, PANELS_TOP, section.sizes[0][1])
     ramp = [to_rgb(colour) for colour in colormaps[_COLOUR_MAP](np.linspace(0, 1, 24))]
     kept = kept_colours(prediction.labels.values(), ramp)
-    path.write_bytes(encode_png(sheet.pixels(), kept, _MAX_BYTES, PANEL_KEY, panel))
+    path.write_bytes(encode_png(sheet.pixels(), kept, MOST_BYTES, PANEL_KEY, section.box(1)))
 
 
 def _panel_sizes(views: list[View]) -> list[tuple[float, float]]:
@@ -93,10 +95,6 @@ def _panel_sizes(views: list[View]) -> list[tuple[float, float]]:
     sizes = [(view.size[0] * scale, view.size[1] * scale) for view, scale in zip(views, scales, strict=True)]
     shrink = min(1.0, _ROWS_HEIGHT / sum(high for _, high in sizes))
     return [(max(wide * shrink, 8.0), max(high * shrink, 8.0)) for wide, high in sizes]
-
-
-def _panel_left(column: int, wide: float) -> float:
-    return MARGIN + column * (_PANEL + GAP) + (_PANEL - wide) / 2
 
 
 def facts_of(prediction: Prediction, report: Mapping[str, Any]) -> list[str]:
@@ -111,43 +109,21 @@ def facts_of(prediction: Prediction, report: Mapping[str, Any]) -> list[str]:
     return facts
 
 
-def _draw_head(sheet: Sheet, prediction: Prediction, facts: Sequence[str], note: str) -> None:
-    case = prediction.case
-    sheet.text(
-        MARGIN, 32, shorten(printable(case.reference.id), _TITLE_ROOM), fontsize=_TITLE_SIZE, weight="bold"
-    )
-    sheet.text(WIDTH - MARGIN, 32, "   |   ".join(facts), color=DIM, ha="right")
-    titles = ("Image" + (f"   {note}" if note else ""), "Mask", "Uncertainty   normalised predictive entropy")
-    for column, title in enumerate(titles):
-        sheet.text(_panel_left(column, _PANEL), _HEAD + _COLUMN_HEAD / 2, title, color=DIM)
-
-
-def _draw_rows(
-    sheet: Sheet, prediction: Prediction, views: list[View], sizes: list[tuple[float, float]]
+def _draw_row(
+    panels: Sequence[Axes], view: View, labels: Mapping[int, str], size: tuple[float, float]
 ) -> None:
-    top = float(_HEAD + _COLUMN_HEAD)
-    for index, (view, (wide, high)) in enumerate(zip(views, sizes, strict=True)):
-        axes = [sheet.axes(_panel_left(column, wide), top, wide, high) for column in range(3)]
-        _draw_row(axes, view, prediction.labels, wide, high)
-        if index == 0 and not prediction.mask.any():
-            outlined(axes[1], 0.5, 0.88, "No structure found", fontsize=14, color=AMBER, ha="center")
-        top += high + GAP
-
-
-def _draw_row(panels: list[Axes], view: View, labels: Mapping[int, str], wide: float, high: float) -> None:
     image, mask, uncertainty = panels
     for axes in (image, mask):
         draw_image(axes, view)
     uncertainty.imshow(_uncertainty_colours(view), aspect="auto", interpolation="bilinear")
-    for value, name in labels.items():
-        draw_structure(mask, view.mask == value, structure_colour(name), high)
-    outlined(image, 0.02, 8 / high, view.title, fontsize=9, va="bottom")
-    for axes in panels:
-        draw_letters(axes, view, high)
-    if view.letters:
-        draw_scale_bar(image, view.size[0], wide, high)
+    draw_labels(mask, view, labels, size[1])
+    draw_notes(panels, view, size)
     if view.inset:
-        _draw_inset(mask, view.inset)
+        left, top, wide, high = view.inset
+        frame = Rectangle((left, 1 - top - high), wide, high, transform=mask.transAxes, fill=False)
+        stroke = [withStroke(linewidth=3.6, foreground="#000000")]
+        frame.set(edgecolor="#ffffff", linewidth=1.4, path_effects=stroke)
+        mask.add_patch(frame)
 
 
 def _uncertainty_colours(view: View) -> NDArray[np.uint8]:
@@ -157,15 +133,6 @@ def _uncertainty_colours(view: View) -> NDArray[np.uint8]:
         colours += (_FAINT / 255 * view.image * (1 - view.uncertainty) ** 2)[..., None]
     shown: NDArray[np.uint8] = (np.clip(colours, 0, 1) * 255).astype(np.uint8)
     return shown
-
-
-def _draw_inset(axes: Axes, inset: tuple[float, float, float, float]) -> None:
-    left, top, wide, high = inset
-    frame = Rectangle((left, 1 - top - high), wide, high, transform=axes.transAxes, fill=False)
-    frame.set(
-        edgecolor="#ffffff", linewidth=1.4, path_effects=[withStroke(linewidth=3.6, foreground="#000000")]
-    )
-    axes.add_patch(frame)
 
 
 def _draw_colour_bar(sheet: Sheet, top: float, high: float) -> None:
@@ -179,16 +146,14 @@ def _draw_colour_bar(sheet: Sheet, top: float, high: float) -> None:
 def _legend(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Name and size of each structure that was found."""
     pixels = math.prod(report["shape"])
-    found = []
-    for name, entry in report["labels"].items():
-        if entry["found"]:
-            size = (
-                volume_text(entry["volume_ml"])
-                if "volume_ml" in entry
-                else _area_text(entry["area_px"], pixels)
-            )
-            found.append((name, size))
-    return found
+    found = {name: entry for name, entry in report["labels"].items() if entry["found"]}
+    return [
+        (
+            name,
+            volume_text(entry["volume_ml"]) if "volume_ml" in entry else _area_text(entry["area_px"], pixels),
+        )
+        for name, entry in found.items()
+    ]
 
 
 def volume_text(millilitres: float) -> str:

@@ -1,8 +1,9 @@
-"""The dark page that pictures for people are drawn on: its measures, its text, and masks over images."""
+"""The dark sheet that previews and comparisons are drawn on: its measures, its text, and masks over images."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,17 +20,19 @@ from bundle.results.pictures.lettering import ELLIPSIS, MISSING, families, print
 from bundle.results.pictures.views import View
 
 #: Pixels.
-WIDTH, MARGIN, GAP, LINE, FOOT = 1500, 30, 14, 25, 40
+WIDTH, MARGIN, GAP, LINE, FOOT, PANELS_TOP = 1500, 30, 14, 25, 40, 88
+MOST_BYTES = 490_000
 BACKGROUND, TEXT, DIM, AMBER = "#15181c", "#e9edf1", "#97a1ab", "#ffc663"
 _DPI = 100
-_TEXT_SIZE = 10.5  # points
+_TEXT_SIZE, _TITLE_SIZE = 10.5, 15.0  # points
 _HINTING = 0.95  # drawn at a small size, letters are up to a twentieth wider than they were designed
 #: Rooms are widths in units of the type size.
 LINE_ROOM = _HINTING * (WIDTH - 2 * MARGIN) / (_TEXT_SIZE * _DPI / 72)
 _CUT_ROOM = 13.0  # for the note on how much of a prompt was cut
-LEGEND_COLUMNS = 4
-_LEGEND_ROOM = LINE_ROOM / LEGEND_COLUMNS - 2.5
+_LEGEND_COLUMNS = 4
+_LEGEND_ROOM = LINE_ROOM / _LEGEND_COLUMNS - 2.5
 _PROMPT_LINES = 4
+_SPACE = 6
 _NOTICE = "Research use only. Not for diagnosis."
 _OPACITY, _THIN_OPACITY = 0.33, 0.2
 _KEPT_STRUCTURES = 12
@@ -55,22 +58,7 @@ class Sheet:
         merged = {"color": TEXT, "fontsize": _TEXT_SIZE, "va": "center", "family": list(families()), **style}
         self._figure.text(left / WIDTH, 1 - top / self.height, text, parse_math=False, **merged)
 
-    def legend(self, entries: Sequence[tuple[str, str]], top: float) -> None:
-        """Structures with their colours, `LEGEND_COLUMNS` a line.
-
-        Args:
-            entries: name, and what is said of it.
-            top: middle of the first line.
-        """
-        step = (WIDTH - 2 * MARGIN) / LEGEND_COLUMNS
-        for index, (name, said) in enumerate(entries):
-            left = MARGIN + (index % LEGEND_COLUMNS) * step
-            middle = top + (index // LEGEND_COLUMNS) * LINE
-            shown = shorten(printable(name), _LEGEND_ROOM - width(said))
-            self._swatch(left, middle, structure_colour(name))
-            self.text(left + 22, middle, f"{shown}   {said}")
-
-    def _swatch(self, left: float, top: float, colour: RGB) -> None:
+    def swatch(self, left: float, top: float, colour: RGB) -> None:
         side = 13.0
         self._figure.add_artist(
             Rectangle(
@@ -83,10 +71,79 @@ class Sheet:
         )
 
     def pixels(self) -> NDArray[np.uint8]:
-        """(height, WIDTH, 3), with what the picture is not for in its foot."""
+        """(height, WIDTH, 3), with what it is not for in its foot."""
         self.text(WIDTH - MARGIN, self.height - 20, _NOTICE, color=DIM, ha="right", fontsize=9)
         self._canvas.draw()
         return np.asarray(self._canvas.buffer_rgba())[..., :3]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A case on a sheet: a head, rows of three panels, a legend, lines of text.
+
+    Attributes:
+        title, title_room: of the case, and its widest.
+        aside, aside_style: what stands in the right corner.
+        columns: titles of the panels.
+        panel: width of a column in pixels.
+        sizes: width and height of each row's panels in pixels.
+        legend: of structures, name and what is said of it.
+        lines: text and colour.
+    """
+
+    title: str
+    title_room: float
+    aside: str
+    aside_style: Mapping[str, Any]
+    columns: Sequence[str]
+    panel: float
+    sizes: Sequence[tuple[float, float]]
+    legend: Sequence[tuple[str, str]]
+    lines: Sequence[tuple[str, str]]
+
+    @property
+    def _legend_top(self) -> float:
+        return PANELS_TOP + sum(high + GAP for _, high in self.sizes) + _SPACE
+
+    @property
+    def _lines_top(self) -> float:
+        rows = -(-len(self.legend) // _LEGEND_COLUMNS)
+        return self._legend_top + (LINE * rows + _SPACE if rows else 0)
+
+    @property
+    def height(self) -> float:
+        return self._lines_top + LINE * len(self.lines)
+
+    def box(self, column: int) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom of a panel of the first row, in pixels of the section."""
+        wide, high = self.sizes[0]
+        left = self._left(column, wide)
+        return left, PANELS_TOP, left + wide, PANELS_TOP + high
+
+    def _left(self, column: int, wide: float) -> float:
+        return MARGIN + column * (self.panel + GAP) + (self.panel - wide) / 2
+
+    def draw(self, sheet: Sheet, top: float = 0.0) -> list[list[Axes]]:
+        """Draw everything but what the panels show; their axes row by row."""
+        title = shorten(printable(self.title), self.title_room)
+        sheet.text(MARGIN, top + 32, title, fontsize=_TITLE_SIZE, weight="bold")
+        sheet.text(WIDTH - MARGIN, top + 32, self.aside, ha="right", **self.aside_style)
+        for column, name in enumerate(self.columns):
+            left = self._left(column, self.sizes[0][0] if len(self.sizes) == 1 else self.panel)
+            sheet.text(left, top + PANELS_TOP - 15, name, color=DIM)
+        for index, (name, said) in enumerate(self.legend):
+            left = MARGIN + (index % _LEGEND_COLUMNS) * (WIDTH - 2 * MARGIN) / _LEGEND_COLUMNS
+            middle = top + self._legend_top + LINE * (index // _LEGEND_COLUMNS + 0.5)
+            sheet.swatch(left, middle, structure_colour(name))
+            shown = shorten(printable(name), _LEGEND_ROOM - width(said))
+            sheet.text(left + 22, middle, f"{shown}   {said}")
+        for index, (text, colour) in enumerate(self.lines):
+            sheet.text(MARGIN, top + self._lines_top + LINE * (index + 0.5), text, color=colour)
+        rows, row_top = [], top + PANELS_TOP
+        for wide, high in self.sizes:
+            rows.append([sheet.axes(self._left(column, wide), row_top, wide, high) for column in range(3)])
+            row_top += high + GAP
+        return rows
 
 
 def draw_image(axes: Axes, view: View) -> None:
@@ -94,46 +151,51 @@ def draw_image(axes: Axes, view: View) -> None:
     axes.imshow(view.image, cmap="gray", vmin=0, vmax=255, aspect="auto", interpolation="bilinear")
 
 
-def draw_structure(axes: Axes, inside: NDArray[np.bool_], colour: RGB, high: float) -> None:
-    """A structure's area and outline over an image; nothing where it is empty.
+def draw_labels(axes: Axes, view: View, labels: Mapping[int, str], high: float) -> None:
+    """The area and outline of each structure over an image; nothing where it is empty.
 
     Args:
-        inside: (h, w), as the image.
+        labels: mask value -> name.
         high: of the axes in pixels.
     """
-    if not inside.any():
-        return
-    small = len(inside) > 1.5 * high  # many source pixels a screen pixel: thick lines would hide them
-    # A frame of background closes the contours of what touches the edge.
-    padded = np.pad(inside.astype(np.float32), 1)
-    down, across = (np.arange(-1, edge + 1) for edge in inside.shape)
-    axes.contourf(
-        across, down, padded, levels=[0.5, 1.5], colors=[colour], alpha=_THIN_OPACITY if small else _OPACITY
-    )
-    axes.contour(across, down, padded, levels=[0.5], colors=[colour], linewidths=0.7 if small else 1.3)
-    axes.set_xlim(-0.5, inside.shape[1] - 0.5)
-    axes.set_ylim(inside.shape[0] - 0.5, -0.5)
+    small = len(view.mask) > 1.5 * high  # many source pixels a screen pixel: thick lines would hide them
+    opacity, line = (_THIN_OPACITY, 0.7) if small else (_OPACITY, 1.3)
+    down, across = (np.arange(-1, edge + 1) for edge in view.mask.shape)
+    for value, name in labels.items():
+        inside = view.mask == value
+        if inside.any():
+            # A frame of background closes the contours of what touches the edge.
+            padded, colours = np.pad(inside.astype(np.float32), 1), [structure_colour(name)]
+            axes.contourf(across, down, padded, levels=[0.5, 1.5], colors=colours, alpha=opacity)
+            axes.contour(across, down, padded, levels=[0.5], colors=colours, linewidths=line)
+            axes.set_xlim(-0.5, inside.shape[1] - 0.5)
+            axes.set_ylim(inside.shape[0] - 0.5, -0.5)
 
 
 def outlined(axes: Axes, across: float, up: float, text: str, **style: Any) -> None:
-    """Text on a picture, readable on black and on white; the position is in fractions of the panel."""
+    """Text on an image, readable on black and on white; the position is in fractions of the panel."""
     merged = {"color": TEXT, "path_effects": [withStroke(linewidth=2.5, foreground="#000000")], **style}
     axes.text(across, up, text, transform=axes.transAxes, family=list(families()), parse_math=False, **merged)
 
 
-def draw_letters(axes: Axes, view: View, high: float) -> None:
-    """Where right, left, front, back, head and foot are, on a plane of a volume."""
-    if view.letters is None or high < 60:
+def draw_notes(panels: Sequence[Axes], view: View, size: tuple[float, float]) -> None:
+    """What a view is on the first panel; where right, left, front, back, head and foot are on all of a volume.
+
+    Args:
+        size: width and height of the panels in pixels.
+    """
+    wide, high = size
+    outlined(panels[0], 0.02, 8 / high, view.title, fontsize=9, va="bottom")
+    if view.letters is None:
         return
-    left, right, top, bottom = view.letters
-    style = {"fontsize": 10, "weight": "bold", "ha": "center", "va": "center"}
-    outlined(axes, 0.025, 0.5, left, **style)
-    outlined(axes, 0.975, 0.5, right, **style)
-    outlined(axes, 0.5, 1 - 13 / high, top, **style)
-    outlined(axes, 0.5, 13 / high, bottom, **style)
+    places = ((0.025, 0.5), (0.975, 0.5), (0.5, 1 - 13 / high), (0.5, 13 / high))
+    for axes in panels if high >= 60 else ():
+        for (across, up), letter in zip(places, view.letters, strict=True):
+            outlined(axes, across, up, letter, fontsize=10, weight="bold", ha="center", va="center")
+    _draw_scale_bar(panels[0], view.size[0], wide, high)
 
 
-def draw_scale_bar(axes: Axes, width_mm: float, wide: float, high: float) -> None:
+def _draw_scale_bar(axes: Axes, width_mm: float, wide: float, high: float) -> None:
     """A bar of a round length, at most a quarter of the panel.
 
     Args:

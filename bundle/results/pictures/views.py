@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from skimage.transform import integral_image, integrate
 
 from bundle.results.pictures.planes import Plane, UprightGrid, best_slice, upright
 from bundle.results.pictures.windows import Window, block_mean, display_window, to_grey
@@ -47,16 +48,16 @@ def select_views(prediction: Prediction) -> tuple[list[View], str]:
     return _picture_views(prediction), ""
 
 
-def compared_views(prediction: Prediction, truth: NDArray[np.uint8]) -> tuple[View, View, str]:
-    """Where mask and truth differ most: that view with the truth, with the mask, and a note on the display window.
+def compared_views(prediction: Prediction, ground_truth: NDArray[np.uint8]) -> tuple[View, View, str]:
+    """The view where mask and ground truth differ most, with the one, with the other, and a note on the display window.
 
     Args:
-        truth: uint8, of the mask's shape, its values those of the mask.
+        ground_truth: uint8, of the mask's shape, its values those of the mask.
     """
-    wrong = np.where(prediction.mask != truth, np.maximum(prediction.mask, truth), np.uint8(0))
+    wrong = np.where(prediction.mask != ground_truth, np.maximum(prediction.mask, ground_truth), np.uint8(0))
     if not wrong.any():
-        wrong = truth
-    shown = [replace(prediction, mask=mask) for mask in (truth, prediction.mask)]
+        wrong = ground_truth
+    shown = [replace(prediction, mask=mask) for mask in (ground_truth, prediction.mask)]
     if prediction.case.is_volume:
         grid = _upright_grid(prediction)
         plane = grid.useful_planes()[0]
@@ -137,14 +138,8 @@ def _part_view(prediction: Prediction, title: str, rows: slice, columns: slice) 
 
 def _densest_corner(mask: NDArray[np.uint8], edge: int) -> tuple[int, int]:
     """Top and left of the square with the most labelled pixels, on a grid of a quarter of its edge."""
-    sums = np.pad((mask > 0).astype(np.int64).cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
-    tops = np.arange(0, mask.shape[0] - edge + 1, edge // 4)
-    lefts = np.arange(0, mask.shape[1] - edge + 1, edge // 4)
-
-    def corners(down: int, across: int) -> NDArray[np.int64]:
-        chosen: NDArray[np.int64] = sums[np.ix_(tops + down, lefts + across)]
-        return chosen
-
-    area = corners(edge, edge) - corners(0, edge) - corners(edge, 0) + corners(0, 0)
-    row, column = np.unravel_index(int(np.argmax(area)), area.shape)
-    return int(tops[row]), int(lefts[column])
+    tops, lefts = (np.arange(0, length - edge + 1, edge // 4) for length in mask.shape)
+    corners = np.stack(np.meshgrid(tops, lefts, indexing="ij"), axis=-1).reshape(-1, 2)
+    areas = integrate(integral_image((mask > 0).astype(np.int64)), corners, corners + edge - 1)
+    top, left = corners[np.argmax(areas)].tolist()
+    return top, left

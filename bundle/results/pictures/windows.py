@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from bundle.results.prediction import Prediction
 
@@ -43,19 +44,10 @@ def to_grey(values: NDArray[np.float32], window: Window) -> NDArray[np.uint8]:
 
 
 def block_mean(array: NDArray[np.float32], step: int) -> NDArray[np.float32]:
-    """(C, H, W) -> (C, ceil(H / step), ceil(W / step)): the mean of 2 x 2 samples of each block."""
+    """(C, H, W) -> (C, ceil(H / step), ceil(W / step)): the mean of each block."""
     if step == 1:
         return array
-    half = max(1, step // 2)
-    corner = array[:, ::step, ::step]
-    mean: NDArray[np.float32] = corner.copy()
-    for down, across in ((half, 0), (0, half), (half, half)):
-        other = array[:, down::step, across::step]
-        # A block cut off by the edge has no further sample: its own corner stands in.
-        full = corner.copy()
-        full[:, : other.shape[1], : other.shape[2]] = other
-        mean += full
-    return mean / np.float32(4)
+    return np.stack([np.asarray(Image.fromarray(channel).reduce(step)) for channel in array])
 
 
 def _percentile_window(values: NDArray[np.float32]) -> Window:

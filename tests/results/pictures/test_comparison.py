@@ -1,4 +1,4 @@
-"""The picture of masks beside their truth: the right slice, the right colours in the right panel."""
+"""Masks beside the ground truth: the right slice, the right colours in the right panel."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from bundle.results.pictures.views import compared_views
 Make = Callable[..., Prediction]
 
 
-def test_the_slice_is_where_mask_and_truth_differ_most(make_prediction: Make) -> None:
+def test_the_slice_is_where_mask_and_ground_truth_differ_most(make_prediction: Make) -> None:
     prediction = make_prediction(affine=np.diag([-1.5, -1.5, 3.0, 1.0]))
-    truth = prediction.mask.copy()
-    truth[4:12, 5:15, 7] = 0
-    shown, found, note = compared_views(prediction, truth)
+    ground_truth = prediction.mask.copy()
+    ground_truth[4:12, 5:15, 7] = 0
+    shown, found, note = compared_views(prediction, ground_truth)
     assert shown.title == found.title == "Axial, slice 8 of 10" and note.startswith("window")
     assert shown.mask.sum() < found.mask.sum() == prediction.mask[..., 7].sum()
     assert (shown.image == found.image).all()
-    # where nothing differs, the truth decides, not the middle of the volume
-    truth[:] = 0
-    truth[3:6, 3:6, 2] = 1
-    prediction.mask[:] = truth
-    assert compared_views(prediction, truth)[0].title == "Axial, slice 3 of 10"
+    # where nothing differs, the ground truth decides, not the middle of the volume
+    ground_truth[:] = 0
+    ground_truth[3:6, 3:6, 2] = 1
+    prediction.mask[:] = ground_truth
+    assert compared_views(prediction, ground_truth)[0].title == "Axial, slice 3 of 10"
 
 
 def test_large_histology_is_shown_in_detail(make_prediction: Make) -> None:
     prediction = make_prediction(shape=(600, 700), labels={1: "nucleus"})
     prediction.case.modality = "H&E"
-    truth = prediction.mask.copy()
-    truth[500:520, 600:640] = 1
-    shown, found, _ = compared_views(prediction, truth)
+    ground_truth = prediction.mask.copy()
+    ground_truth[500:520, 600:640] = 1
+    shown, found, _ = compared_views(prediction, ground_truth)
     assert shown.title == "Detail, 256 x 256 of 700 x 600 pixels"
     assert shown.mask.sum() == 20 * 40 and not found.mask.any()
 
 
 @pytest.mark.parametrize("prompt", ["", "infection " * 900])
-def test_mask_and_truth_are_drawn_in_their_own_panels(
+def test_mask_and_ground_truth_are_drawn_in_their_own_panels(
     make_prediction: Make, tmp_path: Path, prompt: str
 ) -> None:
     prediction = make_prediction(
@@ -51,9 +51,9 @@ def test_mask_and_truth_are_drawn_in_their_own_panels(
     )
     prediction.case.array[:] = 0.0
     prediction.mask[10:30, 10:30] = 1
-    truth = np.zeros_like(prediction.mask)
-    truth[35:55, 35:55] = 1
-    case = ComparedCase(prediction, truth, 0.0, {1: ("infection", 0.0)})
+    ground_truth = np.zeros_like(prediction.mask)
+    ground_truth[35:55, 35:55] = 1
+    case = ComparedCase(prediction, ground_truth, 0.0, {1: ("infection", 0.0)})
     path = tmp_path / "compared.png"
     write_comparison([case, case], path)
     assert path.stat().st_size < 500_000
@@ -68,7 +68,7 @@ def test_mask_and_truth_are_drawn_in_their_own_panels(
         colour = pixels[round(top + (place + 0.5) * side), across]
         return bool(np.abs(colour - 0.33 * np.array(red)).max() < 0.03)
 
-    inside, outside = 20, 45  # of the mask, on the diagonal; of the truth it is the other way around
+    inside, outside = 20, 45  # of the mask, on the diagonal; of the ground truth it is the other way around
     assert [tinted(column, inside) for column in range(3)] == [False, False, True]
     assert [tinted(column, outside) for column in range(3)] == [False, True, False]
 
