@@ -162,6 +162,7 @@ class SegmentationInferer(Inferer):
         places = dense_patch_slices(padded.shape[-2:], tile, steps)
         if len(places) == 1:
             return self._tiles(network, padded, keys, modality, reading)[..., :height, :width]
+        # by hand: sliding_window_inference pads both sides and weighs single windows, so that masks would change
         importance = tile_importance(tile)
         total = torch.zeros((len(images), len(self._channels(modality)) + 1, *padded.shape[-2:]))
         weight = torch.zeros(padded.shape[-2:])
@@ -202,11 +203,12 @@ class SegmentationInferer(Inferer):
             prompts = [text] * len(images)
             return network.predict(images, noise_keys, self.sampling, possible, prompts)[:, :, channels]
 
-        own, mirrored = reading, reading.exchanged
-        predictions = predict(tiles, keys, mirrored if self._means_patient(modality) else own)
+        texts = [reading, reading.exchanged]
+        if self._means_patient(modality):
+            texts.reverse()
+        predictions = predict(tiles, keys, texts[0])
         if self.modalities.is_mirrored(modality):
-            text = own if self._means_patient(modality) else mirrored
-            other = predict(tiles.flip(-1), [f"{key}/mirrored" for key in keys], text)
+            other = predict(tiles.flip(-1), [f"{key}/mirrored" for key in keys], texts[1])
             predictions = torch.cat([predictions, other.flip(-1)])
         fused = consensus(predictions, self.sampling.steps, self.sampling.consensus)
         fused = tempered(fused, self.modalities.of(modality).temperature)

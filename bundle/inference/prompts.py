@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import replace
+from threading import Lock
 from weakref import WeakKeyDictionary
 
 from bundle.cases.modality import Modality
@@ -25,6 +26,7 @@ class PromptReader:
     def __init__(self, most_bytes: int = 1 << 27) -> None:
         self.most_bytes = most_bytes
         self._kept: WeakKeyDictionary[Segmenter, OrderedDict[str, PromptReading]] = WeakKeyDictionary()
+        self._lock = Lock()
 
     def __call__(self, network: Segmenter, text: str, exchanged: bool = False) -> PromptReading:
         """The reading of a text; with `exchanged` also that of the text with left and right exchanged."""
@@ -36,13 +38,14 @@ class PromptReader:
         self._kept.clear()
 
     def _read(self, network: Segmenter, text: str) -> PromptReading:
-        kept = self._kept.setdefault(network, OrderedDict())
-        if text not in kept:
-            kept[text] = network.read(text)
-            while len(kept) > 1 and sum(map(_bytes, kept.values())) > self.most_bytes:
-                kept.popitem(last=False)
-        kept.move_to_end(text)
-        return kept[text]
+        with self._lock:  # a server's requests come in threads
+            kept = self._kept.setdefault(network, OrderedDict())
+            if text not in kept:
+                kept[text] = network.read(text)
+                while len(kept) > 1 and sum(map(_bytes, kept.values())) > self.most_bytes:
+                    kept.popitem(last=False)
+            kept.move_to_end(text)
+            return kept[text]
 
     def __reduce__(self) -> tuple[type[PromptReader], tuple[int]]:
         """Another process reads with a network of its own."""
