@@ -162,7 +162,6 @@ class SegmentationInferer(Inferer):
         places = dense_patch_slices(padded.shape[-2:], tile, steps)
         if len(places) == 1:
             return self._tiles(network, padded, keys, modality, reading)[..., :height, :width]
-        # by hand: sliding_window_inference pads both sides and weighs single windows, so that masks would change
         importance = tile_importance(tile)
         total = torch.zeros((len(images), len(self._channels(modality)) + 1, *padded.shape[-2:]))
         weight = torch.zeros(padded.shape[-2:])
