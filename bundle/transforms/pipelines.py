@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -145,7 +145,6 @@ def cropping(image_size: int = 128, vary_intensity: bool = False) -> RandByModal
         image_size: side of the result in pixels.
         vary_intensity: vary contrast, brightness and sharpness too, for what should not depend on them.
     """
-    square = (image_size, image_size)
     intensity = (
         [
             RandAdjustContrastd("image", prob=0.8, gamma=(0.5, 2.0)),
@@ -158,7 +157,7 @@ def cropping(image_size: int = 128, vary_intensity: bool = False) -> RandByModal
         if vary_intensity
         else []
     )
-    cut = [SpatialPadd("image", square, mode="edge"), RandSpatialCropd("image", square, random_size=False)]
+    cut = _square("image", image_size)
     vary = cast(
         Transform,
         RandAffined(
@@ -214,112 +213,88 @@ def augmentation(
             f"image_size must be a number, or one for each of {', '.join(MODALITIES)}, not {image_size!r}"
         )
 
-    def affine(
-        side: int,
-        rotate: float,
-        scale: float,
-        shift: float,
-        shear: float,
-        prob: float,
-        outside: str = "border",
-    ) -> Transform:
-        return cast(
-            Transform,
-            RandAffined(
-                _BOTH,
-                prob=prob,
-                rotate_range=rotate,
-                # a single number would vary the first axis alone
-                scale_range=(scale, scale),
-                translate_range=(shift * side,) * 2,
-                shear_range=(shear, shear),
-                mode=_MODES,
-                padding_mode=outside,
-            ),
-        )
-
-    def cut(side: int) -> list[Any]:
-        # a random place, so that pictures larger than the square are seen whole over time; edges repeated, so
-        # that H&E is not framed in black, which no slide is
-        square = (side, side)
-        return [SpatialPadd(_BOTH, square, mode="edge"), RandSpatialCropd(_BOTH, square, random_size=False)]
-
+    cut: dict[str, list[Any]] = {modality: _square(_BOTH, side) for modality, side in sides.items()}
     if not vary:
-        return RandByModalityd({modality: cut(side) for modality, side in sides.items()})
+        return RandByModalityd(cut)
+    ct, film, more = ct_strength, xray_strength, max(xray_strength - 1.0, 0.0)
     blur_and_noise = [
         RandGaussianSmoothd("image", sigma_x=(0.3, 1.2), sigma_y=(0.3, 1.2), prob=0.15),
         RandGaussianNoised("image", prob=0.3, std=0.05),
     ]
-    intensity = [
+    grey = [
         RandAdjustContrastd("image", prob=0.4, gamma=(0.6, 1.7)),
         RandScaleIntensityd("image", factors=0.25, prob=0.4),
         RandShiftIntensityd("image", offsets=0.12, prob=0.4),
+        *blur_and_noise,
     ]
-
-    def distort(limit: float, outside: str = "border") -> list[Any]:
-        if limit <= 0:
-            return []
-        return [
-            RandGridDistortiond(
-                _BOTH, num_cells=4, prob=0.5, distort_limit=limit, mode=_MODES, padding_mode=outside
-            )
-        ]
-
-    def hide_squares(side: int, prob: float) -> list[Any]:
-        if prob <= 0:
-            return []
-        return [
-            RandCoarseDropoutd("image", holes=2, spatial_size=side, max_holes=4, fill_value=0.0, prob=prob)
-        ]
-
-    more = max(xray_strength - 1.0, 0.0)
-    flips = (
-        [RandFlipd(_BOTH, prob=0.5, spatial_axis=0), RandRotate90d(_BOTH, prob=0.75)]
-        if histology_flips
-        else []
-    )
+    flips = [RandFlipd(_BOTH, prob=0.5, spatial_axis=0), RandRotate90d(_BOTH, prob=0.75)]
     return RandByModalityd(
         {
             "CT": [
-                *cut(sides["CT"]),
-                affine(
-                    sides["CT"],
-                    0.26 * ct_strength,
-                    0.2 * ct_strength,
-                    0.1 * ct_strength,
-                    0.1 * ct_strength,
-                    0.9,
-                    "zeros",
-                ),
+                *cut["CT"],
                 # organs grow and shrink one by one, as they do in disease; outside is air
-                *distort(0.3 * ct_strength, outside="zeros"),
+                *_shape(sides["CT"], 0.26 * ct, 0.2 * ct, 0.1 * ct, 0.1 * ct, 0.9, 0.3 * ct, "zeros"),
                 RandAird("image", 0.0 if modalities is None else modalities.ct.air),
                 RandContrastPhased("image", prob=0.5),
-                *intensity,
-                *blur_and_noise,
-                *hide_squares(24, 0.2),
+                *grey,
+                *_hidden_squares(24, 0.2),
             ],
             "X-ray": [
-                *cut(sides["X-ray"]),
-                affine(
-                    sides["X-ray"],
-                    0.15 * xray_strength,
-                    0.15 * xray_strength,
-                    0.06 * xray_strength,
-                    0.05 * xray_strength,
-                    0.8,
-                ),
-                *distort(0.5 * more),
-                *intensity,
-                *blur_and_noise,
-                *hide_squares(20, 0.6 * more),
+                *cut["X-ray"],
+                *_shape(sides["X-ray"], 0.15 * film, 0.15 * film, 0.06 * film, 0.05 * film, 0.8, 0.5 * more),
+                *grey,
+                *_hidden_squares(20, 0.6 * more),
             ],
             "H&E": [
-                *cut(sides["H&E"]),
-                *flips,
-                affine(sides["H&E"], 0.3, 0.2, 0.05, 0.05, 0.5),
+                *cut["H&E"],
+                *(flips if histology_flips else []),
+                *_shape(sides["H&E"], 0.3, 0.2, 0.05, 0.05, 0.5),
                 RandStaind("image", prob=0.7),
                 *blur_and_noise,
             ],
         }
     )
+
+
+def _square(keys: Sequence[str] | str, side: int) -> list[Any]:
+    """A square at a random place, so that images larger than it are seen whole over time.
+
+    Edges are repeated, so that H&E is not framed in black, which no slide is.
+    """
+    square = (side, side)
+    return [SpatialPadd(keys, square, mode="edge"), RandSpatialCropd(keys, square, random_size=False)]
+
+
+def _shape(
+    side: int,
+    rotate: float,
+    scale: float,
+    shift: float,
+    shear: float,
+    prob: float,
+    distortion: float = 0.0,
+    outside: str = "border",
+) -> list[Any]:
+    """Rotation in radians, scaling, shift in squares of `side` and shear; distortion of single parts, where above 0."""
+    affine = RandAffined(
+        _BOTH,
+        prob=prob,
+        rotate_range=rotate,
+        scale_range=(scale, scale),  # a single number would vary the first axis alone
+        translate_range=(shift * side,) * 2,
+        shear_range=(shear, shear),
+        mode=_MODES,
+        padding_mode=outside,
+    )
+    if distortion <= 0:
+        return [affine]
+    distort = RandGridDistortiond(
+        _BOTH, 4, prob=0.5, distort_limit=distortion, mode=_MODES, padding_mode=outside
+    )
+    return [affine, distort]
+
+
+def _hidden_squares(side: int, prob: float) -> list[Any]:
+    if prob <= 0:
+        return []
+    return [RandCoarseDropoutd("image", 2, spatial_size=side, max_holes=4, fill_value=0.0, prob=prob)]
