@@ -151,7 +151,7 @@ def _examined(split: str, entry: Entry, pattern: re.Pattern[str] | None) -> Exam
 def _with_mask(found: Examined, reference: CaseReference, label: Path, case: Case | None) -> Examined:
     try:
         read_head(label)
-        # A picture's own values, since `read_label` refuses a mask at the first value that it cannot name.
+        # A 2-D image's own values, since `read_label` refuses a mask at the first value that it cannot name.
         mask = read_mask(label) if image_suffix(label).lower() in PICTURE_SUFFIXES else read_label(reference)
     except CaseError as error:
         return replace(found, mask_error=str(error))

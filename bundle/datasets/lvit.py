@@ -1,6 +1,6 @@
 """From the folder layout of LViT (QaTa-COV19, MoNuSeg, MosMedData+) to a datalist and a report on its splits.
 
-The layout: ``Train_Folder``, ``Val_Folder`` and ``Test_Folder``, each with pictures in ``img``, masks in ``labelcol``
+The layout: ``Train_Folder``, ``Val_Folder`` and ``Test_Folder``, each with images in ``img``, masks in ``labelcol``
 (named as the image, or with ``mask_`` before it) and a sheet ``*text*.xlsx`` or ``*text*.csv`` with the columns
 'Image' and 'Description'. A sheet may also lie beside the folders, or in one of them for several.
 """
@@ -56,7 +56,7 @@ def import_lvit(
     Args:
         root: the folder that holds Train_Folder and Test_Folder.
         output: the datalist to write; paths in it are relative to its folder.
-        modality: of all images; the pictures of this layout cannot be CT, which is volumes in HU.
+        modality: of all images; the 2-D images of this layout cannot be CT, which is volumes in HU.
         label_name: what the foreground of the masks is.
         pattern: finds the patient in a file name, see `examining.compile_patient_pattern`; None tries known namings.
         validation_share: of the training cases, put aside where there is no Val_Folder. Patients stay whole, and so
@@ -76,8 +76,8 @@ def import_lvit(
     if modality == "CT":
         raise CaseError(
             root,
-            "holds pictures, which cannot be CT here, since CT is in HU",
-            "state X-ray, the modality of grey pictures",
+            "holds 2-D images, which cannot be CT here, since CT is in HU",
+            "state X-ray, the modality of grey images",
         )
     if not 0 <= validation_share < 1:
         raise CaseError(
@@ -246,11 +246,11 @@ class _Layout:
             missing = "img" if "img" not in inside else "labelcol"
             raise CaseError(folder, f"has no folder '{missing}'", "arrange it as LViT does")
         masks: defaultdict[str, list[Path]] = defaultdict(list)
-        for mask in _pictures(inside["labelcol"]):
+        for mask in _images(inside["labelcol"]):
             masks[key_of(mask.name)].append(mask)
         used: set[Path] = set()
         entries: list[Entry] = []
-        for image in _pictures(inside["img"]):
+        for image in _images(inside["img"]):
             key = key_of(image.name)
             keys = (key, f"mask_{key}")
             # Of an image and a mask that both lie in labelcol, the lossless one is the mask.
@@ -267,5 +267,5 @@ def _is_lossy(path: Path) -> bool:
     return path.suffix.lower() in (".jpg", ".jpeg")
 
 
-def _pictures(folder: Path) -> list[Path]:
+def _images(folder: Path) -> list[Path]:
     return [child for child in children(folder) if image_suffix(child).lower() in PICTURE_SUFFIXES]

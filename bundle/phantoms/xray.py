@@ -1,6 +1,6 @@
 """A frontal chest radiograph.
 
-Places are fractions of the picture, u to the right and v down.
+Places are fractions of the image, u to the right and v down.
 """
 
 from __future__ import annotations

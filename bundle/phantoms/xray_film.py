@@ -58,8 +58,8 @@ class Film:
 
         return self.draw(pen)
 
-    def blur(self, picture: Array, sigma: float) -> Array:
-        return np.asarray(ndimage.gaussian_filter(picture, sigma * self.size, mode="nearest"))
+    def blur(self, image: Array, sigma: float) -> Array:
+        return np.asarray(ndimage.gaussian_filter(image, sigma * self.size, mode="nearest"))
 
 
 def expose(film: Film, dense: Array) -> NDArray[np.uint8]:

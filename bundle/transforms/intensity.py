@@ -1,4 +1,4 @@
-"""Intensities of pictures: greyscale polarity, channels, and the stains of H&E."""
+"""Intensities: greyscale polarity, channels, and the stains of H&E."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HE_REFERENCE = np.array([[0.5626, 0.7201, 0.4062], [0.2159, 0.8012, 0.5581]])
 
 
 class Monochrome2d(MapTransform):
-    """Turn MONOCHROME1 pictures (DICOM PS3.3 C.7.6.3.1.2: low is bright) into MONOCHROME2.
+    """Turn MONOCHROME1 images (DICOM PS3.3 C.7.6.3.1.2: low is bright) into MONOCHROME2.
 
     The polarity stands in the tensor's meta as 'photometric'; without it nothing is done.
     """
@@ -58,7 +58,7 @@ class WindowHounsfieldd(MapTransform):
 
 
 class ScaleToUnitd(MapTransform):
-    """RGB pictures to [0, 1] by the value of white, 'full_scale' in the tensor's meta; grey becomes RGB.
+    """RGB images to [0, 1] by the value of white, 'full_scale' in the tensor's meta; grey becomes RGB.
 
     Without it, 255 is white where no value is larger, and 65535 otherwise.
     """

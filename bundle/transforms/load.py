@@ -43,7 +43,7 @@ class LoadCased(MapTransform):
     'image' and may have 'prompt', 'modality' and 'result_extension'; nothing else of it is believed.
 
     Adds to the item
-        image: MetaTensor (C, *spatial) float32 with the affine in mm (identity for pictures); its meta holds
+        image: MetaTensor (C, *spatial) float32 with the affine in mm (identity for 2-D images); its meta holds
             case_id, modality and prompt, so that an inferer that sees the tensor alone knows them.
         case: the `Case` as read, for whoever writes results in its geometry.
         label: where the item names one, MetaTensor (1, *spatial) uint8, values as in the structures.
@@ -52,7 +52,7 @@ class LoadCased(MapTransform):
     Args:
         structures: of the network.
         modality: for cases that do not state theirs; None to tell it from the file.
-        photometric: of X-ray pictures; None for what the file says.
+        photometric: of X-rays; None for what the file says.
 
     Raises:
         CaseError: the case cannot be used; see `bundle.cases`.
