@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from monai.bundle import ConfigParser
+
+    from bundle.cases.structures import Structures
 
 _CASES = "says which cases there are; each is compared by itself"
 _PLACE = "a place, not what lies there"
@@ -54,12 +56,19 @@ _NO_SETTINGS = frozenset(("imports", "initialize", "run", "finalize", "_meta_"))
 def settings_of(parser: ConfigParser | None = None) -> dict[str, Any]:
     """Every setting that decides on results and files, by its id, as plain data that JSON can hold.
 
+    Of the structures it has what decides on masks, wherever their file lies.
+
     Args:
         parser: of the configuration; by default the one that evaluates the expression in which this is called.
     """
+    return _settings(parser or _evaluating_parser(), lambda structures: structures.deciding)
+
+
+def _settings(parser: ConfigParser, of_structures: Callable[[Structures], Any]) -> dict[str, Any]:
     from monai.bundle import ConfigParser
 
-    parser = parser or _evaluating_parser()
+    from bundle.cases.structures import Structures
+
     config = parser.get()
     names = set(_plain_ids(config))
     # another parser: this one is at work, perhaps on what asks
@@ -68,7 +77,9 @@ def settings_of(parser: ConfigParser | None = None) -> dict[str, Any]:
     found = {}
     for name in sorted(names - set(DECIDES_NOTHING)):
         try:
-            found[name] = _as_data(plain.get_parsed_content(name), str(config.get("bundle_root", ".")))
+            value = plain.get_parsed_content(name)
+            value = of_structures(Structures(value)) if name == "structures" else value
+            found[name] = _as_data(value, str(config.get("bundle_root", ".")))
         except TypeError:  # an expression that gives an object
             continue
     return found
@@ -81,8 +92,9 @@ def training_settings_of(parser: ConfigParser | None = None) -> dict[str, Any]:
 
 
 def export_settings_of(parser: ConfigParser | None = None) -> dict[str, Any]:
-    """What an exported network is run with; arguments as of `settings_of`."""
-    return {name: value for name, value in settings_of(parser).items() if name not in OF_FILES}
+    """What an exported network is run with, all about its structures included; arguments as of `settings_of`."""
+    found = _settings(parser or _evaluating_parser(), lambda structures: structures.entries)
+    return {name: value for name, value in found.items() if name not in OF_FILES}
 
 
 def apply_settings(

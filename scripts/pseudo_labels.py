@@ -21,15 +21,13 @@ import json
 import sys
 from pathlib import Path
 
-import yaml
-
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from bundle.cases.datalist import read_datalist  # noqa: E402
 from bundle.cases.errors import CaseError  # noqa: E402
 from bundle.cases.ids import case_ids  # noqa: E402
-from bundle.cases.structures import Structures  # noqa: E402
+from bundle.cases.structures import Structures, shipped_structures  # noqa: E402
 
 
 def pseudo_labelled(datalist: Path, labelled: str, structures: Structures) -> dict[str, object]:
@@ -84,7 +82,7 @@ def main() -> int:
     )
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER")
     arguments = parser.parse_args()
-    structures = Structures(yaml.safe_load((ROOT / "configs" / "inference.yaml").read_text())["structures"])
+    structures = shipped_structures()
     try:
         content = pseudo_labelled(arguments.datalist, arguments.labelled, structures)
     except CaseError as error:

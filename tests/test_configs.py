@@ -17,7 +17,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata, verify_n
 
 import bundle
 from bundle.cases.modality_settings import CtSettings, ModalitySettings
-from bundle.cases.structures import Structures
+from bundle.cases.structures import shipped_structures
 from bundle.learning import TrainingImages, training_references
 from bundle.networks import count_parameters
 from bundle.networks.fusion import CrossModalBlock
@@ -78,14 +78,6 @@ def test_pinned_versions_are_the_installed_ones() -> None:
     if sys.version_info[:2] != (3, 11):
         pytest.skip("metadata.json describes the environment of Python 3.11")
     assert {name: version(name).split("+")[0] for name in named} == named
-
-
-def test_channels_are_the_structures() -> None:
-    structures = yaml.safe_load((CONFIGS / "inference.yaml").read_text(encoding="utf-8"))["structures"]
-    channels = metadata()["network_data_format"]["outputs"]["pred"]["channel_def"]
-    assert channels == {
-        str(i): name for i, name in enumerate(["background", *(s["name"] for s in structures)])
-    }
 
 
 def test_the_network_takes_and_gives_what_metadata_says() -> None:
@@ -292,7 +284,7 @@ def test_two_processes_train_as_the_distributed_configuration_says(
     assert done.returncode == 0, done.stderr[-3000:]
     assert (tmp_path / "latest.pt").is_file()
     assert (tmp_path / "model.pt").is_file()
-    structures = Structures(yaml.safe_load((CONFIGS / "inference.yaml").read_text())["structures"])
+    structures = shipped_structures()
     drawn = TrainingImages(
         training_references([phantoms["CT"], phantoms["H&E"]], "training"),
         preprocessing(structures, ModalitySettings(ct=CtSettings(spacing=(8.0, 8.0, 20.0)))),

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from monai.bundle import ConfigParser
 
+from bundle.cases.structures import SHIPPED
 from bundle.settings import (
     DECIDES_NOTHING,
     OF_FILES,
@@ -57,9 +58,23 @@ def test_what_decides_on_nothing_does_not_count() -> None:
 def test_every_name_in_the_lists_is_a_setting() -> None:
     """Or a misspelt one would not be left out."""
     known: set[str] = set()
-    for path in CONFIGS.glob("*.yaml"):
+    for path in set(CONFIGS.glob("*.yaml")) - {SHIPPED}:
         known |= yaml.safe_load(path.read_text()).keys()
     assert {*DECIDES_NOTHING, *OF_FILES, *TRAINING_MAY_CHANGE} <= known
+
+
+def test_structures_count_by_what_decides_on_masks_and_travel_whole(tmp_path: Path) -> None:
+    entries = [{"name": "cyst", "modality": "CT"}]
+    one, other = tmp_path / "one.yaml", tmp_path / "other.yaml"
+    one.write_text(yaml.safe_dump(entries))
+    other.write_text(yaml.safe_dump([{**entries[0], "colour": [1, 2, 3]}]))
+    of = [configuration("inference", structures=str(path)) for path in (one, other)]
+    first, second = map(settings_of, of)
+    assert not list(differences(first, second))
+    assert first["structures"][0]["name"] == "cyst" and "colour" not in first["structures"][0]
+    taken = configuration("inference")
+    apply_settings(export_settings_of(of[1]), parser=taken)
+    assert taken.get_parsed_content("structure_set")[0].colour == (1, 2, 3)
 
 
 def test_expressions_and_references_count_by_their_value() -> None:
@@ -71,6 +86,7 @@ def test_expressions_and_references_count_by_their_value() -> None:
 
 
 def test_the_place_of_the_bundle_does_not_count(tmp_path: Path) -> None:
+    (tmp_path / "configs").symlink_to(CONFIGS)
     here, there = (settings_of(configuration("inference", bundle_root=root)) for root in (".", tmp_path))
     assert here == there and here["text_encoder"] == "models/text_prior"
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 #: Options that are overrides of configs/inference.yaml under the same name.
 _OVERRIDES = (
+    "structures",
     "steps",
     "members",
     "seed",
@@ -68,6 +69,12 @@ def add_network_options(command: argparse.ArgumentParser) -> None:
         "--seg-type",
         choices=("BINARY", "LABELMAP"),
         help="of the DICOM SEG; default: BINARY, which every viewer reads",
+    )
+    command.add_argument(
+        "--structures",
+        type=Path,
+        metavar="FILE",
+        help="what the weights segment; default: configs/structures.yaml, which says how to write one",
     )
     network = command.add_mutually_exclusive_group()
     network.add_argument("--weights", type=Path, metavar="FILE", help="default: models/model.pt")

@@ -17,7 +17,7 @@ from monai.utils import CommonKeys as Keys
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from bundle.cases import Case, CaseError, CaseReference
+from bundle.cases import Case, CaseError, CaseReference, read_label
 from bundle.cases.errors import root_cause
 from bundle.cases.slides import is_slide
 from bundle.cases.structures import Structures
@@ -129,6 +129,11 @@ class CaseSegmenter:
         case: Case = item["case"]
         image: Tensor = item[Keys.IMAGE][None].to(self.device)
         self.network.eval()
+        if self.structures is not None and case.reference.label is not None:
+            item = {
+                **item,
+                "truth": read_label(case.reference, case),
+            }  # whose faults are found before the work
         if self.prompts is None:
             return self._prompted(item, image, case.reference.prompt)
         results = {
@@ -145,10 +150,6 @@ class CaseSegmenter:
         if not isinstance(prompt, str):
             if self.structures is None:
                 raise ValueError("several prompts a case need the network's structures")
-            unknown = [name for name in prompt if not self.structures.knows(name)]
-            if unknown:
-                problem = f"labels {unknown[0]!r}, which the network does not know"
-                raise CaseError(case.reference.label or case.reference.image, problem, "leave it out")
             each = {name: self._prompted(item, image, text) for name, text in prompt.items()}
             found = {self.structures.value(name): result["prediction"] for name, result in each.items()}
             names = {value: self.structures[value - 1].name for value in found}
@@ -173,7 +174,7 @@ class CaseEvaluator(SupervisedEvaluator):
         prompts: name -> case id -> prompt: ways to prompt every case, which is read and preprocessed once;
             None for each case's own prompt alone. Instead of one prompt a case may have several, structure ->
             prompt: what each finds counts as that structure, see `joined`.
-        structures: of the network, for several prompts a case.
+        structures: of the network, for several prompts a case and for cases with labels, which are checked then.
         val_handlers: what watches the cases, see `bundle.inference.run` and `bundle.scoring.handler`.
         num_workers: processes that read cases ahead.
         jobs: processes that each segment cases from the file to the results; 1 does so in this one.
@@ -183,6 +184,7 @@ class CaseEvaluator(SupervisedEvaluator):
             once a run.
 
     Raises:
+        CaseError: labels without names, or with names of no structure.
         ValueError: `jobs` is no number of processes, or there is nothing to write their results.
     """
 
@@ -204,6 +206,8 @@ class CaseEvaluator(SupervisedEvaluator):
     ) -> None:
         if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
             raise ValueError(f"jobs must be a whole number of at least 1, not {jobs!r}")
+        if structures is not None:
+            structures.check_labels(dataset.references)
         device = torch.device(device)
         self.case_segmenter = CaseSegmenter(
             network, inferer, postprocessing, device, prompts, structures, slides, reader or PromptReader()

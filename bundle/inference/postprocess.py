@@ -83,6 +83,7 @@ class ToPredictiond(MapTransform):
             warnings=prompt_warnings(reading, self.structures, case.modality),
             reading=reading,
             settings=self.inferer.settings(case.modality),
+            structures=self.structures,
         )
         return {
             **item,

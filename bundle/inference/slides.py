@@ -131,7 +131,7 @@ class SlideSegmenter:
                 grid=grid,
                 corner=inside[:2],
                 labels=labels,
-                one_piece=self.structures.in_one_piece(),
+                structures=self.structures,
                 warnings=prompt_warnings(reading, self.structures, _MODALITY),
             )
 
@@ -227,7 +227,7 @@ class SlideSegmenter:
             probability=result.overview(slice(0, len(labels))),
             uncertainty=result.overview(slice(len(labels), None))[0],
             labels=labels,
-            one_piece=self.structures.in_one_piece(),
+            structures=self.structures,
             sums=result.sums(),
             mean_uncertainty=result.mean_uncertainty,
             about=about,

@@ -41,10 +41,6 @@ def training_references(
                 raise CaseError(
                     reference.image, f"has no label in {source}", "give every training case a label"
                 )
-            if not reference.labels:
-                raise CaseError(
-                    source, "does not say what its label values mean", "add 'labels': {'1': name, ...}"
-                )
     return groups
 
 
@@ -102,6 +98,8 @@ class TrainingImages(DrawnImages):
             )
         if not 0.0 <= mirrored <= 1.0:
             raise ValueError(f"mirrored_xrays must lie in [0, 1], not {mirrored}")
+        for group in groups:
+            structures.check_labels(group)
         self.structures = structures
         self.augmentation = augmentation
         self.text_dropout = text_dropout
@@ -254,12 +252,6 @@ def prepare_batch(
 
 def _read(reference: CaseReference, preprocessing: Compose) -> dict[str, Any]:
     structures: Structures = preprocessing.transforms[0].structures
-    unknown = [name for name in reference.labels.values() if not structures.knows(name)]
-    if unknown and reference.label is not None:
-        problem = f"labels {unknown[0]!r}, which the network does not know"
-        raise CaseError(
-            reference.label, problem, "add it to 'structures' in the configuration or leave it out"
-        )
     item = preprocessing(reference_item(reference, with_label=True))
     labelled = torch.zeros(structures.channels, dtype=torch.bool)
     labelled[[0, *(structures.value(name) for name in reference.labels.values())]] = True

@@ -162,11 +162,9 @@ class NamingTraining:
             `held_out_names`: held-out synonyms that name their structure and no other; `meaningless`: held-out
             everyday words that name nothing.
         """
-        terms = {term.name: term for term in all_terms().values()}
+        terms = all_terms(self.structures)
         asked = [
-            (phrase, self.structures.value(entry.name) - 1)
-            for entry in self.structures
-            for phrase in (terms[entry.name].held_out if entry.name in terms else ())
+            (phrase, entry.value - 1) for entry in self.structures for phrase in terms[entry.name].held_out
         ]
         nothing = everyday()["held_out"]
         figures = {}

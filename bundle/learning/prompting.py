@@ -13,10 +13,12 @@ from random import Random
 
 from bundle.cases.modality import Modality
 from bundle.cases.structures import Structures
+from bundle.cases.structures_file import REPORTS
 from bundle.wording import (
     Infection,
     Meaning,
-    Nuclei,
+    NamedStructures,
+    NucleiDistribution,
     Organ,
     SentenceGenerator,
     Term,
@@ -25,9 +27,7 @@ from bundle.wording import (
     is_held_out,
     templates,
 )
-from bundle.wording import Structures as NamedStructures
 
-_INFECTION, _NUCLEUS = "COVID-19 infection", "nucleus"
 _REMOVED = "removed"  # of the findings in an organ: whether it is named there is a matter of taste
 _LONGEST = 6  # sentences
 
@@ -70,20 +70,20 @@ class PromptDrawer:
         self.structures = structures
         self.silent, self.own, self.reworded, self.foreign = shares
         for entry in structures:
-            if is_held_out(entry.name):
+            if is_held_out(entry.name, structures):
                 raise ValueError(
                     f"structures: {entry.name!r} is a phrasing that is kept to test the reading of prompts; "
                     "give the structure another name"
                 )
-        terms = {(term.name, term.modality): term for term in all_terms().values()}
-        for entry in structures:
-            own_words = Term(entry.name, entry.modality, frozenset({entry.name}), (entry.name,))
-            terms.setdefault((entry.name, entry.modality), own_words)
+        terms = {(term.name, term.modality): term for term in all_terms(structures).values()}
         self._terms = list(terms.values())
         self._parts = [
-            (structures.value(entry.name), entry.modality, terms[entry.name, entry.modality].parts)
-            for entry in structures
+            (entry.value, entry.modality, terms[entry.name, entry.modality].parts) for entry in structures
         ]
+        self._reported = {
+            kind: frozenset(entry.value for entry in structures if entry.words.get("reports") == kind)
+            for kind in REPORTS
+        }
         self._channels = {term: self._whole([term]) for term in self._terms}
         self._known = [term for term in self._terms if self._channels[term]]
 
@@ -100,7 +100,7 @@ class PromptDrawer:
         if choice < self.own and own:
             return Prompt(_retyped(own, random), self._of_modality(modality))
         if choice < self.own + self.reworded and said is not None:
-            return Prompt(_generator(random).say(said), self._channels[all_terms()[_INFECTION]])
+            return Prompt(self._generator(random).say(said), self._reported["infection"])
         if choice > 1.0 - self.foreign:
             return self._foreign(random)
         return self._named(random, [term for term in self._known if term.modality == modality])
@@ -110,11 +110,14 @@ class PromptDrawer:
         kinds: Mapping[Callable[[Random], Prompt], float] = {
             lambda drawn: self._named(drawn, self._known): 30.0,
             lambda drawn: self._named(drawn, self._terms): 15.0,
-            self._reported: 25.0,
+            self._report: 25.0,
             self._foreign: 20.0,
             self._note: 10.0,
         }
         return random.choices(list(kinds), list(kinds.values()))[0](random)
+
+    def _generator(self, random: Random) -> SentenceGenerator:
+        return SentenceGenerator(random.getrandbits(48), self.structures)
 
     def _of_modality(self, modality: Modality) -> frozenset[int]:
         """What the texts of data sets speak of: everything that their images are labelled with."""
@@ -139,18 +142,18 @@ class PromptDrawer:
                 term for term in terms if term.modality == first.modality and not term.parts & first.parts
             ]
             chosen += random.sample(alike, min(len(alike), random.choice([1, 1, 2, 3])))
-        text = _generator(random).say(NamedStructures(tuple(chosen)))
+        text = self._generator(random).say(NamedStructures(tuple(chosen)))
         return Prompt(_retyped(text, random), self._whole(chosen))
 
-    def _reported(self, random: Random) -> Prompt:
-        generator = _generator(random)
+    def _report(self, random: Random) -> Prompt:
+        generator = self._generator(random)
         kinds: list[Callable[[], Meaning]] = [generator.infection, generator.nuclei, generator.organ]
         meaning = random.choices(kinds, weights=[2.0, 1.0, 1.0])[0]()
         names: frozenset[int] = frozenset()
         if isinstance(meaning, Infection) and (meaning.left or meaning.right):
-            names = self._channels[all_terms()[_INFECTION]]
-        elif isinstance(meaning, Nuclei) and meaning.how != "none":
-            names = self._channels[all_terms()[_NUCLEUS]]
+            names = self._reported["infection"]
+        elif isinstance(meaning, NucleiDistribution) and meaning.how != "none":
+            names = self._reported["nuclei"]
         elif isinstance(meaning, Organ):
             if meaning.finding == _REMOVED:
                 return self._foreign(random)
@@ -162,7 +165,7 @@ class PromptDrawer:
         parts = [
             random.choice(templates()["notes"]["fillers"])
             if random.random() < 0.5
-            else random.choice([self._reported, lambda drawn: self._named(drawn, self._terms)])(random)
+            else random.choice([self._report, lambda drawn: self._named(drawn, self._terms)])(random)
             for _ in range(random.randint(2, _LONGEST))
         ]
         sentences = [part if isinstance(part, str) else part.text for part in parts]
@@ -207,10 +210,6 @@ def prompt_drawer(structures: Structures, shares: Mapping[str, float] | None) ->
         if name not in known or isinstance(value, bool) or not isinstance(value, int | float):
             raise ValueError(f"prompt_shares: {name}: {value!r} is none; give numbers for {', '.join(known)}")
     return PromptDrawer(structures, **shares)
-
-
-def _generator(random: Random) -> SentenceGenerator:
-    return SentenceGenerator(random.getrandbits(48))
 
 
 def _invented(random: Random) -> str:

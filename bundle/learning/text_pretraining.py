@@ -33,7 +33,7 @@ from bundle.learning.text_encoder import (
     train_tokenizer,
     wrapped,
 )
-from bundle.wording import Infection, Meaning, SentenceGenerator, Structures, all_terms
+from bundle.wording import Infection, Meaning, NamedStructures, SentenceGenerator, all_terms
 
 logger = logging.getLogger(__name__)
 
@@ -225,7 +225,8 @@ class TextPretraining:
         generator = SentenceGenerator(2**60 + self.seed)  # beyond the seeds of steps
         figures["sides_reports"] = self._sides(generator, [generator.infection() for _ in range(300)])
         figures["sides_prompts"] = self._sides(
-            generator, [Structures((term,)) for term in terms if term.opposite is not None for _ in range(8)]
+            generator,
+            [NamedStructures((term,)) for term in terms if term.opposite is not None for _ in range(8)],
         )
         return figures
 
@@ -233,7 +234,7 @@ class TextPretraining:
     def _checkpoint(self) -> Path:
         return self.output_dir / "checkpoint.pt"
 
-    def _sides(self, generator: SentenceGenerator, meanings: Sequence[Infection | Structures]) -> float:
+    def _sides(self, generator: SentenceGenerator, meanings: Sequence[Infection | NamedStructures]) -> float:
         sided: list[tuple[Meaning, Meaning]] = []
         for meaning in meanings:
             other = meaning.opposite()

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.phantoms.noise import SmoothField
+from bundle.phantoms.phantom import CT_LABELS
 from bundle.phantoms.shapes import Array, Point
 
 Box: TypeAlias = tuple[slice, slice, slice]
@@ -29,6 +30,7 @@ class Canvas:
         self.z = axes[2][None, None, :] + 3.0 * self.field(70)
         self.hu = np.full(self.x.shape, -1000, np.float32)
         self.label = np.zeros(self.x.shape, np.uint8)
+        self.values = {name: value for value, name in CT_LABELS.items()}
         self.free = np.full(self.x.shape, np.inf, np.float32)
 
     def box(self, low: Point, high: Point, margin: float = 18) -> Box:

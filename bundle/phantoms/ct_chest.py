@@ -79,7 +79,7 @@ def _paint_lungs(canvas: Canvas, lung: Array, mediastinum: Array) -> None:
     hu, y = canvas.hu, canvas.y
     air = canvas.rng.uniform(-870, -790)
     hu[lung] = (air + 22 * canvas.field(25) + (y - 20) * np.float32(0.35))[lung]
-    canvas.label[lung] = 9
+    canvas.label[lung] = canvas.values["lung"]
     everything = (slice(None), slice(None), slice(None))
     small = canvas.vessels(11, everything, 0.22)
     large = canvas.vessels(22, everything, 0.24) * np.exp(-np.maximum(mediastinum, 0) / 45)

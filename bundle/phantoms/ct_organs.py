@@ -13,7 +13,10 @@ from bundle.phantoms.shapes import Array, largest_part, rotation, smoothstep
 def paint_kidneys(canvas: Canvas, torso: Torso) -> None:
     rng, hu = canvas.rng, torso.hu
     size = torso.size * rng.uniform(0.98, 1.12)
-    for side, value, level in ((1, 3, rng.uniform(-42, -26)), (-1, 4, rng.uniform(-54, -38))):
+    for side, name, level in (
+        (1, "left kidney", rng.uniform(-42, -26)),
+        (-1, "right kidney", rng.uniform(-54, -38)),
+    ):
         centre = (side * (70 * torso.scale_x + rng.uniform(-3, 5)), torso.spine_y + rng.uniform(-6, 4), level)
         turn = rotation(rng.uniform(-14, -4), side * rng.uniform(-14, -6), side * rng.uniform(20, 40))
         radii = (25 * size, 29 * size, 53 * size * rng.uniform(0.92, 1.06))
@@ -30,7 +33,7 @@ def paint_kidneys(canvas: Canvas, torso: Torso) -> None:
         canvas.paint(
             box, kidney, hu["cortex"] + (hu["medulla"] - hu["cortex"]) * pyramids + 3 * canvas.field(12, box)
         )
-        canvas.label[box][kidney] = value
+        canvas.label[box][kidney] = canvas.values[name]
         pelvis = (sinus < -3.5) & (surface < 2) & (canvas.field(10, box) > -0.2) & ~kidney
         pelvis &= canvas.free[box] > -40
         canvas.paint(box, pelvis & (canvas.label[box] == 0), 22.0)
@@ -54,7 +57,7 @@ def paint_liver(canvas: Canvas, torso: Torso, dome: Array, cavity: Array) -> Non
     gallbladder = canvas.take(bag, box, 1.0)
     canvas.paint(box, gallbladder, rng.uniform(4, 18) + 1.5 * canvas.field(14, box))
     canvas.paint(box, gallbladder & (bag > -1.6), 45.0)
-    canvas.label[box][gallbladder] = 2
+    canvas.label[box][gallbladder] = canvas.values["gallbladder"]
 
     box = canvas.box((-200, -200, -95), (90 * torso.scale_x, 200, 80))
     x, y, z = canvas.x[box] / torso.scale_x, canvas.y[box], canvas.z[box]
@@ -89,7 +92,7 @@ def paint_liver(canvas: Canvas, torso: Torso, dome: Array, cavity: Array) -> Non
         cyst = torso.at(rng.uniform(-105, -60), rng.uniform(0.1, 0.6), rng.uniform(-5, 30))
         near = np.sqrt((x * torso.scale_x - cyst[0]) ** 2 + (y - cyst[1]) ** 2 + (z - cyst[2]) ** 2)
         canvas.paint(box, liver & (near < rng.uniform(4, 11)), 8.0)
-    canvas.label[box][liver] = 5
+    canvas.label[box][liver] = canvas.values["liver"]
 
 
 def paint_spleen(canvas: Canvas, torso: Torso, cavity: Array, length: float = 1.0) -> None:
@@ -110,7 +113,7 @@ def paint_spleen(canvas: Canvas, torso: Torso, cavity: Array, length: float = 1.
     spleen = largest_part(canvas.take(surface, box, 0.3))
     values = torso.hu["spleen"] + 2.5 * canvas.field(18, box)
     canvas.paint(box, spleen, values + 0.5 * torso.hu["vessel"] * canvas.vessels(18, box, 0.12))
-    canvas.label[box][spleen] = 7
+    canvas.label[box][spleen] = canvas.values["spleen"]
 
 
 def paint_pancreas(canvas: Canvas, torso: Torso) -> None:
@@ -132,7 +135,7 @@ def paint_pancreas(canvas: Canvas, torso: Torso) -> None:
     clefts = np.clip(0.35 - np.abs(canvas.field(6, box)), 0, 0.35) / 0.35 * smoothstep(surface, -9, -1)
     values = torso.hu["pancreas"] - 60 * clefts + 3 * canvas.field(12, box)
     canvas.paint(box, pancreas, values)
-    canvas.label[box][pancreas] = 6
+    canvas.label[box][pancreas] = canvas.values["pancreas"]
     # The splenic vein runs along the back of the gland.
     vein = path[3:] + np.array([0, 9.0, 2.0])
     box = canvas.around(vein, 5)
@@ -174,4 +177,4 @@ def paint_stomach(canvas: Canvas, torso: Torso) -> None:
         heights = np.broadcast_to(canvas.axes[1][None, box[1], None], lumen.shape)
         surface_y = np.quantile(heights[lumen], rng.uniform(0.05, 0.38))
         canvas.paint(box, lumen & (heights < surface_y), -960.0)
-    canvas.label[box][stomach] = 8
+    canvas.label[box][stomach] = canvas.values["stomach"]

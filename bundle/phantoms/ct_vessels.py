@@ -31,8 +31,8 @@ def _paint_aorta(canvas: Canvas, torso: Torso) -> float:
     distance = canvas.tube(box, path, radii) + 0.4 * canvas.field(14, box)
     aorta = distance < 0
     canvas.paint(box, aorta, torso.hu["aorta"] + 3 * canvas.field(12, box))
-    canvas.label[box][aorta] = 1
-    halo = (distance >= 0) & (distance < 2) & (canvas.label[box] == 9)
+    canvas.label[box][aorta] = canvas.values["aorta"]
+    halo = (distance >= 0) & (distance < 2) & (canvas.label[box] == canvas.values["lung"])
     canvas.paint(box, halo, -60.0)
     canvas.label[box][halo] = 0
     canvas.free[box] = np.minimum(canvas.free[box], distance)

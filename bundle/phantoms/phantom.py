@@ -9,20 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.cases.modality import Modality
+from bundle.cases.structures import shipped_structures
+from bundle.cases.structures_file import REPORTS
 
-CT_LABELS: dict[int, str] = {
-    1: "aorta",
-    2: "gallbladder",
-    3: "left kidney",
-    4: "right kidney",
-    5: "liver",
-    6: "pancreas",
-    7: "spleen",
-    8: "stomach",
-    9: "lung",
-}
-XRAY_LABELS: dict[int, str] = {1: "COVID-19 infection"}
-HISTOLOGY_LABELS: dict[int, str] = {1: "nucleus"}
+#: Value in the ground truth -> name of the structure.
+CT_LABELS = shipped_structures().of_modality("CT")
+XRAY_LABELS, HISTOLOGY_LABELS = (
+    {1: next(one.name for one in shipped_structures() if one.words.get("reports") == kind)}
+    for kind in REPORTS
+)
 
 
 @dataclass(frozen=True)

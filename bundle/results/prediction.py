@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.cases.case import Case
+from bundle.cases.structures import Structures, shipped_structures
 from bundle.networks.prompt_reading import PromptReading
 from bundle.transforms.source_grid import SourceMaps
 
@@ -26,6 +27,7 @@ class Prediction:
             background left out. Of volumes it may be worked out when it is asked for: see `probability_blocks`.
         uncertainty: float32 in [0, 1], (*spatial): predictive entropy over log(number of classes).
         labels: label value (1-255) -> name of the structure, those that were asked for.
+        structures: of the network: colours and codes of the names.
         warnings: what the reader of the report should know, beyond the case's own warnings.
         settings: steps, members, seed, sampler and the like; they go into the report as they are.
         source_series: for DICOM input what identifies the series (UIDs); None for other formats.
@@ -46,6 +48,7 @@ class Prediction:
     source_series: dict[str, Any] | None = None
     is_overview: bool = False
     reading: PromptReading | None = None
+    structures: Structures = field(default_factory=shipped_structures)
 
     def __post_init__(self) -> None:
         spatial = self.case.array.shape[1:]

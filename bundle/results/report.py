@@ -58,7 +58,10 @@ def build_report(prediction: Prediction, elapsed_seconds: float | None = None) -
         "prompt_source": reference.prompt_source if reference.prompt else None,
         "found": bool(counts[1:].any()),
         "labels": {
-            name: label_entry(prediction, channel, value, int(counts[value]))
+            name: {
+                **label_entry(prediction, channel, value, int(counts[value])),
+                "colour": prediction.structures.colour(name),
+            }
             for channel, (value, name) in enumerate(prediction.labels.items())
         },
         "probability_channels": list(prediction.labels.values()),

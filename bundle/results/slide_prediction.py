@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from bundle.cases.case import Case
 from bundle.cases.slides import SlideGrid
+from bundle.cases.structures import Structures
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class SlidePrediction:
         probability: (K, h, w) float32 in [0, 1], means over the pixels of the overview, one an entry of `labels`.
         uncertainty: (h, w) float32 in [0, 1], likewise.
         labels: label value (1-255) -> name of the structure, those that were asked for.
-        one_piece: label values of structures that are one connected piece; others are counted.
+        structures: of the network; pieces of those that are not one connected piece are counted.
         sums: label value -> its sums.
         mean_uncertainty: over the tiles; None where there were none.
         about: what the report says of the slide.
@@ -50,7 +50,7 @@ class SlidePrediction:
     probability: NDArray[np.float32]
     uncertainty: NDArray[np.float32]
     labels: dict[int, str]
-    one_piece: Sequence[int]
+    structures: Structures
     sums: dict[int, StructureSums]
     mean_uncertainty: float | None
     about: dict[str, Any]
@@ -66,14 +66,14 @@ class RegionPrediction:
         mask: (h, w) uint8, a part of `grid`; 0 or keys of `labels`.
         grid: of the mask of the whole slide.
         corner: column and row of the grid that the mask begins at.
-        labels, one_piece: as of `SlidePrediction`.
+        labels, structures: as of `SlidePrediction`.
     """
 
     mask: NDArray[np.uint8]
     grid: SlideGrid
     corner: tuple[int, int]
     labels: dict[int, str]
-    one_piece: Sequence[int]
+    structures: Structures
     warnings: list[str] = field(default_factory=list)
 
     @property

@@ -85,16 +85,17 @@ class Scoring:
             logger.warning("not scored: %s", engine.state.output.get("error"))
             return
         try:
-            self.score(predictions)
+            self.score(predictions, engine.state.output.get("truth"))
         except CaseError as error:  # the rest of the list goes on
             engine.state.output["error"] = str(error)
             logger.warning("not scored: %s", error)
 
-    def score(self, predictions: Mapping[str, Prediction]) -> None:
+    def score(self, predictions: Mapping[str, Prediction], truth: NDArray[np.uint8] | None = None) -> None:
         """Add the figures of one case.
 
         Args:
             predictions: text mode -> prediction, all of the one case; every mode of `modes` is there.
+            truth: the case's label as `read_label` gives it; None to read it.
 
         Raises:
             CaseError: no label, or one that does not fit the image.
@@ -105,18 +106,10 @@ class Scoring:
             raise CaseError(
                 reference.image, "has no label to compare with", "evaluate a list whose cases have labels"
             )
-        if not reference.labels:
-            raise CaseError(
-                reference.label, "holds values that no name is given for", "add 'labels' to the datalist"
-            )
-        unknown = [name for name in reference.labels.values() if not self.structures.knows(name)]
-        if unknown:
-            raise CaseError(
-                reference.label, f"labels {unknown[0]!r}, which the network does not know", "leave it out"
-            )
+        self.structures.check_labels([reference])
         labels = self.labels_of(reference)
         spacing = case.spacing if self.spacing_is_true else None
-        truth = read_label(reference, case)
+        truth = read_label(reference, case) if truth is None else truth
         axis = case.head_foot_axis
         for mode in self.modes:
             mask = predictions[mode].mask

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from random import Random
 
 from bundle.cases import CaseReference
+from bundle.cases.structures import Structures
 from bundle.scoring.text_effect import CasePrompt
 from bundle.wording import all_terms, everyday
 
@@ -18,6 +19,7 @@ def adherence_prompts(
     meaningless: int = 2,
     seed: int = 0,
     names_structures: bool = True,
+    structures: Structures | None = None,
 ) -> dict[str, dict[str, CasePrompt]]:
     """Ways to ask for every labelled structure of every case, one structure a prompt.
 
@@ -28,6 +30,7 @@ def adherence_prompts(
         meaningless: how many prompts of everyday words that training never shows.
         seed: of the choice of those words.
         names_structures: whether a prompt chooses what the network segments.
+        structures: of the network, whose words are kept from training; None for the shipped one's.
 
     Returns:
         way -> case id -> structure -> prompt. 'name' comes first; 'unseen 1', ... where every structure has one;
@@ -39,7 +42,7 @@ def adherence_prompts(
     if not names_structures:
         raise ValueError("this network does not choose by a prompt what it segments; use evaluate.yaml alone")
     ways: dict[str, dict[str, CasePrompt]] = {}
-    terms = all_terms()
+    terms = all_terms(structures)
     for reference in references:
         names = list(reference.labels.values())
         if not names:

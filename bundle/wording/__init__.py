@@ -3,11 +3,11 @@
 from bundle.wording.sentences import (
     Infection,
     Meaning,
-    Nuclei,
+    NamedStructures,
+    NucleiDistribution,
     Organ,
     Pair,
     SentenceGenerator,
-    Structures,
     Unrelated,
     exchange_sides,
 )
@@ -16,11 +16,11 @@ from bundle.wording.terms import Term, all_terms, everyday, is_held_out, templat
 __all__ = [
     "Infection",
     "Meaning",
-    "Nuclei",
+    "NamedStructures",
+    "NucleiDistribution",
     "Organ",
     "Pair",
     "SentenceGenerator",
-    "Structures",
     "Term",
     "Unrelated",
     "all_terms",

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from random import Random
 from typing import Protocol
 
-from bundle.wording.terms import SIDES, ZONES, Term, all_terms, is_held_out, templates, vocabulary
+from bundle.cases.structures import Structures
+from bundle.cases.structures_file import SIDES
+from bundle.wording.terms import ZONES, Term, all_terms, is_held_out, templates, vocabulary
 
 _SIDE_WORD = re.compile(r"\b(?:left|right)\b", re.IGNORECASE)
 _PLACES = re.compile(r"\b((?:(?:all|upper|middle|lower) )+)(left|right) lung\b")
@@ -44,8 +46,8 @@ class Meaning(Protocol):
         """One of its wordings."""
         ...
 
-    def opposite(self) -> Meaning | None:
-        """The same with left and right exchanged, where that is another meaning."""
+    def opposite(self, structures: Structures | None = None) -> Meaning | None:
+        """The same with left and right exchanged, where that is another meaning; `structures` as for `all_terms`."""
         ...
 
 
@@ -79,7 +81,7 @@ def _name(random: Random, term: Term) -> str:
 
 
 @dataclass(frozen=True)
-class Structures:
+class NamedStructures:
     """A prompt that names one or several structures."""
 
     terms: tuple[Term, ...]
@@ -93,11 +95,11 @@ class Structures:
         image = random.choice(templates()["images"][self.terms[0].modality])
         return _fill(random.choice(templates()["prompts"]), x=named, image=image)
 
-    def opposite(self) -> Structures | None:
+    def opposite(self, structures: Structures | None = None) -> NamedStructures | None:
         mirrored = tuple(
-            all_terms()[term.opposite] if term.opposite is not None else term for term in self.terms
+            all_terms(structures)[term.opposite] if term.opposite is not None else term for term in self.terms
         )
-        other = Structures(mirrored)
+        other = NamedStructures(mirrored)
         return other if other.key != self.key else None
 
 
@@ -156,7 +158,7 @@ class Infection:
             places=self._compact_places(random) if compact else self._places(random),
         )
 
-    def opposite(self) -> Infection | None:
+    def opposite(self, structures: Structures | None = None) -> Infection | None:
         other = Infection(self.right, self.left, self.areas)
         return other if other.key != self.key else None
 
@@ -226,7 +228,7 @@ def _zones_of(random: Random, zones: frozenset[str], whole: str) -> str:
 
 
 @dataclass(frozen=True)
-class Nuclei:
+class NucleiDistribution:
     """How nuclei are distributed: a key of `nuclei.meanings` in templates.yaml, or a crowded part of the field."""
 
     how: str
@@ -243,9 +245,9 @@ class Nuclei:
             return _fill(random.choice(words["spread"]), subject=subject, how=how)
         return _fill(random.choice(words["dense_at"]), subject=subject, where=self._where(random))
 
-    def opposite(self) -> Nuclei | None:
+    def opposite(self, structures: Structures | None = None) -> NucleiDistribution | None:
         exchanged = exchange_sides(self.how)
-        return Nuclei(exchanged) if exchanged != self.how else None
+        return NucleiDistribution(exchanged) if exchanged != self.how else None
 
     def _where(self, random: Random) -> str:
         vertical, _, horizontal = self.how.rpartition(" ")
@@ -273,10 +275,10 @@ class Organ:
         sentence = _fill(random.choice(words["findings"][self.finding]), x=_name(random, self.term))
         return _fill(random.choice(words["frames"]), s=sentence)
 
-    def opposite(self) -> Organ | None:
+    def opposite(self, structures: Structures | None = None) -> Organ | None:
         if self.term.opposite is None:
             return None
-        return Organ(all_terms()[self.term.opposite], self.finding)
+        return Organ(all_terms(structures)[self.term.opposite], self.finding)
 
 
 @dataclass(frozen=True)
@@ -294,7 +296,7 @@ class Unrelated:
         image = random.choice(templates()["images"][images])
         return _fill(random.choice(templates()["prompts"]), x=self.word, image=image)
 
-    def opposite(self) -> None:
+    def opposite(self, structures: Structures | None = None) -> None:
         return None
 
 
@@ -303,25 +305,29 @@ class SentenceGenerator:
 
     Args:
         seed: of all choices.
+        structures: whose words it has, beside further ones; None for those of the shipped network.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, structures: Structures | None = None) -> None:
         self._random = Random(seed)
+        self._structures = structures
+        self._terms = list(all_terms(structures).values())
 
     def say(self, meaning: Meaning) -> str:
         """A wording of a meaning, without held-out phrasings."""
-        while is_held_out(text := meaning.say(self._random)):
+        while is_held_out(text := meaning.say(self._random), self._structures):
             pass
         return text
 
-    def structures(self) -> Structures:
+    def structures(self) -> NamedStructures:
         """One structure, sometimes two or three of one modality."""
-        terms = list(all_terms().values())
-        first = self._random.choice(terms)
+        first = self._random.choice(self._terms)
         if self._random.random() < 0.85:
-            return Structures((first,))
-        alike = [term for term in terms if term.modality == first.modality and not term.parts & first.parts]
-        return Structures((first, *self._random.sample(alike, self._random.choice([1, 1, 2]))))
+            return NamedStructures((first,))
+        alike = [
+            term for term in self._terms if term.modality == first.modality and not term.parts & first.parts
+        ]
+        return NamedStructures((first, *self._random.sample(alike, self._random.choice([1, 1, 2]))))
 
     def infection(self) -> Infection:
         """Zones of one or both lungs; now and then none."""
@@ -334,14 +340,14 @@ class SentenceGenerator:
         areas = self._random.randint(fewest, 6) if self._random.random() < 0.5 else None
         return Infection(left, right, areas)
 
-    def nuclei(self) -> Nuclei:
+    def nuclei(self) -> NucleiDistribution:
         """How nuclei are spread over an H&E field."""
         words = templates()["nuclei"]
-        return Nuclei(self._random.choice([*words["meanings"], *words["corners"]]))
+        return NucleiDistribution(self._random.choice([*words["meanings"], *words["corners"]]))
 
     def organ(self) -> Organ:
         """A finding in an organ on CT."""
-        terms = [term for term in all_terms().values() if term.modality == "CT"]
+        terms = [term for term in self._terms if term.modality == "CT"]
         return Organ(self._random.choice(terms), self._random.choice(list(templates()["organs"]["findings"])))
 
     def unrelated(self) -> Unrelated:
@@ -383,7 +389,7 @@ class SentenceGenerator:
         while len(pairs) < count:
             meaning = self.meaning()
             pairs.append(self._pair(meaning))
-            other = meaning.opposite()
+            other = meaning.opposite(self._structures)
             if other is not None and len(pairs) < count:
                 pairs.append(self._pair(other))
         return pairs

@@ -1,17 +1,19 @@
-"""The words for what clinical images show, read from terms.yaml, templates.yaml and everyday.yaml beside this file."""
+"""The words for what clinical images show: of the structures, and of the YAML files beside this one."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-SIDES = ("left", "right")
+from bundle.cases.structures import Structures, shipped_structures
+from bundle.cases.structures_file import SIDES
+
 ZONES = ("upper", "middle", "lower")
 _FOLDER = Path(__file__).parent
 
@@ -37,42 +39,61 @@ class Term:
     opposite: str | None = None
 
 
-@lru_cache(maxsize=1)
+@cache
 def vocabulary() -> Mapping[str, Any]:
     """The content of terms.yaml."""
     return _read("terms.yaml")
 
 
-@lru_cache(maxsize=1)
+@cache
 def templates() -> Mapping[str, Any]:
     """The content of templates.yaml."""
     return _read("templates.yaml")
 
 
-@lru_cache(maxsize=1)
+@cache
 def everyday() -> Mapping[str, Any]:
     """The content of everyday.yaml."""
     return _read("everyday.yaml")
 
 
-@lru_cache(maxsize=1)
-def all_terms() -> Mapping[str, Term]:
-    """Name -> term, pairs of organs as three."""
-    terms: list[Term] = []
-    for entry in vocabulary()["structures"]:
-        terms.extend(_paired(entry) if entry.get("paired") else [_single(entry)])
-    return {term.name: term for term in terms}
+@lru_cache(maxsize=8)
+def all_terms(structures: Structures | None = None) -> Mapping[str, Term]:
+    """Name -> term, pairs of organs as three: the structures first, then those of the shipped network, then terms.yaml.
+
+    A structure whose words are not stated is named by its name alone, unless terms.yaml knows it.
+
+    Args:
+        structures: of the network; None for those of the shipped one.
+    """
+    shipped = shipped_structures()
+    structures = shipped if structures is None else structures
+    listed = {(entry["name"], entry["modality"]): entry for entry in vocabulary()["terms"]}
+    entries: dict[tuple[str, str], Mapping[str, Any]] = {}
+    for one in [*structures, *shipped]:
+        words = one.words.get("pair") or {"name": one.name, **one.words}
+        key = (words["name"], one.modality)
+        entries.setdefault(
+            key, {**(listed.get(key, {}) if not one.words else {}), **words, "modality": key[1]}
+        )
+    terms: dict[str, Term] = {}
+    for entry in {**entries, **{key: entry for key, entry in listed.items() if key not in entries}}.values():
+        for term in _paired(entry) if "pair_name" in entry else [_single(entry)]:
+            known = terms.setdefault(term.name, term)
+            if known.modality != term.modality:
+                terms[f"{term.name} on {term.modality}"] = term
+    return terms
 
 
-@lru_cache(maxsize=1)
-def _held_out_pattern() -> re.Pattern[str]:
-    phrases = sorted({phrase for term in all_terms().values() for phrase in term.held_out})
+@lru_cache(maxsize=8)
+def _held_out_pattern(structures: Structures | None) -> re.Pattern[str]:
+    phrases = sorted({phrase for term in all_terms(structures).values() for phrase in term.held_out})
     return re.compile(rf"\b(?:{'|'.join(map(re.escape, phrases))})\b", re.IGNORECASE)
 
 
-def is_held_out(text: str) -> bool:
+def is_held_out(text: str, structures: Structures | None = None) -> bool:
     """Whether a held-out phrasing occurs anywhere in a text."""
-    return _held_out_pattern().search(" ".join(text.split())) is not None
+    return _held_out_pattern(structures).search(" ".join(text.split())) is not None
 
 
 def _read(name: str) -> Mapping[str, Any]:
@@ -97,23 +118,30 @@ def _distinct(phrasings: Iterable[str], held_out: Iterable[str]) -> tuple[str, .
     return tuple(dict.fromkeys(phrase for phrase in phrasings if phrase.lower() not in refused))
 
 
+def _heads(entry: Mapping[str, Any]) -> Sequence[str]:
+    kind, known = entry.get("kind", "part"), vocabulary()["heads"]
+    if kind not in known:
+        raise ValueError(f"structures: {entry['name']!r} has kind {kind!r}; write one of {', '.join(known)}")
+    return known[kind]
+
+
 def _single(entry: Mapping[str, Any]) -> Term:
-    known, held_out = _split(entry["synonyms"])
-    heads = vocabulary()["heads"][entry["kind"]]
-    derived = [f"{adjective} {head}" for adjective in entry["adjectives"] for head in heads]
+    known, held_out = _split(entry.get("synonyms", []))
+    heads = _heads(entry)
+    derived = [f"{adjective} {head}" for adjective in entry.get("adjectives", []) for head in heads]
     return Term(
         name=entry["name"],
         modality=entry["modality"],
         parts=frozenset({entry["name"]}),
-        phrasings=_distinct([entry["name"], *known, *derived, *entry["described"]], held_out),
+        phrasings=_distinct([entry["name"], *known, *derived, *entry.get("described", [])], held_out),
         held_out=tuple(held_out),
     )
 
 
 def _paired(entry: Mapping[str, Any]) -> list[Term]:
-    heads = vocabulary()["heads"][entry["kind"]]
-    adjectives, singular, plural = entry["adjectives"], entry["name"], entry["plural"]
-    known, held_out = _split(entry["synonyms"])
+    heads = _heads(entry)
+    adjectives, singular, plural = entry.get("adjectives", []), entry["name"], entry["plural"]
+    known, held_out = _split(entry.get("synonyms", []))
     terms = []
     for side, other in zip(SIDES, reversed(SIDES), strict=True):
         derived = [
@@ -122,7 +150,7 @@ def _paired(entry: Mapping[str, Any]) -> list[Term]:
             for head in heads
             for phrase in (f"{side} {adjective} {head}", f"{adjective} {head} on the {side}")
         ]
-        named = [phrase.replace("{side}", side) for phrase in [*known, *entry["described"]]]
+        named = [phrase.replace("{side}", side) for phrase in [*known, *entry.get("described", [])]]
         refused = [phrase.replace("{side}", side) for phrase in held_out]
         latin = entry.get("latin", {}).get(side, [])
         terms.append(

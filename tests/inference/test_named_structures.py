@@ -265,7 +265,7 @@ def test_what_is_found_counts_as_the_structure_that_was_asked_for(tmp_path: Path
     ("structures", "name", "problem"),
     [
         (None, "infection", "need the network's structures"),
-        (STRUCTURES, "widget", "labels 'widget', which the network does not"),
+        (STRUCTURES, "widget", "no structure 'widget'"),
     ],
 )
 def test_prompts_that_cannot_be_told_apart_fail_the_case_alone(

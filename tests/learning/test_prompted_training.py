@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from bundle.cases.structures import Structures
+from bundle.cases.structures import shipped_structures
 from bundle.learning import (
     HybridLoss,
     LogitsInferer,
@@ -30,7 +29,7 @@ from bundle.wording import exchange_sides
 from tests.support.grids import SMALL_GRIDS
 
 ROOT = Path(__file__).resolve().parents[2]
-STRUCTURES = Structures(yaml.safe_load((ROOT / "configs" / "inference.yaml").read_text())["structures"])
+STRUCTURES = shipped_structures()
 CLASSES = STRUCTURES.channels
 
 

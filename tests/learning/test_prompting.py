@@ -9,15 +9,14 @@ from random import Random
 from typing import Any
 
 import pytest
-import yaml
 
 from bundle.cases.modality import MODALITIES, Modality
-from bundle.cases.structures import Structures
+from bundle.cases.structures import Structures, shipped_structures
 from bundle.learning import Prompt, PromptDrawer, prompt_drawer
 from bundle.wording import Infection, all_terms, everyday, exchange_sides, is_held_out, templates
 
 ROOT = Path(__file__).resolve().parents[2]
-STRUCTURES = Structures(yaml.safe_load((ROOT / "configs" / "inference.yaml").read_text())["structures"])
+STRUCTURES = shipped_structures()
 INFECTION = {STRUCTURES.value("COVID-19 infection")}
 #: In the wording of QaTa-COV19.
 FILM = "Bilateral pulmonary infection, two infected areas, upper left lung and middle lower right lung."

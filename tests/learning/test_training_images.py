@@ -12,12 +12,11 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-import yaml
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from bundle.cases import CaseError
-from bundle.cases.structures import Structures
+from bundle.cases.structures import Structures, shipped_structures
 from bundle.commands.command_line import sentence_for
 from bundle.learning import (
     TrainingImages,
@@ -32,7 +31,7 @@ from bundle.transforms import augmentation, preprocessing
 from tests.support.grids import SMALL_GRIDS
 
 ROOT = Path(__file__).resolve().parents[2]
-STRUCTURES = Structures(yaml.safe_load((ROOT / "configs" / "inference.yaml").read_text())["structures"])
+STRUCTURES = shipped_structures()
 CLASSES = STRUCTURES.channels
 
 

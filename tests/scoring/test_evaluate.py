@@ -17,6 +17,7 @@ from PIL import Image
 
 from bundle.cases import collect_cases, read_case, read_label
 from bundle.cases.structures import Structures
+from bundle.commands.command_line import sentence_for
 from bundle.scoring import Score, metrics_csv, score_masks, summarise
 
 
@@ -101,12 +102,12 @@ def test_a_truth_that_cannot_be_used_fails_its_case_alone(
 
 
 @pytest.mark.parametrize(
-    ("labels", "code"),
-    [({}, 1), ({"0": "background", "1": "left ear"}, 1), ({"0": "background", "1": "liver"}, 0)],
+    ("labels", "problem"),
+    [({}, "no name is given"), ({"1": "left ear"}, "'left ear', which the network does not know")],
 )
-def test_labels_without_a_name_or_of_another_modality_do_not_end_an_evaluation(
+def test_labels_without_a_known_name_are_said_before_work_begins(
     labels: dict[str, str],
-    code: int,
+    problem: str,
     tiny: Any,
     workflow: Callable[..., ConfigWorkflow],
     phantoms: dict[str, Path],
@@ -115,7 +116,21 @@ def test_labels_without_a_name_or_of_another_modality_do_not_end_an_evaluation(
     shutil.copytree(phantoms["X-ray"].parent, tmp_path / "data")
     datalist = tmp_path / "data" / "datalist.json"
     datalist.write_text(json.dumps({**json.loads(datalist.read_text()), "labels": labels}))
-    assert evaluate(workflow, datalist, tmp_path / "out", weights=str(tiny.random)) == code
-    record = json.loads((tmp_path / "out" / "run.json").read_text())["cases"]
-    assert {entry["status"] for entry in record} == {"failed" if code else "done"}
-    assert json.loads((tmp_path / "out" / "summary.json").read_text())["cases"] == (0 if code else 3)
+    with pytest.raises(RuntimeError) as caught:
+        evaluate(workflow, datalist, tmp_path / "out", weights=str(tiny.random))
+    assert problem in sentence_for(caught.value)
+    assert not (tmp_path / "out" / "run.json").exists()
+
+
+def test_labels_of_another_modality_do_not_end_an_evaluation(
+    tiny: Any,
+    workflow: Callable[..., ConfigWorkflow],
+    phantoms: dict[str, Path],
+    tmp_path: Path,
+) -> None:
+    shutil.copytree(phantoms["X-ray"].parent, tmp_path / "data")
+    datalist = tmp_path / "data" / "datalist.json"
+    labels = {"0": "background", "1": "liver"}
+    datalist.write_text(json.dumps({**json.loads(datalist.read_text()), "labels": labels}))
+    assert evaluate(workflow, datalist, tmp_path / "out", weights=str(tiny.random)) == 0
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["cases"] == 3

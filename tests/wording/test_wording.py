@@ -5,39 +5,30 @@ from __future__ import annotations
 from collections import defaultdict
 from random import Random
 
-import pytest
-import yaml
-
+from bundle.cases.structures import shipped_structures
 from bundle.wording import (
     Infection,
-    Nuclei,
+    NamedStructures,
+    NucleiDistribution,
     Organ,
     SentenceGenerator,
-    Structures,
     Unrelated,
     all_terms,
     everyday,
     is_held_out,
 )
 
-CONFIGURATION = "configs/inference.yaml"
 LEFT = Infection(frozenset({"upper", "middle"}), frozenset({"lower"}))
 
 
-def _names(pytestconfig: pytest.Config) -> list[str]:
-    content = yaml.safe_load((pytestconfig.rootpath / CONFIGURATION).read_text())
-    return [structure["name"] for structure in content["structures"]]
-
-
-def test_every_structure_of_the_model_has_words_and_two_that_are_held_out(
-    pytestconfig: pytest.Config,
-) -> None:
+def test_every_structure_of_the_model_has_words_and_two_that_are_held_out() -> None:
     terms = all_terms()
-    for name in _names(pytestconfig):
+    names = {one.name for one in shipped_structures()}
+    for name in names:
         assert len(terms[name].phrasings) >= 8
         assert len(terms[name].held_out) >= 2
         assert terms[name].phrasings[0] == name
-    assert {name for name, term in terms.items() if term.held_out} == set(_names(pytestconfig))
+    assert {name for name, term in terms.items() if term.held_out} == names
     assert len(terms) >= 50
 
 
@@ -104,11 +95,11 @@ def test_left_and_right_are_other_meanings() -> None:
     assert other is not None and other.key == "infection: left lower; right upper middle"
     assert Infection(frozenset({"upper"}), frozenset({"upper"})).opposite() is None
     assert Infection().opposite() is None
-    kidney = Structures((all_terms()["left kidney"],)).opposite()
+    kidney = NamedStructures((all_terms()["left kidney"],)).opposite()
     assert kidney is not None and kidney.key == "structures: right kidney"
-    assert Structures((all_terms()["liver"],)).opposite() is None
-    assert Nuclei("upper left").opposite() == Nuclei("upper right")
-    assert Nuclei("upper").opposite() is None and Nuclei("sparse").opposite() is None
+    assert NamedStructures((all_terms()["liver"],)).opposite() is None
+    assert NucleiDistribution("upper left").opposite() == NucleiDistribution("upper right")
+    assert NucleiDistribution("upper").opposite() is None and NucleiDistribution("sparse").opposite() is None
     organ = Organ(all_terms()["left kidney"], "cyst").opposite()
     assert organ is not None and organ.key == "organ: right kidney: cyst"
 
@@ -121,7 +112,8 @@ def test_number_of_areas_is_part_of_the_meaning_where_it_is_stated() -> None:
 def test_both_kidneys_are_left_and_right_kidney() -> None:
     terms = all_terms()
     assert (
-        Structures((terms["kidneys"],)).key == Structures((terms["right kidney"], terms["left kidney"])).key
+        NamedStructures((terms["kidneys"],)).key
+        == NamedStructures((terms["right kidney"], terms["left kidney"])).key
     )
 
 
@@ -156,7 +148,7 @@ def test_notes_are_as_long_as_asked_for() -> None:
 def test_all_kinds_of_meanings_are_drawn() -> None:
     generator = SentenceGenerator(0)
     kinds = {type(generator.meaning()) for _ in range(300)}
-    assert kinds == {Structures, Infection, Nuclei, Organ, Unrelated}
+    assert kinds == {NamedStructures, Infection, NucleiDistribution, Organ, Unrelated}
 
 
 def test_everyday_words_are_words() -> None:

@@ -1,23 +1,25 @@
-"""What a structure is called in DICOM: codes of SNOMED CT from codes.yaml, and a colour."""
+"""What a structure is called in DICOM: its codes of SNOMED CT, and a colour."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-from typing import Any
 
-import yaml
 from highdicom.color import CIELabColor
 from highdicom.sr import CodedConcept
 
-from bundle.results.pictures.colours import structure_colour, structure_key
+from bundle.cases.structures import Structures, shipped_structures
 
 #: For names that no public scheme is known to have; private designators begin with 99, DICOM PS3.16 section 8.2.
 PRIVATE_SCHEME = "99TPDS"
-_SCT = "SCT"
+#: By the names that configs/structures.yaml gives them.
+_CATEGORIES = {
+    "anatomical structure": ("91723000", "Anatomical Structure"),
+    "abnormal structure": ("49755003", "Morphologically Abnormal Structure"),
+    "tissue": ("85756007", "Tissue"),
+}
+_LATERALITIES = {"left": ("7771000", "Left"), "right": ("24028007", "Right")}
 _LONGEST_MEANING = 64  # characters of the VR LO
 
 
@@ -38,25 +40,26 @@ class StructureCodes:
     region: CodedConcept | None = None
 
 
-def structure_codes(name: str) -> StructureCodes:
-    """The codes of a structure; a name that the table does not have gets a private one that says the name.
+def structure_codes(name: str, structures: Structures | None = None) -> StructureCodes:
+    """The codes of a structure; one that has none gets a private one that says the name.
 
-    Case, underscores and the plurals of the bundle's own structures make no difference.
+    Args:
+        name: case and underscores make no difference.
+        structures: of the network; None for the shipped one's.
     """
-    table = _table()
-    entry = table["structures"].get(structure_key(name))
-    if entry is None:
+    structure = (shipped_structures() if structures is None else structures).get(name)
+    if structure is None or structure.code is None:
         # The first characters of a digest, since a code value holds 16 and a name may be longer.
-        value = hashlib.sha256(structure_key(name).encode("utf-8", "replace")).hexdigest()[:12].upper()
+        key = " ".join(name.lower().replace("_", " ").split())
+        value = hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()[:12].upper()
         private = CodedConcept(value, PRIVATE_SCHEME, short_text(name))
-        return StructureCodes(_concept(table["categories"]["tissue"]), private)
-    region = entry.get("region")
-    side = entry.get("laterality")
+        return StructureCodes(_concept(_CATEGORIES["tissue"]), private)
+    code = structure.code
     return StructureCodes(
-        category=_concept(table["categories"][entry["category"]]),
-        type=_concept(entry["type"]),
-        laterality=None if side is None else _concept(table["lateralities"][side]),
-        region=None if region is None else _concept(table["structures"][region]["type"]),
+        category=_concept(_CATEGORIES[code.get("category", "anatomical structure")]),
+        type=_concept(code["type"]),
+        laterality=_concept(_LATERALITIES[code["laterality"]]) if "laterality" in code else None,
+        region=_concept(code["region"]) if "region" in code else None,
     )
 
 
@@ -66,18 +69,10 @@ def short_text(text: str) -> str:
     return line[:_LONGEST_MEANING].rstrip() or "structure"
 
 
-def display_colour(name: str) -> CIELabColor:
+def display_colour(name: str, structures: Structures | None = None) -> CIELabColor:
     """The colour of the previews as CIELab under D50, as Recommended Display CIELab Value wants it."""
-    return CIELabColor.from_rgb(*(round(255 * channel) for channel in structure_colour(name)))
+    return CIELabColor.from_rgb(*(shipped_structures() if structures is None else structures).colour(name))
 
 
-def _concept(entry: tuple[str, str]) -> CodedConcept:
-    return CodedConcept(entry[0], _SCT, entry[1])
-
-
-@cache
-def _table() -> Mapping[str, Any]:
-    content: dict[str, Any] = yaml.safe_load(
-        (Path(__file__).parent / "codes.yaml").read_text(encoding="utf-8")
-    )
-    return content
+def _concept(entry: Sequence[str]) -> CodedConcept:
+    return CodedConcept(entry[0], "SCT", entry[1])

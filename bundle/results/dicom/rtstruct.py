@@ -16,6 +16,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage
 from pydicom.valuerep import format_number_as_ds
 
+from bundle.cases.structures import Structures
 from bundle.results.dicom.codes import short_text, structure_codes
 from bundle.results.dicom.seg import Segment, segments_of
 from bundle.results.dicom.source import (
@@ -29,7 +30,6 @@ from bundle.results.dicom.source import (
     slices_with,
 )
 from bundle.results.files.contours import keyholed, outlines
-from bundle.results.pictures.colours import structure_colour
 from bundle.results.prediction import Prediction
 
 STRUCTURE_SET_SERIES = 9004
@@ -70,7 +70,7 @@ def make_structure_set(prediction: Prediction, source: SourceImages, algorithm: 
     result.ReferencedFrameOfReferenceSequence = [_referenced_frame_of_reference(source)]
     result.StructureSetROISequence = [_roi(segment, source) for segment in segments]
     result.ROIContourSequence = [_contours(segment, prediction, source) for segment in segments]
-    result.RTROIObservationsSequence = [_observation(segment) for segment in segments]
+    result.RTROIObservationsSequence = [_observation(segment, prediction.structures) for segment in segments]
     result.ApprovalStatus = "UNAPPROVED"
     make_repeatable(result, source)
     result.StructureSetDate, result.StructureSetTime = result.SeriesDate, result.SeriesTime
@@ -125,12 +125,12 @@ def _contours(segment: Segment, prediction: Prediction, source: SourceImages) ->
             contour.ContourGeometricType, contour.NumberOfContourPoints = "CLOSED_PLANAR", len(points)
             contour.ContourData = [format_number_as_ds(round(float(value), 4)) for value in points.ravel()]
             contours.append(contour)
-    colour = [round(255 * part) for part in structure_colour(segment.name)]
+    colour = list(prediction.structures.colour(segment.name))
     return _item(ROIDisplayColor=colour, ReferencedROINumber=segment.number, ContourSequence=contours)
 
 
-def _observation(segment: Segment) -> Dataset:
-    structure = structure_codes(segment.name)
+def _observation(segment: Segment, structures: Structures) -> Dataset:
+    structure = structure_codes(segment.name, structures)
     item = _item(ObservationNumber=segment.number, ReferencedROINumber=segment.number, ROIInterpreter="")
     item.RTROIInterpretedType = "ORGAN" if structure.region is None else ""
     kind = structure.type

@@ -17,6 +17,7 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
 from bundle.cases.dicom.headers import MANUFACTURER
+from bundle.cases.structures import Structures
 from bundle.results.dicom.codes import display_colour, short_text, structure_codes
 from bundle.results.dicom.source import (
     NAME,
@@ -117,6 +118,7 @@ def make_segmentation(
     return _segmentation(
         numbers[prediction.mask],
         segments,
+        prediction.structures,
         source,
         algorithm,
         segmentation_type=segmentation_type,
@@ -145,6 +147,7 @@ def make_fractional(prediction: Prediction, source: SourceImages, algorithm: Alg
     return _segmentation(
         array,
         segments,
+        prediction.structures,
         source,
         algorithm,
         segmentation_type="FRACTIONAL",
@@ -160,14 +163,19 @@ def make_fractional(prediction: Prediction, source: SourceImages, algorithm: Alg
 
 
 def _segmentation(
-    array: NDArray[Any], segments: Sequence[Segment], source: SourceImages, algorithm: Algorithm, **more: Any
+    array: NDArray[Any],
+    segments: Sequence[Segment],
+    structures: Structures,
+    source: SourceImages,
+    algorithm: Algorithm,
+    **more: Any,
 ) -> Segmentation:
     # Of a film highdicom knows neither spacing nor thickness.
     film = None if source.volume else film_spacing(source.first) or (1.0, 1.0)
     result = Segmentation(
         source_images=source.headers,
         pixel_array=source.stacked(array),
-        segment_descriptions=[_description(segment, algorithm) for segment in segments],
+        segment_descriptions=[_description(segment, algorithm, structures) for segment in segments],
         pixel_measures=None if film is None else PixelMeasuresSequence(film, slice_thickness=_FILM_THICKNESS),
         **more,
     )
@@ -241,8 +249,8 @@ def film_spacing(header: Dataset, calibrated: bool = False) -> tuple[float, floa
     return None
 
 
-def _description(segment: Segment, algorithm: Algorithm) -> SegmentDescription:
-    structure = structure_codes(segment.name)
+def _description(segment: Segment, algorithm: Algorithm, structures: Structures) -> SegmentDescription:
+    structure = structure_codes(segment.name, structures)
     description = SegmentDescription(
         segment_number=segment.number,
         segment_label=short_text(segment.name),
@@ -259,7 +267,7 @@ def _description(segment: Segment, algorithm: Algorithm) -> SegmentDescription:
         tracking_uid=segment.tracking_uid,
         tracking_id=segment.tracking_id,
         anatomic_regions=None if structure.region is None else [structure.region],
-        display_color=display_colour(segment.name),
+        display_color=display_colour(segment.name, structures),
     )
     if structure.laterality is not None:
         kind = description.SegmentedPropertyTypeCodeSequence[0]

@@ -140,7 +140,7 @@ def _group(
     segment: Segment,
     entry: dict[str, Any],
 ) -> Any:
-    structure = structure_codes(segment.name)
+    structure = structure_codes(segment.name, prediction.structures)
     site = structure.region or (structure.type if structure.laterality is not None else None)
     shared = {
         "tracking_identifier": TrackingIdentifier(segment.tracking_uid, segment.tracking_id),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
+from bundle.cases.structures import Structures, shipped_structures
 from bundle.results.files.contours import pieces_of, pixel_edges
-from bundle.results.pictures.colours import structure_colour
 from bundle.results.prediction import Prediction
 from bundle.results.result_files import GEOJSON_FILES, ReportAdditions
 
@@ -43,7 +43,9 @@ class GeoJsonResults:
     def __call__(self, prediction: Prediction, folder: Path) -> ReportAdditions | None:
         if not self.pictures or prediction.case.modality != "H&E" or prediction.is_overview:
             return None
-        pieces = write_geojson(folder / "mask.geojson", prediction.mask, prediction.labels)
+        pieces = write_geojson(
+            folder / "mask.geojson", prediction.mask, prediction.labels, structures=prediction.structures
+        )
         names = {prediction.labels[value]: count for value, count in pieces.items()}
         return ReportAdditions({"geojson": {"file": "mask.geojson", "pieces": names}})
 
@@ -53,13 +55,13 @@ def write_geojson(
     mask: NDArray[np.uint8],
     labels: Mapping[int, str],
     scale: tuple[float, float] = (1.0, 1.0),
-    one_piece: Collection[int] = (),
+    structures: Structures | None = None,
 ) -> dict[int, int]:
     """Write a FeatureCollection of `polygon_features`. It says nothing of the patient or the file.
 
     Args:
         path: the file.
-        mask, labels, scale, one_piece: see `polygon_features`.
+        mask, labels, scale, structures: see `polygon_features`.
 
     Returns:
         Mask value -> number of pieces.
@@ -71,7 +73,7 @@ def write_geojson(
     with path.open("w", encoding="utf-8") as stream:
         stream.write('{"type": "FeatureCollection", "features": [')
         separator = "\n"
-        for value, feature in polygon_features(mask, labels, scale, one_piece):
+        for value, feature in polygon_features(mask, labels, scale, structures):
             counts[value] += 1
             stream.write(separator + json.dumps(feature, ensure_ascii=False))
             separator = ",\n"
@@ -83,7 +85,7 @@ def polygon_features(
     mask: NDArray[np.uint8],
     labels: Mapping[int, str],
     scale: tuple[float, float] = (1.0, 1.0),
-    one_piece: Collection[int] = (),
+    structures: Structures | None = None,
     offset: tuple[float, float] = (0.0, 0.0),
     least_area: float = 0.0,
 ) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -96,23 +98,26 @@ def polygon_features(
         mask: (H, W) of labels.
         labels: mask value -> name; with its colour that is the classification.
         scale: pixels of the coordinates per pixel of the mask, across and down.
-        one_piece: values whose pieces are annotations; those of others are detections.
+        structures: of the network; None for the shipped one's. Pieces of those that are one connected piece are
+            annotations, others detections.
         offset: coordinates of the mask's upper left corner, across and down.
         least_area: in square pixels of the coordinates; smaller pieces are left out.
 
     Yields:
         Mask value, and the feature.
     """
+    structures = shipped_structures() if structures is None else structures
     with tempfile.TemporaryFile() as file, tempfile.TemporaryFile() as other:
         # of a slide these are large; in files, the system may take their memory back
         pieces = np.memmap(file, np.int32, "w+", shape=mask.shape)
         chosen = np.memmap(other, np.bool_, "w+", shape=mask.shape)
         for value, name in labels.items():
+            known = structures.get(name)
             properties = {
-                "objectType": "annotation" if value in one_piece else "detection",
+                "objectType": "annotation" if known is not None and known.one_piece else "detection",
                 "classification": {
                     "name": name,
-                    "color": [round(255 * channel) for channel in structure_colour(name)],
+                    "color": list(structures.colour(name)),
                 },
             }
             np.equal(mask, value, out=chosen)

@@ -41,7 +41,7 @@ def write_slide(
         write_mask_pyramid(folder / "mask.tif", prediction.mask, prediction.grid)
         polygons = folder / "mask.geojson"
         pieces = write_geojson(
-            polygons, prediction.mask, prediction.labels, prediction.grid.scale, prediction.one_piece
+            polygons, prediction.mask, prediction.labels, prediction.grid.scale, prediction.structures
         )
         write_png_maps(overview, folder)
         return _measured(prediction, pieces)
@@ -67,6 +67,7 @@ def _overview(prediction: SlidePrediction) -> Prediction:
         settings=prediction.settings,
         source_series=prediction.case.source_series,
         is_overview=True,
+        structures=prediction.structures,
     )
 
 
@@ -77,11 +78,12 @@ def _measured(prediction: SlidePrediction, pieces: dict[int, int]) -> dict[str, 
     labels: dict[str, Any] = {}
     for value, name in prediction.labels.items():
         sums = prediction.sums[value]
-        many = {} if value in prediction.one_piece else {"count": pieces[value]}
+        many = {} if value in prediction.structures.in_one_piece() else {"count": pieces[value]}
         if many and tissue:
             many["per_mm2_tissue"] = pieces[value] / tissue
         labels[name] = {
             "value": value,
+            "colour": prediction.structures.colour(name),
             "found": sums.pixels > 0,
             "pixels": sums.pixels,
             "area_px": sums.pixels,

@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 
 from bundle.results.page.histogram import BINS, Histogram, probability_histogram
-from bundle.results.page.rendering import render, structure_bytes
+from bundle.results.page.rendering import render
 from bundle.results.page.slices import image_stacks
 from bundle.results.page.volume import viewer_volume
 from bundle.results.pictures.preview import PANEL_KEY
@@ -55,11 +55,12 @@ def write_case_page(
         content={
             "stacks": [stack.content() for stack in stacks],
             "structures": [
-                {"value": value, "name": name, "colour": structure_bytes(name)}
+                {"value": value, "name": name, "colour": prediction.structures.colour(name)}
                 for value, name in prediction.labels.items()
             ],
         },
         histograms=_histograms(prediction),
+        colours={name: prediction.structures.colour(name) for name in prediction.labels.values()},
         bins=BINS,
         window=display_window(prediction).note,
         viewer=viewer,

@@ -14,7 +14,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.colors import to_hex
 
-from bundle.results.pictures.colours import structure_colour
 from bundle.results.pictures.preview import volume_text
 
 STATIC = Path(__file__).parent / "static"
@@ -44,10 +43,9 @@ def data_uri(content: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def structure_bytes(name: str) -> tuple[int, int, int]:
-    """The colour of a structure, each channel 0-255."""
-    red, green, blue = (round(channel * 255) for channel in structure_colour(name))
-    return red, green, blue
+def colour_hex(colour: Sequence[int] | None) -> str:
+    """Red, green, blue, 0-255, as SVG and CSS write it; grey of a report that states none."""
+    return to_hex([channel / 255 for channel in colour or (128, 128, 128)])
 
 
 def link(path: str) -> str:
@@ -118,7 +116,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        colour=lambda name: to_hex(structure_colour(name)),
+        colour=colour_hex,
         bytes=bytes_text,
         times=times,
         link=link,

@@ -73,15 +73,17 @@ def write_comparison(cases: Sequence[ComparedCase], path: Path) -> None:
     sheet = Sheet(round(sum(section.height for section in sections) + FOOT))
     top = 0.0
     for case, section, (reference, found, _) in zip(cases, sections, compared, strict=True):
-        names = {value: name for value, (name, _) in case.labels.items()}
+        colours = {value: case.prediction.structures.rgb(name) for value, (name, _) in case.labels.items()}
         [axes] = section.draw(sheet, top)
         high = section.sizes[0][1]
-        for panel, view, labels in zip(axes, (reference, reference, found), ({}, names, names), strict=True):
+        for panel, view, drawn in zip(
+            axes, (reference, reference, found), ({}, colours, colours), strict=True
+        ):
             draw_image(panel, view)
-            draw_labels(panel, view, labels, high)
+            draw_labels(panel, view, drawn, high)
         draw_notes(axes, reference, section.sizes[0])
         top += section.height
-    shown = dict.fromkeys(name for case in cases for name, _ in case.labels.values())
+    shown = dict.fromkeys(colour for section in sections for _, _, colour in section.legend)
     box = sections[0].box(2)
     path.write_bytes(encode_png(sheet.pixels(), kept_colours(shown), MOST_BYTES, COMPARED_KEY, box))
 
@@ -96,6 +98,9 @@ def _section(case: ComparedCase, view: View, note: str) -> Section:
         columns=(f"Image   {note}".rstrip(), "Ground truth", "Prediction"),
         panel=_PANEL,
         sizes=[(max(view.size[0] * scale, 8.0), max(view.size[1] * scale, 8.0))],
-        legend=[(name, f"Dice {dice:.1f} %") for name, dice in case.labels.values()],
+        legend=[
+            (name, f"Dice {dice:.1f} %", case.prediction.structures.rgb(name))
+            for name, dice in case.labels.values()
+        ],
         lines=prompt_lines(case.prediction.case.reference.prompt),
     )

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
-from bundle.results.pictures.colours import RGB
+#: Red, green, blue in [0, 1].
+RGB = tuple[float, float, float]
 
 _KEPT_BITS = 0b11111100
 _MANY_COLOURS, _FEW_COLOURS = 128, 64  # taken from the picture itself, on top of those to keep

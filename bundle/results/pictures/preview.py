@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-from bundle.results.pictures.encoding import encode_png
+from bundle.results.pictures.encoding import RGB, encode_png
 from bundle.results.pictures.lettering import printable, shorten, width, wrap
 from bundle.results.pictures.sheet import (
     AMBER,
@@ -73,18 +73,19 @@ def write_preview(prediction: Prediction, report: Mapping[str, Any], path: Path)
         columns=(f"Image   {note}".rstrip(), "Mask", "Uncertainty   normalised predictive entropy"),
         panel=_PANEL,
         sizes=_panel_sizes(views),
-        legend=_legend(report),
+        legend=_legend(prediction, report),
         lines=_lines_below(prediction, report),
     )
     sheet = Sheet(round(section.height + FOOT))
     rows = section.draw(sheet)
+    colours = {value: prediction.structures.rgb(name) for value, name in prediction.labels.items()}
     for axes, view, size in zip(rows, views, section.sizes, strict=True):
-        _draw_row(axes, view, prediction.labels, size)
+        _draw_row(axes, view, colours, size)
     if not prediction.mask.any():
         outlined(rows[0][1], 0.5, 0.88, "No structure found", fontsize=14, color=AMBER, ha="center")
     _draw_colour_bar(sheet, PANELS_TOP, section.sizes[0][1])
     ramp = [to_rgb(colour) for colour in colormaps[_COLOUR_MAP](np.linspace(0, 1, 24))]
-    kept = kept_colours(prediction.labels.values(), ramp)
+    kept = kept_colours(colours.values(), ramp)
     path.write_bytes(encode_png(sheet.pixels(), kept, MOST_BYTES, PANEL_KEY, section.box(1)))
 
 
@@ -110,13 +111,13 @@ def facts_of(prediction: Prediction, report: Mapping[str, Any]) -> list[str]:
 
 
 def _draw_row(
-    panels: Sequence[Axes], view: View, labels: Mapping[int, str], size: tuple[float, float]
+    panels: Sequence[Axes], view: View, colours: Mapping[int, RGB], size: tuple[float, float]
 ) -> None:
     image, mask, uncertainty = panels
     for axes in (image, mask):
         draw_image(axes, view)
     uncertainty.imshow(_uncertainty_colours(view), aspect="auto", interpolation="bilinear")
-    draw_labels(mask, view, labels, size[1])
+    draw_labels(mask, view, colours, size[1])
     draw_notes(panels, view, size)
     if view.inset:
         left, top, wide, high = view.inset
@@ -143,14 +144,15 @@ def _draw_colour_bar(sheet: Sheet, top: float, high: float) -> None:
         sheet.text(left + 19, top + (1 - value) * (high - 12) + 6, f"{value:g}", fontsize=9, color=DIM)
 
 
-def _legend(report: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Name and size of each structure that was found."""
+def _legend(prediction: Prediction, report: Mapping[str, Any]) -> list[tuple[str, str, RGB]]:
+    """Name, size and colour of each structure that was found."""
     pixels = math.prod(report["shape"])
     found = {name: entry for name, entry in report["labels"].items() if entry["found"]}
     return [
         (
             name,
             volume_text(entry["volume_ml"]) if "volume_ml" in entry else _area_text(entry["area_px"], pixels),
+            prediction.structures.rgb(name),
         )
         for name, entry in found.items()
     ]

@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-from bundle.results.pictures.colours import RGB, structure_colour
+from bundle.results.pictures.encoding import RGB
 from bundle.results.pictures.lettering import ELLIPSIS, MISSING, families, printable, shorten, width, wrap
 from bundle.results.pictures.views import View
 
@@ -87,7 +87,7 @@ class Section:
         columns: titles of the panels.
         panel: width of a column in pixels.
         sizes: width and height of each row's panels in pixels.
-        legend: of structures, name and what is said of it.
+        legend: of structures, name, what is said of it, and its colour.
         lines: text and colour.
     """
 
@@ -98,7 +98,7 @@ class Section:
     columns: Sequence[str]
     panel: float
     sizes: Sequence[tuple[float, float]]
-    legend: Sequence[tuple[str, str]]
+    legend: Sequence[tuple[str, str, RGB]]
     lines: Sequence[tuple[str, str]]
 
     @property
@@ -131,10 +131,10 @@ class Section:
         for column, name in enumerate(self.columns):
             left = self._left(column, self.sizes[0][0] if len(self.sizes) == 1 else self.panel)
             sheet.text(left, top + PANELS_TOP - 15, name, color=DIM)
-        for index, (name, said) in enumerate(self.legend):
+        for index, (name, said, swatch) in enumerate(self.legend):
             left = MARGIN + (index % _LEGEND_COLUMNS) * (WIDTH - 2 * MARGIN) / _LEGEND_COLUMNS
             middle = top + self._legend_top + LINE * (index // _LEGEND_COLUMNS + 0.5)
-            sheet.swatch(left, middle, structure_colour(name))
+            sheet.swatch(left, middle, swatch)
             shown = shorten(printable(name), _LEGEND_ROOM - width(said))
             sheet.text(left + 22, middle, f"{shown}   {said}")
         for index, (text, colour) in enumerate(self.lines):
@@ -151,23 +151,23 @@ def draw_image(axes: Axes, view: View) -> None:
     axes.imshow(view.image, cmap="gray", vmin=0, vmax=255, aspect="auto", interpolation="bilinear")
 
 
-def draw_labels(axes: Axes, view: View, labels: Mapping[int, str], high: float) -> None:
+def draw_labels(axes: Axes, view: View, colours: Mapping[int, RGB], high: float) -> None:
     """The area and outline of each structure over an image; nothing where it is empty.
 
     Args:
-        labels: mask value -> name.
+        colours: mask value -> colour.
         high: of the axes in pixels.
     """
     small = len(view.mask) > 1.5 * high  # many source pixels a screen pixel: thick lines would hide them
     opacity, line = (_THIN_OPACITY, 0.7) if small else (_OPACITY, 1.3)
     down, across = (np.arange(-1, edge + 1) for edge in view.mask.shape)
-    for value, name in labels.items():
+    for value, colour in colours.items():
         inside = view.mask == value
         if inside.any():
             # A frame of background closes the contours of what touches the edge.
-            padded, colours = np.pad(inside.astype(np.float32), 1), [structure_colour(name)]
-            axes.contourf(across, down, padded, levels=[0.5, 1.5], colors=colours, alpha=opacity)
-            axes.contour(across, down, padded, levels=[0.5], colors=colours, linewidths=line)
+            padded = np.pad(inside.astype(np.float32), 1)
+            axes.contourf(across, down, padded, levels=[0.5, 1.5], colors=[colour], alpha=opacity)
+            axes.contour(across, down, padded, levels=[0.5], colors=[colour], linewidths=line)
             axes.set_xlim(-0.5, inside.shape[1] - 0.5)
             axes.set_ylim(inside.shape[0] - 0.5, -0.5)
 
@@ -232,11 +232,11 @@ def prompt_lines(prompt: str) -> list[tuple[str, str]]:
     return lines
 
 
-def kept_colours(structures: Iterable[str], further: Iterable[RGB] = ()) -> list[RGB]:
+def kept_colours(structures: Iterable[RGB], further: Iterable[RGB] = ()) -> list[RGB]:
     """The page's own colours, `further` ones and the structures', plain and over greys, for a palette."""
     page = [to_rgb(colour) for colour in (BACKGROUND, TEXT, DIM, AMBER)]
     greys = [(grey, grey, grey) for grey in np.linspace(0.1, 0.9, 8).tolist()]
-    plain = [structure_colour(name) for name in list(structures)[:_KEPT_STRUCTURES]]
+    plain = list(structures)[:_KEPT_STRUCTURES]
     tints = [
         (_OPACITY * red + grey, _OPACITY * green + grey, _OPACITY * blue + grey)
         for red, green, blue in plain

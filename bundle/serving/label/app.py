@@ -129,7 +129,7 @@ class LabelApp(MONAILabelApp):
         task: SegmentationTask = self._infers[MODEL]
         if path.is_file() and is_slide(path):
             found = task.region(path, request, region.box)
-            labels, scale, one_piece = found.labels, found.grid.scale, found.one_piece
+            labels, scale, structures = found.labels, found.grid.scale, found.structures
             mask, offset = found.mask, found.offset
         else:
             picture = {**request, "image": str(path), "modality": "H&E", "result_extension": ".png"}
@@ -139,12 +139,12 @@ class LabelApp(MONAILabelApp):
             finally:
                 file.unlink()
             structures = task.slides().structures
-            labels, scale, one_piece = structures.of_modality("H&E"), (1.0, 1.0), structures.in_one_piece()
+            labels, scale = structures.of_modality("H&E"), (1.0, 1.0)
             left, top, right, bottom = region.box or (0, 0, mask.shape[1], mask.shape[0])
             mask, offset = mask[top:bottom, left:right], (float(left), float(top))
             if not mask.size:
                 raise RequestError("The region lies outside the image; name one inside it.")
-        for _, feature in polygon_features(mask, labels, scale, one_piece, offset, region.least_area):
+        for _, feature in polygon_features(mask, labels, scale, structures, offset, region.least_area):
             yield feature
 
     def train(self, request: dict[str, Any]) -> dict[str, Any]:

@@ -20,10 +20,10 @@ import monai.bundle  # noqa: F401
 import monai.transforms  # noqa: F401
 import torch
 import transformers
-import yaml
 
 from bundle.atomic import write_atomically
 from bundle.cases import CaseReference
+from bundle.cases.structures import Structures
 from bundle.inference import SlideSegmenter
 from bundle.inference.prompts import PromptReader
 from bundle.networks import load_weights
@@ -216,8 +216,8 @@ class TrainingTask(TrainTask):
         training = pairs[: len(pairs) - held_out]
         # without an image to spare, the epoch is chosen by those that were learned from
         validation = pairs[len(pairs) - held_out :] or training
-        settings = yaml.safe_load((self.root / "configs" / "inference.yaml").read_text(encoding="utf-8"))
-        labels = {str(value): one["name"] for value, one in enumerate(settings["structures"], start=1)}
+        structures = Structures(self.root / "configs" / "structures.yaml")
+        labels = {str(one.value): one.name for one in structures}
         counts = {"training_images": len(training), "validation_images": held_out}
         return {"labels": labels, "training": training, "validation": validation}, counts
 

@@ -15,14 +15,13 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
-import yaml
 from numpy.typing import NDArray
 
 from bundle.cases.case import Case, CaseReference
 from bundle.cases.dicom import DicomSource
+from bundle.cases.structures import shipped_structures
 from bundle.results import DicomResults, Prediction
 from bundle.results.dicom.codes import PRIVATE_SCHEME, display_colour, structure_codes
-from bundle.results.pictures.colours import structure_colour
 from tests.support import dicom_series as made
 
 REAL = Path(__file__).resolve().parents[4] / "shared" / "data" / "dicom"
@@ -214,12 +213,10 @@ def frames_of_maps(image: Any, case: Case, channels: int) -> NDArray[np.float32]
 
 
 def test_every_structure_of_the_bundle_has_a_public_code() -> None:
-    configuration = Path(__file__).resolve().parents[3] / "configs" / "inference.yaml"
-    structures = yaml.safe_load(configuration.read_text(encoding="utf-8"))["structures"]
-    codes = {entry["name"]: structure_codes(entry["name"]) for entry in structures}
+    codes = {one.name: structure_codes(one.name) for one in shipped_structures()}
     assert all(code.type.scheme_designator == "SCT" for code in codes.values())
     left, right = codes["left kidney"], codes["right kidney"]
-    assert left.type == right.type == structure_codes("Kidneys").type
+    assert left.type == right.type == structure_codes("Left_Kidney").type
     assert left.laterality is not None and right.laterality is not None
     assert (left.laterality.meaning, right.laterality.meaning) == ("Left", "Right")
     assert codes["liver"].type.value == "10200004" and codes["liver"].laterality is None
@@ -245,7 +242,7 @@ def test_a_name_without_a_code_gets_a_private_one(tmp_path: Path, name: str) -> 
 def test_colours_are_those_of_the_preview() -> None:
     for name in ("aorta", "left kidney", "COVID-19 infection", "something else"):
         colour = hd.color.CIELabColor.from_dicom_value(display_colour(name).value).to_rgb(clip=True)
-        np.testing.assert_allclose(np.array(colour) / 255, structure_colour(name), atol=2 / 255)
+        np.testing.assert_allclose(np.array(colour) / 255, shipped_structures().rgb(name), atol=2 / 255)
 
 
 @pytest.mark.parametrize("seg_type", TYPES)

@@ -13,8 +13,8 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 from skimage.draw import polygon2mask
 
+from bundle.cases.structures import shipped_structures
 from bundle.results.files.geojson import GeoJsonResults, joined_ring, polygon_features, write_geojson
-from bundle.results.pictures.colours import structure_colour
 
 
 def random_mask(seed: int, sigma: float, shape: tuple[int, int] = (60, 80)) -> NDArray[np.uint8]:
@@ -72,7 +72,7 @@ def test_a_ring_that_meets_itself_becomes_a_hole(tmp_path: Path) -> None:
 
 def test_features_are_what_qupath_reads(tmp_path: Path) -> None:
     mask = np.array([[1, 0, 2]], dtype=np.uint8)
-    write_geojson(tmp_path / "mask.geojson", mask, {1: "nucleus", 2: "liver"}, one_piece=[2])
+    write_geojson(tmp_path / "mask.geojson", mask, {1: "nucleus", 2: "liver"})
     content = json.loads((tmp_path / "mask.geojson").read_text())
     assert content["type"] == "FeatureCollection"
     kinds = {}
@@ -82,7 +82,7 @@ def test_features_are_what_qupath_reads(tmp_path: Path) -> None:
         assert set(properties) == {"objectType", "classification"}
         name = properties["classification"]["name"]
         kinds[name] = properties["objectType"]
-        assert properties["classification"]["color"] == [round(255 * c) for c in structure_colour(name)]
+        assert properties["classification"]["color"] == list(shipped_structures().colour(name))
     assert kinds == {"nucleus": "detection", "liver": "annotation"}
 
 

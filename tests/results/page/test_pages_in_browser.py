@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bundle.cases.structures import shipped_structures
 from bundle.results import Prediction, write_index, write_prediction
-from bundle.results.pictures.colours import structure_colour
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 EXECUTABLE = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
@@ -188,7 +188,7 @@ def test_slices_show_what_is_chosen(visit: Visit, run: Path) -> None:
     first = ".stacks figure >> nth=0"
     page.wait_for_selector(f"{first} >> canvas[aria-label*='with liver, spleen']")
     plain = visit.colours(f"{first} >> canvas")
-    liver = np.asarray(structure_colour("liver")) * 255
+    liver = np.asarray(shipped_structures().rgb("liver")) * 255
 
     def coloured() -> float:
         """Share of the first canvas that leans towards the liver's colour."""
@@ -246,7 +246,7 @@ def test_the_viewer_draws(visit: Visit, run: Path) -> None:
     seen = visit.colours("#viewer").astype(float)
     assert seen.std() > 10
     for name in ("left kidney", "right kidney"):
-        colour = np.asarray(structure_colour(name)) * 255
+        colour = np.asarray(shipped_structures().rgb(name)) * 255
         assert (np.abs(seen - colour).max(axis=-1) < 30).mean() > 0.002, name
     page.select_option("#viewer-view", "structures")
     page.wait_for_timeout(300)

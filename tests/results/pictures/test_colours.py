@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from skimage.color import deltaE_ciede2000, rgb2lab
 
-from bundle.results.pictures.colours import structure_colour
+from bundle.cases.structures import shipped_structures
 
-CONFIG = Path(__file__).resolve().parents[3] / "configs" / "inference.yaml"
 # Machado, Oliveira and Fernandes 2009, severity 1, on linear RGB.
 VISION = {
     "full": np.eye(3),
@@ -27,9 +24,8 @@ VISION = {
 
 @pytest.mark.parametrize("vision", VISION)
 def test_the_shipped_structures_of_a_ct_have_distinct_colours(vision: str) -> None:
-    structures = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))["structures"]
-    names = [entry["name"] for entry in structures if entry["modality"] == "CT"]
-    colours = np.array([structure_colour(name) for name in names])
+    names = list(shipped_structures().of_modality("CT").values())
+    colours = np.array([shipped_structures().rgb(name) for name in names])
     linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
     seen = np.clip(linear @ VISION[vision].T, 0, 1)
     seen = np.where(seen <= 0.0031308, seen * 12.92, 1.055 * seen ** (1 / 2.4) - 0.055)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bundle.cases.structures import shipped_structures
 from bundle.results import Prediction
-from bundle.results.pictures.colours import structure_colour
 from bundle.results.pictures.comparison import COMPARED_KEY, ComparedCase, write_comparison
 from bundle.results.pictures.views import compared_views
 
@@ -61,7 +61,7 @@ def test_mask_and_ground_truth_are_drawn_in_their_own_panels(
     left, top, right, bottom = map(int, picture.info[COMPARED_KEY].split(","))
     side = (right - left) / 60
     pixels = np.asarray(picture.convert("RGB"), dtype=np.float64) / 255
-    red = structure_colour("infection")
+    red = shipped_structures().rgb("infection")
 
     def tinted(column: int, place: int) -> bool:
         across = round(left + (column - 2) * (right - left + 14) + (place + 0.5) * side)

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bundle.cases.structures import shipped_structures
 from bundle.results import Prediction
-from bundle.results.pictures.colours import structure_colour
 from bundle.results.pictures.encoding import encode_png
 from bundle.results.pictures.lettering import MISSING, printable, shorten, width, wrap
 from bundle.results.pictures.preview import PANEL_KEY, volume_text, write_preview
@@ -111,10 +111,10 @@ def test_a_large_section_gets_a_detail_of_its_densest_part(tmp_path: Path, make_
 
 
 def test_colours_are_stable_and_distinct() -> None:
-    assert structure_colour("Left_Kidney") == structure_colour("left kidney")
-    assert structure_colour("nuclei") == structure_colour("nucleus")
-    assert structure_colour("duodenum") == structure_colour("duodenum") != structure_colour("bladder")
-    assert all(0 <= channel <= 1 for channel in structure_colour("陰影"))
+    rgb = shipped_structures().rgb
+    assert rgb("Left_Kidney") == rgb("left kidney")
+    assert rgb("duodenum") == rgb("duodenum") != rgb("bladder")
+    assert all(0 <= channel <= 1 for channel in rgb("陰影"))
 
 
 def test_text_is_wrapped_and_nothing_is_lost_unsaid() -> None:

@@ -91,7 +91,7 @@ def test_what_stands_beside_the_mask(server: Server) -> None:
     assert told["modality"] == "X-ray" and any("cut" in warning for warning in told["warnings"])
 
 
-STRUCTURES = yaml.safe_load((CONFIGS / "inference.yaml").read_text())["structures"]
+STRUCTURES = yaml.safe_load((CONFIGS / "structures.yaml").read_text())
 
 
 def test_sixteen_requests_at_once_get_the_answers_to_their_own_prompts(

@@ -28,7 +28,7 @@ pytestmark = [
 ]
 SOFTWARE_GL = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 PICTURES = os.environ.get("OHIF_PICTURES")
-NAMES = [one["name"] for one in yaml.safe_load((CONFIGS / "inference.yaml").read_text())["structures"]]
+NAMES = [one["name"] for one in yaml.safe_load((CONFIGS / "structures.yaml").read_text())]
 PANEL = ".monaiLabelPanel"
 #: What the viewer holds of the segmentation, first index fastest, and where it draws it.
 LABELMAP = """() => {
