@@ -311,7 +311,7 @@ def test_nothing_that_cannot_start_starts_segment(
         ("prompt.txt", [film, *out, "--prompt-file", tmp_path / "prompt.txt"], {}),
         ("nonsense", [film, *out, "--device", "nonsense"], {}),
         ("device: cuda:97 is not there", [film, *out, "--device", "cuda:97"], {}),
-        ("give another --output.", [film, "--output", blocked(tmp_path)], {}),
+        ("give another folder.", [film, "--output", blocked(tmp_path)], {}),
         ("jobs must be a whole number of at least 1, not 0", [film, *out, "--jobs", 0], {}),
         ("none.yaml", [film, *out, "--config", tmp_path / "none.yaml"], {}),
     ]
