@@ -9,12 +9,11 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import yaml
@@ -23,9 +22,7 @@ from monai.bundle import ConfigWorkflow
 
 from bundle.__main__ import main
 from bundle.phantoms import write_phantoms
-from bundle.results import Prediction, writer
-from bundle.results.pictures.encoding import encode_png
-from bundle.results.pictures.preview import PANEL_KEY
+from tests.support.quick_preview import use_quick_preview
 
 # Small tensors are done sooner by one thread than shared among many, and tests run side by side.
 torch.set_num_threads(1)
@@ -161,10 +158,11 @@ class Tiny:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Among processes that share the tests those of a file stay together, and with them what they have made."""
+    """Tests of one file, and those of one server, stay in one process, and share what they have made."""
     for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+        used = getattr(item, "fixturenames", ())
+        group = next((server for server in ("orthanc", "server") if server in used), item.path.stem)
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")
@@ -263,13 +261,7 @@ def tiny(
 
 @pytest.fixture
 def quick_preview(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A small picture with a mask panel: drawing a real preview takes longer than all the rest."""
-
-    def write(_prediction: Prediction, _report: Mapping[str, Any], path: Path) -> None:
-        pixels = np.random.default_rng(0).integers(0, 255, (30, 90, 3)).astype(np.uint8)
-        path.write_bytes(encode_png(pixels, [], 100_000, PANEL_KEY, (30, 0, 60, 30)))
-
-    monkeypatch.setattr(writer, "write_preview", write)
+    use_quick_preview(monkeypatch)
 
 
 @pytest.fixture

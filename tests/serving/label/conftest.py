@@ -22,6 +22,7 @@ from bundle.phantoms.slide import write_slide_phantom
 from tests.conftest import CONFIGS, ROOT, SIZES, TINY
 from tests.support.label_server import HOSTILE, PROMPTS, Server, mask_below, segment, started
 from tests.support.pacs_node import phantom_series
+from tests.support.quick_preview import use_quick_preview
 
 INSTALLED = ROOT / ".venv-label" / ".installed"
 #: Standard deviations of random weights with which masks have many labels and prompts name some of them.
@@ -92,26 +93,34 @@ def server(root: Path, files: dict[str, Path], tmp_path_factory: pytest.TempPath
 
 @pytest.fixture(scope="session")
 def command(
-    root: Path, files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+    root: Path, files: dict[str, Path], made_once: Callable[..., Path]
 ) -> Callable[..., NDArray[np.uint8]]:
     """The mask that `python -m bundle segment` writes for (kind, prompt): one run over copies of the images."""
-    folder = tmp_path_factory.mktemp("command")
-    asked = {
-        **{("nifti", prompt): "" for prompt in ("", *PROMPTS)},
-        **{(kind, prompt): "" for kind in ("turned", "png", "tile", "tiff") for prompt in ("", *PROMPTS[:2])},
-        **{("png", prompt): "" for prompt in HOSTILE},
-    }
-    for number, (kind, prompt) in enumerate(asked):
-        asked[kind, prompt] = f"case_{number:02}"
-        (folder / "images").mkdir(exist_ok=True)
-        shutil.copy(files[kind], folder / "images" / f"case_{number:02}{''.join(files[kind].suffixes)}")
-    (folder / "prompts.json").write_text(json.dumps({name: prompt for (_, prompt), name in asked.items()}))
-    segment(root, folder / "images", folder / "out", "--prompt-file", folder / "prompts.json")
-    for prompt in ("", "liver"):
-        options = ("--prompt", prompt) if prompt else ()
-        segment(root, files["dicom"], folder / f"dicom {prompt}", *options)
+    few = [(kind, prompt) for kind in ("turned", "png", "tile", "tiff") for prompt in ("", *PROMPTS[:2])]
+    kinds = [
+        *(("nifti", prompt) for prompt in ("", *PROMPTS)),
+        *few,
+        *(("png", prompt) for prompt in HOSTILE),
+    ]
+    asked = {key: f"case_{number:02}" for number, key in enumerate(kinds)}
+
+    def fill(folder: Path) -> None:
+        (folder / "images").mkdir()
+        for (kind, _), name in asked.items():
+            shutil.copy(files[kind], folder / "images" / f"{name}{''.join(files[kind].suffixes)}")
+        (folder / "prompts.json").write_text(
+            json.dumps({name: prompt for (_, prompt), name in asked.items()})
+        )
+        segment(root, folder / "images", folder / "out", "--prompt-file", folder / "prompts.json")
+        for prompt in ("", "liver"):
+            options = ("--prompt", prompt) if prompt else ()
+            segment(root, files["dicom"], folder / f"dicom {prompt}", *options)
+        segment(root, files["slide"], folder / "slide")
+
+    with pytest.MonkeyPatch.context() as patch:
+        use_quick_preview(patch)
+        folder = made_once("label_masks", fill)
     masks = {key: mask_below(folder / "out" / name) for key, name in asked.items()}
-    segment(root, files["slide"], folder / "slide")
     masks["slide", ""] = tifffile.imread(folder / "slide" / "slide" / "mask.tif")
     masks |= {("dicom", prompt): mask_below(folder / f"dicom {prompt}") for prompt in ("", "liver")}
     return lambda kind, prompt="": masks[kind, prompt]
