@@ -119,6 +119,8 @@ def test_view_contrast_is_nt_xent() -> None:
     assert float(ViewContrast(0.2)(embedding, other)) == pytest.approx(total / 6, rel=1e-5)
 
 
+#: What pretraining is an overlay over.
+FILES = "'configs/inference.yaml','configs/train.yaml','configs/pretrain_image_ddpm.yaml'"
 SMALL = [
     "--image_size", "32", "--xray#size", "32", "--images_per_epoch", "8", "--batch_size", "4",
     "--warmup_steps", "1", "--num_workers", "0", "--progress", "False", "--schedule_epochs", "2",
@@ -129,7 +131,7 @@ def test_command_trains_an_image_ddpm_and_goes_on_bit_for_bit(
     commands: Any, phantoms: dict[str, Path], tmp_path: Path
 ) -> None:
     datalist = without_labels(phantoms["H&E"], tmp_path)
-    run = ["run", "--config_file", "configs/pretrain_image_ddpm.yaml", "--datalist", datalist, *SMALL]
+    run = ["run", "--config_file", f"[{FILES}]", "--datalist", datalist, *SMALL]
     for folder, epochs in (("whole", 2), ("parts", 1), ("parts", 2)):
         done = commands("monai.bundle", *run, "--epochs", epochs, "--output_dir", tmp_path / folder)
         assert done.code == 0, done.stderr
@@ -146,7 +148,7 @@ def test_command_trains_an_image_ddpm_and_goes_on_bit_for_bit(
 
 def test_command_trains_an_image_encoder(commands: Any, phantoms: dict[str, Path], tmp_path: Path) -> None:
     datalist = without_labels(phantoms["H&E"], tmp_path)
-    files = "['configs/pretrain_image_ddpm.yaml','configs/pretrain_vision.yaml']"
+    files = f"[{FILES},'configs/pretrain_vision.yaml']"
     run = ["run", "--config_file", files, "--datalist", datalist, *SMALL, "--image_size", "128"]
     done = commands("monai.bundle", *run, "--epochs", 1, "--output_dir", tmp_path / "out")
     assert done.code == 0, done.stderr

@@ -63,9 +63,17 @@ def test_to_hide_nothing_or_everything_is_refused(share: float) -> None:
 
 
 def test_command_trains_an_image_prior(commands: Any, phantoms: dict[str, Path], tmp_path: Path) -> None:
-    files = "['configs/pretrain_image_ddpm.yaml','configs/pretrain_image_prior.yaml']"
+    files = ["inference", "train", "pretrain_image_ddpm", "pretrain_image_prior"]
     settings = {"image_size": 64, "images_per_epoch": 4, "batch_size": 2, "epochs": 1, "num_workers": 0}
-    run = ["run", "--config_file", files, "--datalist", phantoms["H&E"], "--progress", "False"]
+    run = [
+        "run",
+        "--config_file",
+        str([f"configs/{name}.yaml" for name in files]),
+        "--datalist",
+        phantoms["H&E"],
+        "--progress",
+        "False",
+    ]
     run += [text for name, value in settings.items() for text in (f"--{name}", str(value))]
     done = commands("monai.bundle", *run, "--output_dir", tmp_path / "out")
     assert done.code == 0, done.stderr
