@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = {
     **TINY,
     "read_text": True,
-    "guidance_width": 16,
+    "text_fusion_width": 16,
     "image_size": 64,
     "prompt_shares": {"silent": 0.3, "own": 0.4, "reworded": 0.3, "foreign": 0.2},
     "mirrored_xrays": 0.5,
@@ -63,12 +63,12 @@ def report(folder: Path) -> dict[str, Any]:
 
 
 def test_all_weights_are_in_one_file(trained: Path, workflow: Any) -> None:
-    network = workflow("inference.yaml", read_text=True, guidance_width=16).parser.get_parsed_content(
+    network = workflow("inference.yaml", read_text=True, text_fusion_width=16).parser.get_parsed_content(
         "network_def"
     )
     state = torch.load(trained / "model.pt", weights_only=True)
     assert {name.split(".")[0] for name in state} == {
-        "image_prior", "denoiser", "text_prior", "guidance", "naming",
+        "image_prior", "denoiser", "text_prior", "text_conditioning", "naming",
     }  # fmt: skip
     learnt = {name for name, _ in network.named_parameters()}
     assert sum(tensor.numel() for name, tensor in state.items() if name in learnt) == count_parameters(

@@ -51,7 +51,7 @@ class ImageGraph(nn.Module):
     def __init__(self, network: DiffusionSegmenter) -> None:
         super().__init__()
         self.image_prior = network.image_prior
-        self.guidance = network.guidance
+        self.text_conditioning = network.text_conditioning
         self.denoiser = network.denoiser
 
     def forward(
@@ -59,9 +59,9 @@ class ImageGraph(nn.Module):
     ) -> tuple[Tensor, ...]:
         assert self.image_prior is not None
         pyramid = self.image_prior(image)
-        if self.guidance is not None and tokens is not None and mask is not None:
-            # guidance reads tokens; what stands for the pooled vector leaves the graph with it
-            pyramid = self.guidance(pyramid, TextFeatures(tokens, mask, pooled=tokens[:, 0]))
+        if self.text_conditioning is not None and tokens is not None and mask is not None:
+            # the conditioning reads tokens; what stands for the pooled vector leaves the graph with it
+            pyramid = self.text_conditioning(pyramid, TextFeatures(tokens, mask, pooled=tokens[:, 0]))
         return tuple(self.denoiser.prepare(image, pyramid))
 
 
@@ -154,7 +154,7 @@ def trace(network: DiffusionSegmenter) -> dict[str, Graph]:
         graphs["text_prior"] = Graph(
             _traced(text, (ids, mask), (text_axes, text_axes)), ("ids", "mask"), outputs
         )
-        if network.guidance is not None:
+        if network.text_conditioning is not None:
             image_inputs = (image, text(ids, mask)[0], mask)
             image_axes = (*image_axes, text_axes, text_axes)
     encoder = ImageGraph(network)

@@ -1,7 +1,7 @@
 """The parts (image prior, fusion, denoiser) and the whole networks, one architecture a file."""
 
 from bundle.networks.denoiser import MaskDenoiser
-from bundle.networks.fusion import PyramidGuidance
+from bundle.networks.fusion import PyramidTextConditioning
 from bundle.networks.image_ddpm import (
     GUIDED_LAYOUTS,
     GuidedLayout,
@@ -30,7 +30,7 @@ __all__ = [
     "MaskDenoiser",
     "PVT_V2_VARIANTS",
     "PvtV2Prior",
-    "PyramidGuidance",
+    "PyramidTextConditioning",
     "StructureNaming",
     "TensorStore",
     "TextDiff",

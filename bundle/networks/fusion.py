@@ -149,7 +149,7 @@ def build_text_fusion(name: TextFusionName, width: int) -> nn.Module:
     raise ValueError(f"text fusion must be one of {', '.join(get_args(TextFusionName))}, not {name!r}")
 
 
-class PyramidGuidance(nn.Module):
+class PyramidTextConditioning(nn.Module):
     """The text in the maps of an image prior, scale by scale; neither noise nor time is in it, so it runs once.
 
     Reports say where in the picture something is, which a map of features need not tell: each pixel brings its
@@ -186,7 +186,7 @@ class PyramidGuidance(nn.Module):
     def forward(self, pyramid: Sequence[Tensor], text: TextFeatures) -> list[Tensor]:
         """Maps (B, channels[i], H_i, W_i) and text -> maps of the same shapes."""
         narrow = replace(text, tokens=self.text_projection(text.tokens))
-        guided = list(pyramid)
+        conditioned = list(pyramid)
         for scale, enter, fusion, leave in zip(
             self.scales, self.enter, self.fusions, self.leave, strict=True
         ):
@@ -194,8 +194,8 @@ class PyramidGuidance(nn.Module):
             height, across = features.shape[-2:]
             place = self.place_projection(places(height, across, features.device).to(features.dtype))
             met = fusion(enter(features) + place.permute(2, 0, 1), narrow)
-            guided[scale] = features + leave(met)
-        return guided
+            conditioned[scale] = features + leave(met)
+        return conditioned
 
 
 def _silent(layer: nn.Conv2d) -> nn.Conv2d:

@@ -1,6 +1,6 @@
 """The whole network: image prior and text prior, then a mask denoiser that runs once a step.
 
-    image  -> image prior {C1..C4} --+-> guidance a scale -> neck -> fusion -> denoiser(x_t, log-SNR) -> x_0 -> sampler
+    image  -> image prior {C1..C4} --+-> text conditioning -> neck -> fusion -> denoiser(x_t, log-SNR) -> x_0 -> sampler
     prompt -> text prior ------------+-> naming: the structures that are asked for
 
 MedCondDiff (arXiv 2512.00350) is this with PVT v2 B1, no text, additive fusion and time in every map; what the
@@ -20,7 +20,7 @@ from bundle.diffusion.consensus import consensus
 from bundle.diffusion.sampling import Sampling, sample_masks
 from bundle.diffusion.schedule import LogSnrSchedule, cosine_log_snr
 from bundle.networks.denoiser import MaskDenoiser
-from bundle.networks.fusion import PyramidGuidance
+from bundle.networks.fusion import PyramidTextConditioning
 from bundle.networks.naming import StructureNaming
 from bundle.networks.prompt_reading import PromptReading, Prompts, batched_features, one_each
 from bundle.networks.text_prior import TextFeatures, TextPrior
@@ -43,7 +43,7 @@ class MaskAndNaming(NamedTuple):
 
 
 class DiffusionSegmenter(WholeNetwork):
-    """Segments images by denoising masks under the guidance of an image prior and, with a text prior, of a text.
+    """Segments images by denoising masks, conditioned on an image prior and, with a text prior, on a text.
 
     Args:
         image_prior: maps at strides 4 to 32, see `PvtV2Prior`; None where the denoiser's fusion is 'none'.
@@ -52,7 +52,7 @@ class DiffusionSegmenter(WholeNetwork):
         sampling: how `forward` samples.
         text_prior: None for a network that reads no text: prompts are accepted, as
             `bundle.networks.protocol.Segmenter` asks, and ignored.
-        guidance: brings the text into the image prior's maps.
+        text_conditioning: brings the text into the image prior's maps.
         naming: tells which structures a prompt names; None where a prompt guides and chooses nothing.
 
     Raises:
@@ -66,20 +66,20 @@ class DiffusionSegmenter(WholeNetwork):
         schedule: LogSnrSchedule = cosine_log_snr,
         sampling: Sampling | None = None,
         text_prior: TextPrior | None = None,
-        guidance: PyramidGuidance | None = None,
+        text_conditioning: PyramidTextConditioning | None = None,
         naming: StructureNaming | None = None,
     ) -> None:
         super().__init__()
         if denoiser.needs_prior and image_prior is None:
             raise ValueError("the denoiser fuses an image prior, and none was given")
-        if text_prior is None and (guidance is not None or naming is not None):
-            raise ValueError("guidance and naming read a text prior, and none was given")
-        if guidance is not None and not denoiser.needs_prior:
-            raise ValueError("the text guides through the image prior's maps, and the denoiser uses none")
+        if text_prior is None and (text_conditioning is not None or naming is not None):
+            raise ValueError("text_conditioning and naming read a text prior, and none was given")
+        if text_conditioning is not None and not denoiser.needs_prior:
+            raise ValueError("the text conditions the image prior's maps, and the denoiser uses none")
         self.image_prior = image_prior if denoiser.needs_prior else None
         self.denoiser = denoiser
         self.text_prior = text_prior
-        self.guidance = guidance
+        self.text_conditioning = text_conditioning
         self.naming = naming
         self.schedule = schedule
         self.sampling = sampling or Sampling()
@@ -125,7 +125,7 @@ class DiffusionSegmenter(WholeNetwork):
 
         Args:
             image: (B, 3, H, W) in [0, 1], H and W multiples of `stride`.
-            text: of B prompts; None without guidance.
+            text: of B prompts; None for none.
 
         Returns:
             condition for `denoise`, batch first.
@@ -133,8 +133,8 @@ class DiffusionSegmenter(WholeNetwork):
         if image.shape[-2] % self.stride or image.shape[-1] % self.stride:
             raise ValueError(f"image sides must be multiples of {self.stride}, not {tuple(image.shape[-2:])}")
         pyramid = self.image_prior(image) if self.image_prior is not None else []
-        if self.guidance is not None and text is not None:
-            pyramid = self.guidance(pyramid, text)
+        if self.text_conditioning is not None and text is not None:
+            pyramid = self.text_conditioning(pyramid, text)
         return self.denoiser.prepare(image, pyramid)
 
     def denoise(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,8 @@ def read_state_dict(path: Path | str) -> dict[str, Tensor]:
         }
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         raise WeightsError(f"{path}: holds no state dict; save the network's state_dict() with torch.save.")
-    return content
+    # up to version 0.9 the text conditioning was called guidance
+    return {re.sub(r"^guidance\.", "text_conditioning.", str(key)): value for key, value in content.items()}
 
 
 def usable_device(device: torch.device | str) -> torch.device:

@@ -32,7 +32,7 @@ from scripts.benchmarks.evaluations import ROOT, evaluated, evaluation
 from scripts.benchmarks.measuring import peak_memory
 
 #: Of the network, those that run more than once a prompt.
-_COMPILED = ("image_prior", "guidance", "denoiser")
+_COMPILED = ("image_prior", "text_conditioning", "denoiser")
 
 
 @dataclass(frozen=True)

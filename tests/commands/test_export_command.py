@@ -82,7 +82,7 @@ def test_the_graphs_segment_as_the_network_does(
     kept = {key: value for key, value in state.items() if ".blocks.1." not in key}
     generator = torch.Generator().manual_seed(0)
     for key, value in kept.items():
-        if key.startswith("guidance.leave"):
+        if key.startswith("text_conditioning.leave"):
             kept[key] = 0.05 * torch.randn(value.shape, generator=generator)
     weights, graphs = tmp_path / "model.pt", tmp_path / "graphs"
     torch.save(kept, weights)

@@ -29,7 +29,7 @@ from bundle.networks import (
     DiffusionSegmenter,
     Lcpdn,
     MaskDenoiser,
-    PyramidGuidance,
+    PyramidTextConditioning,
     StructureNaming,
     TextPrior,
     WeightsError,
@@ -54,7 +54,7 @@ SAMPLING: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory, small_prior: type[nn.Module]) -> DiffusionSegmenter:
-    """Every part of the shipped network, small, and no part silent: guidance begins at zero."""
+    """Every part of the shipped network, small, and no part silent: text_conditioning begins at zero."""
     folder = tmp_path_factory.mktemp("encoder")
     torch.manual_seed(0)
     settings = json.loads((EMBEDDED / "config.json").read_text())
@@ -67,7 +67,7 @@ def network(tmp_path_factory: pytest.TempPathFactory, small_prior: type[nn.Modul
         shutil.copy(EMBEDDED / name, folder)
     text = TextPrior(folder, training="finetuned", max_tokens=100)
     prior: Any = small_prior()
-    guidance = PyramidGuidance(prior.channels, text.width, width=32)
+    text_conditioning = PyramidTextConditioning(prior.channels, text.width, width=32)
     denoiser = MaskDenoiser(
         4,
         prior.channels,
@@ -82,10 +82,10 @@ def network(tmp_path_factory: pytest.TempPathFactory, small_prior: type[nn.Modul
         denoiser,
         partial(cosine_log_snr, shift=-0.5),
         text_prior=text,
-        guidance=guidance,
+        text_conditioning=text_conditioning,
         naming=StructureNaming(3, text.width),
     )
-    for leave in guidance.leave:
+    for leave in text_conditioning.leave:
         nn.init.normal_(leave.weight, std=0.3)
     nn.init.zeros_(made.naming.score.bias)  # type: ignore[union-attr]
     return made.eval()

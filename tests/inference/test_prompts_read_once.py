@@ -20,7 +20,7 @@ from bundle.networks.text_prior import TextFeatures
 from bundle.phantoms import xray_phantom
 from tests.support.fake_segmenter import FakeSegmenter, TextReader
 
-NETWORK: dict[str, Any] = {"read_text": True, "guidance_width": 16, "steps": 2, "members": 2}
+NETWORK: dict[str, Any] = {"read_text": True, "text_fusion_width": 16, "steps": 2, "members": 2}
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bundle.diffusion.sampling import Sampling
-from bundle.networks import DiffusionSegmenter, PyramidGuidance, StructureNaming, TextPrior
+from bundle.networks import DiffusionSegmenter, PyramidTextConditioning, StructureNaming, TextPrior
 from bundle.networks.segmenter import MaskAndNaming
 from bundle.networks.text_prior import TextFeatures
 
@@ -29,11 +29,11 @@ def make(make_segmenter: Callable[..., DiffusionSegmenter]) -> Callable[..., Dif
         prior = TextPrior(training="finetuned")
         settings: dict[str, Any] = {
             "text_prior": prior,
-            "guidance": PyramidGuidance((8, 8, 16, 16), prior.width, width=8),
+            "text_conditioning": PyramidTextConditioning((8, 8, 16, 16), prior.width, width=8),
             "naming": StructureNaming(3, prior.width),
         } | parts
         if trained:
-            for parameter in settings["guidance"].leave.parameters():
+            for parameter in settings["text_conditioning"].leave.parameters():
                 nn.init.normal_(parameter)
         return DiffusionSegmenter(bare.image_prior, bare.denoiser, **settings).eval()
 
@@ -74,7 +74,10 @@ def test_an_untrained_network_names_nothing(make: Callable[..., DiffusionSegment
 def test_without_words_or_without_naming_nothing_is_chosen(make: Callable[..., DiffusionSegmenter]) -> None:
     network = make()
     assert [network.read(text).channels for text in ("", " ", "\n \t")] == [None] * 3
-    for bare in (make(naming=None), make(trained=False, text_prior=None, guidance=None, naming=None)):
+    for bare in (
+        make(naming=None),
+        make(trained=False, text_prior=None, text_conditioning=None, naming=None),
+    ):
         assert not bare.names_structures and bare.read("liver").channels is None
 
 
@@ -108,14 +111,14 @@ def test_both_priors_run_once_however_many_steps_and_members(
 
         return hook
 
-    for name in ("image_prior", "text_prior", "guidance", "denoiser"):
+    for name in ("image_prior", "text_prior", "text_conditioning", "denoiser"):
         network.get_submodule(name).register_forward_hook(count(name))
     network.predict(images[:2], KEYS, Sampling(steps=steps, members=members), prompts=["liver"] * 2)
-    assert counted == {"image_prior": 1, "text_prior": 1, "guidance": 1, "denoiser": steps * members}
+    assert counted == {"image_prior": 1, "text_prior": 1, "text_conditioning": 1, "denoiser": steps * members}
 
 
 @torch.no_grad()
-def test_prompts_change_the_prediction_once_the_guidance_speaks(
+def test_prompts_change_the_prediction_once_their_conditioning_has_learnt(
     make: Callable[..., DiffusionSegmenter], images: Tensor
 ) -> None:
     sampling = Sampling(steps=2)
@@ -164,10 +167,10 @@ def test_gradients_reach_every_part_that_reads(
     network = make().train()
     found = network(images[:2], PROMPTS, NOISY, texts=TEXTS)
     assert isinstance(found, MaskAndNaming)
-    for output, silent in ((found.mask, "naming"), (found.naming, "guidance")):
+    for output, silent in ((found.mask, "naming"), (found.naming, "text_conditioning")):
         network.zero_grad()
         output.square().sum().backward(retain_graph=True)
-        for name in ("text_prior", "guidance", "naming"):
+        for name in ("text_prior", "text_conditioning", "naming"):
             gradients = [parameter.grad for parameter in network.get_submodule(name).parameters()]
             reached = [gradient is not None and bool(gradient.any()) for gradient in gradients]
             assert (not any(reached)) if name == silent else all(reached), name
@@ -187,7 +190,7 @@ def test_another_number_of_prompts_than_of_images_is_refused(
     ("parts", "problem"),
     [
         ({"text_prior": None, "naming": None}, "read a text prior, and none was given"),
-        ({"text_prior": None, "guidance": None}, "read a text prior, and none was given"),
+        ({"text_prior": None, "text_conditioning": None}, "read a text prior, and none was given"),
         ({"fusion": "none"}, "the denoiser uses none"),
     ],
 )

@@ -58,6 +58,11 @@ def test_a_state_dict_is_loaded_whole_and_ready_for_inference(
     assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
 
 
+def test_weights_of_earlier_versions_have_the_names_of_today(tmp_path: Path) -> None:
+    path = saved({"guidance.leave.0.weight": torch.ones(2)}, tmp_path / "model.pt")
+    assert list(read_state_dict(path)) == ["text_conditioning.leave.0.weight"]
+
+
 def test_a_training_checkpoint_gives_its_averaged_weights(
     network: DiffusionSegmenter, state: dict[str, Tensor], make_segmenter: Make, tmp_path: Path
 ) -> None:

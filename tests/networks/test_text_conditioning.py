@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bundle.networks import PyramidGuidance
+from bundle.networks import PyramidTextConditioning
 from bundle.networks.fusion import TextFusionName, attend, places
 from bundle.networks.text_prior import TextFeatures
 
@@ -32,13 +32,15 @@ def text(*lengths: int, seed: int = 0) -> TextFeatures:
     return TextFeatures(tokens, mask, tokens.sum(dim=1) / mask.sum(dim=1, keepdim=True))
 
 
-def make(fusion: TextFusionName, scales: Sequence[int] = (1, 2, 3), trained: bool = True) -> PyramidGuidance:
+def make(
+    fusion: TextFusionName, scales: Sequence[int] = (1, 2, 3), trained: bool = True
+) -> PyramidTextConditioning:
     torch.manual_seed(0)
-    guidance = PyramidGuidance(CHANNELS, 5, scales, fusion, width=8)
+    conditioning = PyramidTextConditioning(CHANNELS, 5, scales, fusion, width=8)
     if trained:
-        for parameter in guidance.leave.parameters():
+        for parameter in conditioning.leave.parameters():
             nn.init.normal_(parameter)
-    return guidance.eval()
+    return conditioning.eval()
 
 
 @pytest.mark.parametrize("keys", [1, 7, 300])
@@ -61,7 +63,7 @@ def test_attention_written_out_is_that_of_pytorch(keys: int) -> None:
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
-def test_an_untrained_guidance_leaves_every_map_as_it_was(fusion: TextFusionName) -> None:
+def test_untrained_conditioning_leaves_every_map_as_it_was(fusion: TextFusionName) -> None:
     guided = make(fusion, trained=False)(maps(), text(3, 5))
     assert all(torch.equal(one, other) for one, other in zip(guided, maps(), strict=True))
 
@@ -71,8 +73,8 @@ def test_an_untrained_guidance_leaves_every_map_as_it_was(fusion: TextFusionName
 def test_a_text_changes_the_chosen_scales_and_no_other(
     fusion: TextFusionName, scales: tuple[int, ...]
 ) -> None:
-    guidance = make(fusion, scales)
-    one, other = (guidance(maps(), text(3, 5, seed=seed)) for seed in (0, 1))
+    conditioning = make(fusion, scales)
+    one, other = (conditioning(maps(), text(3, 5, seed=seed)) for seed in (0, 1))
     for scale, given in enumerate(maps()):
         if scale in scales:
             assert one[scale].shape == given.shape
@@ -83,9 +85,9 @@ def test_a_text_changes_the_chosen_scales_and_no_other(
 
 @pytest.mark.parametrize("fusion", FUSIONS)
 def test_a_longer_prompt_in_the_batch_changes_no_other_image(fusion: TextFusionName) -> None:
-    guidance, both = make(fusion), text(3, 9)
-    guided = guidance(maps(), both)
-    alone = guidance([features[:1] for features in maps()], both.first(1))
+    conditioning, both = make(fusion), text(3, 9)
+    guided = conditioning(maps(), both)
+    alone = conditioning([features[:1] for features in maps()], both.first(1))
     for one, other in zip(guided, alone, strict=True):
         torch.testing.assert_close(one[:1], other, atol=1e-5, rtol=1e-4)
 
@@ -101,10 +103,10 @@ def test_equal_pixels_in_other_places_are_told_apart() -> None:
 @pytest.mark.parametrize("fusion", FUSIONS)
 def test_gradients_reach_what_is_silent_first_and_then_every_parameter(fusion: TextFusionName) -> None:
     for trained in (False, True):
-        guidance = make(fusion, trained=trained)
-        guided = guidance(maps(), text(3, 5))
+        conditioning = make(fusion, trained=trained)
+        guided = conditioning(maps(), text(3, 5))
         sum(features.square().sum() for features in guided).backward()
-        for name, parameter in guidance.named_parameters():
+        for name, parameter in conditioning.named_parameters():
             assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
             assert bool(parameter.grad.any()) == (trained or name.startswith("leave")), name
 
@@ -112,7 +114,7 @@ def test_gradients_reach_what_is_silent_first_and_then_every_parameter(fusion: T
 @pytest.mark.parametrize("scales", [(), (4,), (-1, 2), (0, 1, 2, 3, 4)])
 def test_scales_that_the_prior_does_not_have_are_refused(scales: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="text_scales must be some of 0 to 3, not"):
-        PyramidGuidance(CHANNELS, 5, scales)
+        PyramidTextConditioning(CHANNELS, 5, scales)
 
 
 # --- places ----------------------------------------------------------------------------------------------
