@@ -85,7 +85,7 @@ def collect(
     selection = selection or SeriesSelection()
     dicom = sort_series(found.dicom, selection, modality, frozenset(found.named), hide_identifiers)
     dicom.reports += [one for one in map(read_instance, reports) if one is not None and one.is_report]
-    found.settle(dicom, selection)
+    found.conclude(dicom, selection)
     roots = sorted({str(root) for root in found.roots}, key=lambda root: (-len(root), root))
     # of what belongs to no study: the numbers of all patients are what nobody else can guess
     naming = Naming(hide_identifiers, tuple(roots), dicom.identity, str(sorted(dicom.identity.numbers)))
@@ -184,7 +184,7 @@ class _Found:
         for one in sources:
             self._add(one)
 
-    def settle(self, dicom: Sorted, selection: SeriesSelection) -> None:
+    def conclude(self, dicom: Sorted, selection: SeriesSelection) -> None:
         """Name the files that are broken where no series of their folder could tell of them, and missing series.
 
         Raises:

@@ -84,7 +84,7 @@ def _reader_of(path: Path) -> Reader:
 
 
 def read_case(reference: CaseReference) -> Case:
-    """Read the image of a case and settle its modality.
+    """Read the image of a case and decide on its modality.
 
     Returns:
         The case; see `Case` for axes, units and ranges.

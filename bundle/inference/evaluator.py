@@ -132,7 +132,7 @@ class CaseSegmenter:
         if self.structures is not None and case.reference.label is not None:
             item = {
                 **item,
-                "truth": read_label(case.reference, case),
+                "ground_truth": read_label(case.reference, case),
             }  # whose faults are found before the work
         if self.prompts is None:
             return self._prompted(item, image, case.reference.prompt)
@@ -155,9 +155,9 @@ class CaseSegmenter:
             names = {value: self.structures[value - 1].name for value in found}
             return {**next(iter(each.values())), "prediction": joined(found, names)}
         pred = self.inferer(image, self.network, prompt=prompt, reader=self.reader)
-        # the result says what the network was told
-        told = replace(case, reference=replace(case.reference, prompt=prompt))
-        return self.postprocessing({**item, "case": told, Keys.PRED: pred[0]})
+        # the result says which prompt it was given
+        prompted = replace(case, reference=replace(case.reference, prompt=prompt))
+        return self.postprocessing({**item, "case": prompted, Keys.PRED: pred[0]})
 
 
 class CaseEvaluator(SupervisedEvaluator):

@@ -85,7 +85,7 @@ class Scoring:
             logger.warning("not scored: %s", engine.state.output.get("error"))
             return
         try:
-            self.score(predictions, engine.state.output.get("truth"))
+            self.score(predictions, engine.state.output.get("ground_truth"))
         except CaseError as error:  # the rest of the list goes on
             engine.state.output["error"] = str(error)
             logger.warning("not scored: %s", error)
