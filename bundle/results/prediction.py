@@ -21,7 +21,7 @@ class Prediction:
 
     Attributes:
         case: the case as it was read; gives geometry, header, modality, prompt and warnings.
-        mask: uint8, (X, Y, Z) for volumes in the voxel order of the file, (H, W) for pictures; each value
+        mask: uint8, (X, Y, Z) for volumes in the voxel order of the file, (H, W) for two-dimensional images; each value
             is 0 (background) or a key of `labels`.
         probability: float32 in [0, 1], (K, *spatial): one channel an entry of `labels`, in its order,
             background left out. Of volumes it may be worked out when it is asked for: see `probability_blocks`.

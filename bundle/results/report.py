@@ -36,7 +36,7 @@ def count_values(mask: NDArray[np.uint8]) -> NDArray[np.int64]:
 def build_report(prediction: Prediction, elapsed_seconds: float | None = None) -> dict[str, Any]:
     """The report as a dictionary that JSON can hold: no NaN, no array, no path object.
 
-    Volumes are in ml (`volume_ml`, `voxels`), pictures in pixels (`area_px`, `pixels`); probabilities and
+    Volumes are in ml (`volume_ml`, `voxels`), two-dimensional images in pixels (`area_px`, `pixels`); probabilities and
     uncertainties are in [0, 1]; a mean over nothing is None.
 
     Raises:

@@ -32,7 +32,7 @@ class SlidePrediction:
     """A slide with its mask; of probability and uncertainty there is an overview only.
 
     Attributes:
-        case: the overview of the slide as a picture.
+        case: the overview of the slide as an image.
         mask: (H, W) uint8 on `grid`, perhaps a file that is mapped into memory; 0 or keys of `labels`.
         grid: of the mask.
         probability: (K, h, w) float32 in [0, 1], means over the pixels of the overview, one an entry of `labels`.

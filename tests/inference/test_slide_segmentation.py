@@ -198,7 +198,7 @@ def test_a_dicom_slide_gives_the_mask_of_its_tiff(
     output = tmp_path / "out"
     output.mkdir()
     for options, uids_are_those_of_the_source in (({}, True), ({"identifiers": "replace"}, False)):
-        writers = [DicomResults(**options), GeoJsonResults(pictures=True)]  # type: ignore[arg-type]
+        writers = [DicomResults(**options), GeoJsonResults(images=True)]  # type: ignore[arg-type]
         report = write_slide(segmenter()(reference, dark()), output, 1.0, writers)["report"]
         folder = output / reference.id
         mask = tifffile.imread(folder / "mask.tif")

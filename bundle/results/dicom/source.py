@@ -75,7 +75,7 @@ class SourceImages:
     """The headers that results refer to.
 
     Attributes:
-        headers: without pixels, in the order of the slices; one for a picture or a multi-frame image.
+        headers: without pixels, in the order of the slices; one for a film or a multi-frame image.
         frames: of a multi-frame image, the number of each slice's frame, from 1; empty otherwise.
         volume: whether the case is one.
         made: when the results are made, in local time.
@@ -94,7 +94,7 @@ class SourceImages:
         """An array of the case's grid as one of the images' frames.
 
         Args:
-            array: (X, Y, Z) of a volume or (H, W) of a picture, further axes behind.
+            array: (X, Y, Z) of a volume or (H, W) of an image, further axes behind.
 
         Returns:
             (frames, rows, columns, ...): in the order of `headers` or, of a multi-frame image, of its frames, with
@@ -189,9 +189,7 @@ def _drop_malformed(header: Dataset) -> None:
         try:
             element = header[tag]
             if element.VR in _FORMAL and tag.group in _COPIED_GROUPS:
-                values = element.value if isinstance(element.value, Sequence) else [element.value]
-                values = [values] if isinstance(values, str) else values
-                for value in values:
+                for value in element.value if element.VM > 1 else [element.value]:
                     validate_value(element.VR, str("" if value is None else value), pydicom.config.RAISE)
         except Exception:  # of every kind, from as many converters
             del header[tag]

@@ -27,21 +27,21 @@ class GeoJsonResults:
     """A `ResultWriter` of mask.geojson for H&E images.
 
     Args:
-        pictures: whether it does.
+        images: whether it does.
 
     Raises:
-        ValueError: `pictures` is neither true nor false.
+        ValueError: `images` is neither true nor false.
     """
 
-    pictures: bool = False
+    images: bool = False
     files = GEOJSON_FILES
 
     def __post_init__(self) -> None:
-        if not isinstance(self.pictures, bool):
-            raise ValueError(f"geojson must be true or false, not {self.pictures!r}")
+        if not isinstance(self.images, bool):
+            raise ValueError(f"geojson must be true or false, not {self.images!r}")
 
     def __call__(self, prediction: Prediction, folder: Path) -> ReportAdditions | None:
-        if not self.pictures or prediction.case.modality != "H&E" or prediction.is_overview:
+        if not self.images or prediction.case.modality != "H&E" or prediction.is_overview:
             return None
         pieces = write_geojson(
             folder / "mask.geojson", prediction.mask, prediction.labels, structures=prediction.structures

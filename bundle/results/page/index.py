@@ -74,13 +74,6 @@ class _Row:
             for name, entry in self.found.items()
         }
 
-    @property
-    def uncertainty(self) -> float | None:
-        """In the mask; where nothing was found, of the whole image."""
-        inside = self.report.get("mean_uncertainty_foreground")
-        value = self.report.get("mean_uncertainty") if inside is None else inside
-        return float(value) if isinstance(value, int | float) else None
-
 
 def write_index(output_dir: Path, run: Mapping[str, Any]) -> Path:
     """Write `output_dir`/index.html, and viewer/ for the pages of the cases.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -54,56 +54,9 @@ def link(path: str) -> str:
     return "./" + "/".join(quote(part, safe="", errors="replace") for part in parts)
 
 
-def size_text(entry: Mapping[str, Any], shape: Any = ()) -> str:
-    """The size of a structure as a reader wants it: a volume, or an area, of pictures with its share.
-
-    Args:
-        entry: of the report's labels.
-        shape: of the picture.
-    """
-    if entry.get("volume_ml") is not None:
-        return volume_text(float(entry["volume_ml"]))
-    if entry.get("area_mm2") is not None:
-        pieces = f", {entry['count']:,} pieces" if isinstance(entry.get("count"), int) else ""
-        return f"{float(entry['area_mm2']):,.3g} mm²{pieces}"
-    area = int(entry.get("area_px") or 0)
-    if len(shape) != 2 or not all(shape):
-        return f"{area:,} px"
-    return f"{area:,} px ({100 * area / (shape[0] * shape[1]):.1f} %)"
-
-
-def bytes_text(size: int) -> str:
-    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{max(1, round(size / 1e3))} KB"
-
-
-def seconds_text(seconds: Any) -> str:
-    """Empty for 0 too: nothing that was done takes no time."""
-    if not isinstance(seconds, int | float) or seconds == 0:
-        return ""
-    return f"{seconds:,.1f} s" if seconds >= 0.05 else "< 0.1 s"
-
-
 def times(edges: Sequence[float]) -> str:
     """Lengths of edges: '192 \u00d7 192 \u00d7 64'."""
     return " \u00d7 ".join(f"{edge:.3g}" if isinstance(edge, float) else str(edge) for edge in edges)
-
-
-def fact_text(value: Any) -> str:
-    """A setting as text: 'yes' for True, 'a = 1, b = 2' for a mapping, 'none' for nothing."""
-    if value is None or value in ("", [], {}, ()):
-        return "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} = {fact_text(entry)}" for name, entry in value.items())
-    if isinstance(value, list | tuple):
-        return ", ".join(fact_text(entry) for entry in value)
-    return str(value)
-
-
-def fact_name(name: Any) -> str:
-    """A key of a record as words: 'weights_sha256' as 'weights sha256'."""
-    return str(name).replace("_", " ")
 
 
 @cache
@@ -117,13 +70,9 @@ def _environment() -> Environment:
     )
     environment.filters.update(
         colour=colour_hex,
-        bytes=bytes_text,
         times=times,
+        volume=volume_text,
         link=link,
-        seconds=seconds_text,
-        fact=fact_text,
-        fact_name=fact_name,
-        size=size_text,
     )
     return environment
 

@@ -1,4 +1,4 @@
-"""A picture as a PNG that is small enough to send around, with as little visible loss as that takes."""
+"""An image as a PNG that is small enough to send around, with as little visible loss as that takes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image, PngImagePlugin
 RGB = tuple[float, float, float]
 
 _KEPT_BITS = 0b11111100
-_MANY_COLOURS, _FEW_COLOURS = 128, 64  # taken from the picture itself, on top of those to keep
+_MANY_COLOURS, _FEW_COLOURS = 128, 64  # taken from the image itself, on top of those to keep
 # By what factor each step can be hoped to bring the size down; further away it is not worth its time.
 _LOSS_OF_BITS, _LOSS_OF_COLOURS = 2.0, 3.0
 _MARGIN = 0.985
@@ -27,41 +27,41 @@ def encode_png(
     Tried in turn: as it is; with 6 bits a channel; with a palette; with a smaller palette; smaller.
 
     Args:
-        pixels: the picture.
+        pixels: the image.
         keep: colours in [0, 1] that a palette must hold, however few pixels have them; up to 128.
         limit: the most bytes.
         key: name of a text chunk that holds `box`.
-        box: left, top, right and bottom in pixels, scaled with the picture.
+        box: left, top, right and bottom in pixels, scaled with the image.
     """
-    picture = Image.fromarray(pixels)
-    data = _png(picture, key, box)
+    image = Image.fromarray(pixels)
+    data = _png(image, key, box)
     if limit < len(data) <= _LOSS_OF_BITS * limit:
         data = _png(Image.fromarray(pixels & _KEPT_BITS), key, box)
     if limit < len(data) <= _LOSS_OF_COLOURS * limit:
-        data = _png(_with_palette(picture, keep, _MANY_COLOURS), key, box)
+        data = _png(_with_palette(image, keep, _MANY_COLOURS), key, box)
     if len(data) > limit:
-        data = _png(_with_palette(picture, keep, _FEW_COLOURS), key, box)
+        data = _png(_with_palette(image, keep, _FEW_COLOURS), key, box)
     scale = 1.0
     while len(data) > limit and scale > 0.1:
         scale *= _MARGIN * (limit / len(data)) ** 0.5
-        size = round(picture.width * scale), round(picture.height * scale)
-        smaller = picture.resize(size, Image.Resampling.LANCZOS)
+        size = round(image.width * scale), round(image.height * scale)
+        smaller = image.resize(size, Image.Resampling.LANCZOS)
         data = _png(_with_palette(smaller, keep, _FEW_COLOURS), key, [edge * scale for edge in box])
     return data
 
 
-def _with_palette(picture: Image.Image, keep: Sequence[RGB], size: int) -> Image.Image:
-    """The picture's `size` main colours and those in `keep`, which a median cut alone would merge away."""
-    main = picture.quantize(size, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).getpalette() or []
+def _with_palette(image: Image.Image, keep: Sequence[RGB], size: int) -> Image.Image:
+    """The image's `size` main colours and those in `keep`, which a median cut alone would merge away."""
+    main = image.quantize(size, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).getpalette() or []
     kept = [round(channel * 255) for colour in keep for channel in colour]
     palette = Image.new("P", (1, 1))
     palette.putpalette((main[: 3 * size] + kept)[: 3 * 256])
-    return picture.quantize(palette=palette, dither=Image.Dither.NONE)
+    return image.quantize(palette=palette, dither=Image.Dither.NONE)
 
 
-def _png(picture: Image.Image, key: str, box: Sequence[float]) -> bytes:
+def _png(image: Image.Image, key: str, box: Sequence[float]) -> bytes:
     notes = PngImagePlugin.PngInfo()
     notes.add_text(key, ",".join(str(round(edge)) for edge in box))
     buffer = io.BytesIO()
-    picture.save(buffer, format="PNG", pnginfo=notes, compress_level=6)
+    image.save(buffer, format="PNG", pnginfo=notes, compress_level=6)
     return buffer.getvalue()

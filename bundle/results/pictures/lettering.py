@@ -1,4 +1,4 @@
-"""Text for a picture: only what the fonts at hand can draw, wrapped, and cut where there is no room."""
+"""Text on an image: only what the fonts at hand can draw, wrapped, and cut where there is no room."""
 
 from __future__ import annotations
 

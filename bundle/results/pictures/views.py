@@ -27,8 +27,8 @@ class View:
         image: uint8, (h, w) grey or (h, w, 3) RGB.
         mask: uint8 label values, (h, w).
         uncertainty: float32 in [0, 1], (h, w).
-        size: width and height in mm for volumes, in pixels of the source for pictures.
-        letters: orientation at the left, right, top and bottom edge; None for pictures.
+        size: width and height in mm for volumes, in pixels of the source for two-dimensional images.
+        letters: orientation at the left, right, top and bottom edge; None for two-dimensional images.
         inset: left, top, width and height, as fractions, of the part that the next view enlarges.
     """
 
@@ -123,7 +123,7 @@ def _detail(top: int, left: int) -> tuple[slice, slice]:
 
 
 def _part_view(prediction: Prediction, title: str, rows: slice, columns: slice) -> View:
-    """Of a picture; the window is that of the whole."""
+    """Of an image; the window is that of the whole."""
     part = prediction.case.array[:, rows, columns]
     step = max(1, -(-max(part.shape[1:]) // _MAX_EDGE))
     shown = to_grey(block_mean(part, step), display_window(prediction))
