@@ -6,7 +6,7 @@ memory and brings GDAL along; `shapely.union_all` over rows of pixels gives the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,7 @@ def outlines(inside: NDArray[np.bool_]) -> list[tuple[Ring, list[Ring]]]:
     """
     regions = []
     for corner, piece in pieces_of(ndimage.label(inside)[0]):
-        rings = _rings(piece, "low")
+        rings = _largest_first(_rings(piece, "low"))
         simple = [approximate_polygon(ring, _TOLERANCE) + corner for ring in rings]
         regions.append((simple[0], simple[1:]))
     return regions
@@ -51,7 +51,7 @@ def pixel_edges(piece: NDArray[np.bool_]) -> list[Ring]:
         and none of them itself.
     """
     # 'high': the pieces of a pinch belong together, so that what they enclose becomes a hole
-    return [_corners(ring) for ring in _rings(piece, "high")]
+    return _largest_first(_corners(ring) for ring in _rings(piece, "high"))
 
 
 def pieces_of(pieces: NDArray[np.int32]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.bool_]]]:
@@ -60,11 +60,20 @@ def pieces_of(pieces: NDArray[np.int32]) -> Iterator[tuple[NDArray[np.int64], ND
         yield np.array([box[0].start, box[1].start]), pieces[box] == number
 
 
-def _rings(piece: NDArray[np.bool_], connected: str) -> list[Ring]:
-    """Around a piece and its holes, through the middles of pixel edges, the outer ring first."""
+def _rings(piece: NDArray[np.bool_], connected: str) -> Iterator[Ring]:
+    """Around a piece and its holes, through the middles of pixel edges."""
     contours = find_contours(np.pad(piece, 1).astype(np.float32), 0.5, fully_connected=connected)
-    # without the padding; no hole spans as many rows as what it lies in
-    return sorted((contour - 1.0 for contour in contours), key=lambda ring: -np.ptp(ring[:, 0]))
+    return (contour - 1.0 for contour in contours)  # without the padding
+
+
+def _largest_first(rings: Iterable[Ring]) -> list[Ring]:
+    """By area, so that the outer ring comes first."""
+
+    def area(ring: Ring) -> float:
+        rows, columns = ring.T
+        return abs(float(np.dot(rows[:-1], columns[1:]) - np.dot(rows[1:], columns[:-1])))
+
+    return sorted(rings, key=area, reverse=True)
 
 
 def _corners(contour: Ring) -> Ring:
