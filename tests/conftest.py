@@ -20,7 +20,7 @@ import yaml
 from filelock import FileLock
 from monai.bundle import ConfigWorkflow
 
-from bundle.__main__ import main
+from bundle.commands.main import main
 from bundle.phantoms import write_phantoms
 from tests.support.quick_preview import use_quick_preview
 

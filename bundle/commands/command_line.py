@@ -31,6 +31,7 @@ _RUNNER_ARGUMENTS = frozenset(
         "properties_path",
     }
 )
+_has_started = False
 #: What the command line takes for a string, and a string counts as true.
 _YAML_WORDS = {"true": "True", "false": "False", "null": "None"}
 
@@ -87,8 +88,15 @@ def _overrides(given: Iterable[str]) -> list[str]:
 
 def started() -> None:
     """From here on an unexpected error is a crash with its traceback, not a command that could not start."""
+    global _has_started
+    _has_started = True
     if sys.excepthook is _exit_with_sentence:
         sys.excepthook = sys.__excepthook__
+
+
+def has_started() -> bool:
+    """Whether the workflow of this process was got ready."""
+    return _has_started
 
 
 def fail(sentence: str) -> NoReturn:

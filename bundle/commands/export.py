@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bundle.commands.options import inference_workflow
-from bundle.exit_codes import NOT_STARTED
+from bundle.commands.options import (
+    INFERENCE,
+    add_config_options,
+    add_settings,
+    inference_workflow,
+    refused,
+)
+from bundle.settings import DECIDES_NOTHING, OF_FILES, export_settings_of
 
 
-def add_command(commands: Any) -> None:
-    """Add 'export' to the sub-commands of the main parser."""
+def add_command(commands: Any, configs: Sequence[Path]) -> None:
+    """Add 'export' to the main parser."""
     export = commands.add_parser(
         "export", help="write the network as ONNX or torch.export graphs (docs/export.md)"
     )
@@ -22,25 +28,16 @@ def add_command(commands: Any) -> None:
     export.add_argument(
         "--quantise", action="store_true", help="ONNX: 8-bit weights in matrix products; measure before use"
     )
-    export.add_argument(
-        "--config",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="configuration over configs/inference.yaml; repeatable",
-    )
-    export.add_argument("--debug", action="store_true", help="tracebacks")
+    add_config_options(export)
+    add_settings(export, [INFERENCE, *configs], {*DECIDES_NOTHING, *OF_FILES})
     # what segmenting lets a user choose
-    export.set_defaults(device="cpu", export=None)
+    export.set_defaults(device="cpu", export=None, start=start)
 
 
 def start(arguments: argparse.Namespace) -> int:
     """Export; returns the exit code."""
-    from bundle.commands.command_line import sentence_for
     from bundle.exporting.writing import check_replaceable, export_segmenter
     from bundle.inference.run import versions
-    from bundle.settings import export_settings_of
 
     try:
         check_replaceable(arguments.output)
@@ -56,9 +53,5 @@ def start(arguments: argparse.Namespace) -> int:
             arguments.quantise,
         )
     except Exception as error:  # torch and MONAI raise every kind for settings they cannot use
-        if arguments.debug:
-            raise
-        print(f"error: {sentence_for(error)}", file=sys.stderr)
-        return NOT_STARTED
-    print(f"{arguments.output}: {arguments.format} graphs")
+        return refused(error, arguments.debug)
     return 0

@@ -1,112 +1,240 @@
-"""Options that every command which segments shares, and the configuration that they lead to."""
+"""Options of the command line, made from the configuration files: their ids, defaults and comments.
+
+Nothing here needs torch or MONAI, so that `--help` and wrong options are answered at once.
+"""
 
 from __future__ import annotations
 
 import argparse
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import yaml
 
 if TYPE_CHECKING:
     from monai.bundle import ConfigWorkflow
 
 ROOT = Path(__file__).resolve().parents[2]
-#: Options that are overrides of configs/inference.yaml under the same name.
-_OVERRIDES = (
-    "structures",
-    "steps",
-    "members",
-    "seed",
-    "batch_size",
-    "modality",
-    "split",
-    "seg_type",
-    "identifiers",
-    "jobs",
-    "slide_mpp",
-    "geojson",
+CONFIGS = ROOT / "configs"
+INFERENCE = CONFIGS / "inference.yaml"
+#: Further spellings of options.
+_SPELLINGS = {"dicom_rtstruct": "--rtstruct", "xray#photometric": "--photometric"}
+#: What every command gives in a way of its own.
+_BY_HAND = frozenset(
+    ("bundle_root", "input", "output_dir", "dataset_dir", "prompt_file", "datalist", "device", "weights")
+    + ("series", "export", "overridden")
 )
+_EXPRESSION = ("$", "@", "%")
+_DEST = "setting:"
+_SECTION = re.compile(r"# --- (.+?) -+$")
+_LINE = re.compile(r"( {0,2})([A-Za-z_]\w*(?:#\w+)*):(.*)$")
+_COMMENT = re.compile(r"(?:^|\s)#\s+(.*)$")
+_CHOICES = re.compile(r"((?:[\w&-]+ \| )+[\w&-]+)")
 
 
-def add_image_options(command: argparse.ArgumentParser) -> None:
-    """Options about how images are read and which DICOM series are taken."""
-    command.add_argument(
-        "--photometric",
-        dest="xray_photometric",
-        choices=("MONOCHROME1", "MONOCHROME2"),
-        help="of X-ray pictures: MONOCHROME1 where bone is dark",
-    )
-    command.add_argument(
-        "--xray-sides",
-        choices=("image", "patient"),
-        help="whose left and right prompts about X-rays mean; default: the image's",
-    )
-    command.add_argument(
-        "--series-description",
-        metavar="PATTERN",
-        help="DICOM: only series so described; * and ? stand for any",
-    )
-    command.add_argument("--min-slices", type=int, metavar="N", help="DICOM: only volumes of as many slices")
-    command.add_argument(
-        "--orientation", choices=("axial", "coronal", "sagittal"), help="DICOM: only slices that lie so"
-    )
-    command.add_argument(
-        "--resample-slices",
-        action="store_true",
-        help="DICOM: interpolate slices that are missing or unevenly spaced, instead of refusing the series",
-    )
+@dataclass(frozen=True)
+class Setting:
+    """A setting that an option can change.
+
+    Attributes:
+        id: in the configuration; of nested ones with '#'.
+        default: as YAML has it.
+        section: heading above it.
+        about: its comment. Words with ' | ' between them at its beginning are all the values that there are.
+    """
+
+    id: str
+    default: Any
+    section: str
+    about: str
+
+    @property
+    def option(self) -> str:
+        return "--" + self.id.replace("#", "-").replace("_", "-")
+
+
+def settings_in(files: Iterable[Path]) -> list[Setting]:
+    """What a user can set in configuration files; of several that have it the last one's default counts."""
+    found: dict[str, Setting] = {}
+    for path in files:
+        for setting in _read(path):
+            if setting.id not in found or setting.id.split("#")[0] in _BY_HAND:
+                found[setting.id] = setting
+            else:
+                known = found[setting.id]
+                found[setting.id] = Setting(
+                    known.id, setting.default, known.section, setting.about or known.about
+                )
+    return [setting for setting in found.values() if setting.id not in _BY_HAND]
+
+
+def _read(path: Path) -> Iterator[Setting]:
+    text = path.read_text(encoding="utf-8")
+    content = yaml.safe_load(text) or {}
+    section, group = path.name, ""
+    for line in text.splitlines():
+        if heading := _SECTION.match(line):
+            section = heading[1]
+        if not (match := _LINE.match(line)):
+            continue
+        indent, name, rest = match.groups()
+        comment = _COMMENT.search(rest)
+        about = comment[1] if comment else ""
+        if not indent:
+            group = name
+            value = content[name]
+            is_group = isinstance(value, dict) and (not rest.strip() or rest.strip().startswith("#"))
+            if not is_group and _is_setting(value, about):
+                yield Setting(name, value, section, about)
+        elif isinstance(content.get(group), dict) and _is_setting(content[group], ""):
+            yield Setting(f"{group}#{name}", content[group][name], section, about)
+
+
+def _is_setting(value: Any, about: str) -> bool:
+    """Data, or an expression that stands for data, which a comment tells of."""
+    if isinstance(value, dict):
+        return "_target_" not in value and all(_is_setting(one, "") for one in value.values())
+    if isinstance(value, list):
+        return all(_is_setting(one, "") for one in value)
+    return bool(about) or not (isinstance(value, str) and value.startswith(_EXPRESSION))
+
+
+def add_settings(
+    command: argparse.ArgumentParser, files: Iterable[Path], left_out: Iterable[str] = ()
+) -> None:
+    """Give a command an option for each setting of configuration files, under the headings of these.
+
+    Args:
+        left_out: ids that the command does not offer.
+    """
+    groups: dict[str, Any] = {}
+    for setting in settings_in(files):
+        if setting.id in left_out:
+            continue
+        if setting.section not in groups:
+            groups[setting.section] = command.add_argument_group(setting.section)
+        names = [setting.option, *([_SPELLINGS[setting.id]] if setting.id in _SPELLINGS else [])]
+        groups[setting.section].add_argument(*names, dest=_DEST + setting.id, **_kind(setting))
+
+
+def _kind(setting: Setting) -> dict[str, Any]:
+    """How argparse reads a setting's values."""
+    default, about = setting.default, setting.about
+    choices = _CHOICES.match(about)
+    shown = [about[choices.end() :].lstrip("; ") if choices else about]
+    if (
+        default not in (None, "")
+        and not isinstance(default, bool)
+        and not str(default).startswith(_EXPRESSION)
+    ):
+        shown.append(f"default: {default}")
+    kind: dict[str, Any] = {"help": "; ".join(filter(None, shown)).replace("%", "%%"), "default": None}
+    if isinstance(default, bool) or default == "auto":
+        return {**kind, "action": argparse.BooleanOptionalAction}
+    if choices:
+        return {**kind, "choices": choices[1].split(" | ")}
+    if isinstance(default, int):
+        return {**kind, "type": int, "metavar": "N"}
+    if isinstance(default, float):
+        return {**kind, "type": float, "metavar": "X"}
+    if isinstance(default, list | dict):
+        return {**kind, "type": _structure, "metavar": "YAML"}
+    return {**kind, "type": _text if isinstance(default, str) else _value, "metavar": "VALUE"}
+
+
+def _text(text: str) -> str:
+    """Text that no configuration evaluates."""
+    if text.startswith(_EXPRESSION):
+        raise argparse.ArgumentTypeError(f"{text!r} is an expression; put it into a file for --config")
+    return text
+
+
+def _structure(text: str) -> Any:
+    """A list or a mapping, such as "[-160, 240]"; or a number, where one stands for all of them."""
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise argparse.ArgumentTypeError(f'{text!r} is no list such as "[0.5, 99.5]"') from error
+    _check_plain(value)
+    return value
+
+
+def _check_plain(value: Any) -> None:
+    if isinstance(value, dict):
+        value = [*value, *value.values()]
+    if isinstance(value, list):
+        for one in value:
+            _check_plain(one)
+    elif isinstance(value, str):
+        _text(value)
+
+
+def _value(text: str) -> Any:
+    """Of a setting without a default: a number, a list, null, or text."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    if text.startswith(("[", "{")):
+        return _structure(text)
+    return None if text in ("null", "None") else _text(text)
+
+
+def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Id -> value of what the user has set."""
+    return {
+        name.removeprefix(_DEST): value
+        for name, value in vars(arguments).items()
+        if name.startswith(_DEST) and value is not None
+    }
 
 
 def add_network_options(command: argparse.ArgumentParser) -> None:
-    """Options about the network, how it samples and what it writes."""
-    command.add_argument("--steps", type=int, metavar="N", help="evaluations of the denoiser a member")
-    command.add_argument("--members", type=int, metavar="N", help="chains from different noise")
-    command.add_argument(
-        "--seed", type=int, metavar="N", help="of the noise, together with what the image shows"
-    )
-    command.add_argument("--batch-size", type=int, metavar="N", help="slices or tiles a pass")
+    """Options about the network, and further configuration."""
     command.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: the first GPU, or the CPU")
-    command.add_argument(
-        "--seg-type",
-        choices=("BINARY", "LABELMAP"),
-        help="of the DICOM SEG; default: BINARY, which every viewer reads",
-    )
-    command.add_argument(
-        "--structures",
-        type=Path,
-        metavar="FILE",
-        help="what the weights segment; default: configs/structures.yaml, which says how to write one",
-    )
     network = command.add_mutually_exclusive_group()
     network.add_argument("--weights", type=Path, metavar="FILE", help="default: models/model.pt")
     network.add_argument(
         "--export",
         type=Path,
         metavar="DIR",
-        help="ONNX graphs of `python -m bundle export` in place of weights, on the CPU (docs/export.md)",
+        help="ONNX graphs of `tpseg export` in place of weights, on the CPU (docs/export.md)",
     )
+    add_config_options(command)
+
+
+def add_config_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--config",
         type=Path,
         action="append",
         default=[],
         metavar="FILE",
-        help="configuration over configs/inference.yaml, e.g. configs/medconddiff.yaml; repeatable",
+        help="configuration over the others, e.g. configs/medconddiff.yaml, whose settings become options; "
+        "repeatable",
     )
     command.add_argument("--debug", action="store_true", help="tracebacks and MONAI's own messages")
 
 
-def series_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What `find_cases` is told of which DICOM series are taken."""
-    return {
-        "series_description": arguments.series_description,
-        "min_slices": 1 if arguments.min_slices is None else arguments.min_slices,
-        "orientation": arguments.orientation,
-        "resample_slices": arguments.resample_slices,
-    }
+def configs_in(argv: Sequence[str]) -> list[Path]:
+    """The files that --config names, before options are read, for they have options of their own."""
+    named = [following for option, following in zip(argv, argv[1:], strict=False) if option == "--config"]
+    named += [one.partition("=")[2] for one in argv if one.startswith("--config=")]
+    return [Path(one) for one in named if Path(one).is_file()]
 
 
-def inference_workflow(arguments: argparse.Namespace, **overrides: Any) -> ConfigWorkflow:
-    """configs/inference.yaml with the options and overrides, initialised.
+def workflow_of(
+    files: Sequence[Path],
+    kind: str,
+    settings: Mapping[str, Any],
+    device: str | None = None,
+    logging_file: Path | None = None,
+) -> ConfigWorkflow:
+    """Configuration files with settings over them, initialised.
 
     What the user gave reaches the configuration as objects (paths, not strings), so that nothing in it is evaluated.
 
@@ -115,32 +243,52 @@ def inference_workflow(arguments: argparse.Namespace, **overrides: Any) -> Confi
     """
     from monai.bundle import ConfigWorkflow
 
-    from bundle.cases import CaseError
     from bundle.networks.weights import usable_device
 
-    settings: dict[str, Any] = {"bundle_root": ROOT}
-    files = [ROOT / "configs" / "inference.yaml", *arguments.config]
-    if arguments.export is None:
-        settings["weights"] = arguments.weights or ROOT / "models" / "model.pt"
-    else:
-        files.append(ROOT / "configs" / "exported.yaml")
-        settings["export"] = arguments.export
-    for name in (*_OVERRIDES, "xray_sides", "xray_photometric"):
-        if getattr(arguments, name, None) is not None:
-            settings[name.replace("xray_", "xray#")] = getattr(arguments, name)
-    if arguments.export is not None:
-        settings["overridden"] = [*settings, *overrides]
-    if arguments.device is not None:
-        settings["device"] = usable_device(arguments.device)
-        if arguments.export is not None and settings["device"].type != "cpu":
-            raise CaseError("--device", "exported graphs run on the CPU", "leave it out, or --export")
     workflow = ConfigWorkflow(
         config_file=[str(path) for path in files],
-        meta_file=str(ROOT / "configs" / "metadata.json"),
-        logging_file=False,
-        workflow_type="inference",
-        **settings,
-        **overrides,
+        meta_file=str(CONFIGS / "metadata.json"),
+        logging_file=False if logging_file is None else str(logging_file),
+        workflow_type=kind,
+        **{
+            "bundle_root": ROOT,
+            **({} if device is None else {"device": usable_device(device)}),
+            **settings,
+        },
     )
     workflow.initialize()
     return workflow
+
+
+def inference_workflow(arguments: argparse.Namespace, **overrides: Any) -> ConfigWorkflow:
+    """configs/inference.yaml with the options and overrides, initialised.
+
+    Raises:
+        Exception: as of `workflow_of`.
+    """
+    from bundle.cases import CaseError
+
+    settings: dict[str, Any] = {**given_settings(arguments), **overrides}
+    files = [INFERENCE, *arguments.config]
+    if arguments.export is None:
+        settings["weights"] = arguments.weights or ROOT / "models" / "model.pt"
+    else:
+        files.append(CONFIGS / "exported.yaml")
+        settings |= {"export": arguments.export, "overridden": list(settings)}
+        if arguments.device not in (None, "cpu"):
+            raise CaseError("device", "exported graphs run on the CPU", "leave it out, or --export")
+    return workflow_of(files, "inference", settings, arguments.device)
+
+
+def refused(error: Exception, debug: bool) -> int:
+    """Say in one sentence why nothing could be started; the exit code."""
+    import logging
+    import sys
+
+    from bundle.commands.command_line import sentence_for
+    from bundle.exit_codes import NOT_STARTED
+
+    if debug:
+        logging.exception("nothing could be started")
+    print(f"error: {sentence_for(error)}", file=sys.stderr)
+    return NOT_STARTED

@@ -5,18 +5,24 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bundle.commands.options import add_image_options, add_network_options
+from bundle.commands.options import INFERENCE, add_network_options, add_settings
 
 #: Packages of the extra 'pacs', by the names that they are imported by.
 _PACKAGES = {"dicomweb_client": "dicomweb-client", "pynetdicom": "pynetdicom"}
+#: Settings that a node decides itself: it takes series one by one, and sends DICOM objects.
+_OF_THE_NODE = frozenset(
+    ("split", "text_key", "modality", "series_modality", "resume", "identifiers", "replacement_seed", "jobs")
+    + ("num_workers", "progress", "dicom_seg", "geojson", "slide_mpp")
+)
 #: DICOM modalities whose images are segmented.
 _MODALITIES = ("CT", "CR", "DX")
 
 
-def add_commands(commands: Any) -> None:
+def add_commands(commands: Any, configs: Sequence[Path]) -> None:
     """Add 'pacs dicomweb' and 'pacs listen' to the sub-commands of the main parser."""
     pacs = commands.add_parser(
         "pacs", help="segment what arrives at a PACS, and store SEG and SR (docs/pacs.md)"
@@ -74,8 +80,9 @@ def add_commands(commands: Any) -> None:
     )
     for command, poll in ((dicomweb, 10.0), (listen, 2.0)):
         _add_node_options(command, poll)
-        add_image_options(command)
         add_network_options(command)
+        add_settings(command, [INFERENCE, *configs], _OF_THE_NODE)
+        command.set_defaults(start=start)
 
 
 def _add_node_options(command: argparse.ArgumentParser, poll: float) -> None:

@@ -10,20 +10,21 @@ import argparse
 import contextlib
 import hashlib
 import ipaddress
+import json
 import logging
 import os
 import re
 import signal
 import ssl
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import filelock
 
 from bundle.commands.command_line import sentence_for
-from bundle.commands.options import ROOT, inference_workflow, series_options
+from bundle.commands.options import INFERENCE, inference_workflow
 from bundle.exit_codes import INTERRUPTED, NOT_STARTED, SOME_FAILED
 from bundle.inference import CaseList
 from bundle.serving.pacs.dicomweb import DicomWebServer, credentials_from
@@ -35,19 +36,9 @@ from bundle.serving.pacs.node import Node, Pace, say
 from bundle.serving.pacs.outbox import Outbox
 from bundle.serving.pacs.segmenter import SeriesSegmenter
 from bundle.serving.pacs.spool import Spool
+from bundle.settings import settings_of
 
 _GIGA, _MEGA = 10**9, 10**6
-# Options that decide on a result, beside weights and what is written into it as its settings.
-_DECIDING = (
-    "prompt",
-    "xray_photometric",
-    "xray_sides",
-    "seg_type",
-    "resample_slices",
-    "steps",
-    "members",
-    "seed",
-)
 # They report addresses with what is searched for, and values of headers.
 TALKATIVE = ("dicomweb_client", "urllib3", "pynetdicom", "pydicom", "highdicom")
 
@@ -108,21 +99,24 @@ def _prepare(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> Node
 def series_segmenter(arguments: argparse.Namespace, output_dir: Path) -> SeriesSegmenter:
     """What segments each series as the options say."""
     workflow = inference_workflow(arguments, cases=CaseList([], []), output_dir=output_dir, progress=False)
+    content = workflow.parser.get_parsed_content
+    names = ("series_description", "min_slices", "orientation", "resample_slices")
+    selection = {"prompt": arguments.prompt, **{name: content(name) for name in names}}
+    settings = settings_of(workflow.parser)
     return SeriesSegmenter(
-        workflow.parser.get_parsed_content,
+        content,
         arguments.dicom_modalities,
-        {"prompt": arguments.prompt, **series_options(arguments)},
-        _request_digest(arguments),
+        selection,
+        _request_digest(arguments.config, [settings, arguments.prompt, selection["resample_slices"]]),
         bool(arguments.prompt_from_report),
     )
 
 
-def _request_digest(arguments: argparse.Namespace) -> str:
-    """SHA-256 of configuration and options, those left out that change a result's speed or place only."""
-    digest = hashlib.sha256()
-    for path in [ROOT / "configs" / "inference.yaml", *arguments.config]:
-        digest.update(Path(path).read_bytes() + b"\0")
-    digest.update(repr([(name, getattr(arguments, name)) for name in _DECIDING]).encode("utf-8", "replace"))
+def _request_digest(configs: Sequence[Path], deciding: Any) -> str:
+    """SHA-256 of the configuration and of what decides on a result."""
+    digest = hashlib.sha256(json.dumps(deciding, sort_keys=True).encode("utf-8", "replace"))
+    for path in (INFERENCE, *configs):
+        digest.update(path.read_bytes() + b"\0")
     return digest.hexdigest()
 
 

@@ -13,10 +13,10 @@ import pytest
 import torch
 from monai.bundle import ConfigWorkflow
 
-from bundle.__main__ import parser
 from bundle.cases import CaseError
 from bundle.cases.errors import root_cause
 from bundle.commands.command_line import check_overrides, sentence_for
+from bundle.commands.main import parser
 from bundle.networks import WeightsError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 import bundle
-from bundle.__main__ import main
+from bundle.commands.main import main
 from bundle.exporting.folder import read_export
 from bundle.networks import file_sha256, image_prior
 

@@ -275,6 +275,7 @@ def test_results_that_are_cut_short_are_made_again(films: Path, segment: Any, tm
         (["--identifiers", "keep"], "identifiers hide, not keep"),
         (["--photometric", "MONOCHROME1"], "xray#photometric None, not MONOCHROME1"),
         (["--seed", "3"], "seed 0, not 3"),
+        (["--xray-percentiles", "[1.0, 99.0]"], "xray#percentiles [0.5, 99.5], not [1.0, 99.0]"),
     ],
 )
 def test_resuming_with_other_settings_is_refused(

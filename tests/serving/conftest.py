@@ -17,7 +17,7 @@ import pydicom
 import pytest
 import requests
 
-from bundle.__main__ import main
+from bundle.commands.main import main
 from bundle.commands.pacs_node import TALKATIVE
 from tests.support.pacs_node import free_port, wait_for
 

@@ -20,7 +20,7 @@ import requests
 from numpy.typing import NDArray
 from PIL import Image
 
-from bundle.__main__ import main
+from bundle.commands.main import main
 from tests.conftest import ENVIRONMENT
 from tests.support.pacs_node import free_port, wait_for
 

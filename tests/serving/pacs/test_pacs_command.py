@@ -18,8 +18,8 @@ from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE
 from pynetdicom.sop_class import CTImageStorage
 
-from bundle.__main__ import parser
 from bundle.cases.dicom.headers import MANUFACTURER
+from bundle.commands.main import parser
 from bundle.commands.pacs_node import series_segmenter
 from tests.support.dicom_files import save
 from tests.support.pacs_node import NAMES, free_port, phantom_series, study_report, wait_for
