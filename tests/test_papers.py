@@ -67,7 +67,8 @@ def test_a_paper_trains_evaluates_and_segments(
     sizes.write_text(yaml.safe_dump({**TINY, **PAPERS[paper], **encoders}))
 
     def run(config: str, *options: object) -> None:
-        files = f"['configs/{config}.yaml','configs/{paper}.yaml','{sizes}']"
+        names = dict.fromkeys(("inference", config, paper))
+        files = str([*(f"configs/{name}.yaml" for name in names), str(sizes)])
         done = commands("monai.bundle", "run", "--config_file", files, *options)
         assert done.code == 0, done.stderr
 

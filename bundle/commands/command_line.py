@@ -94,8 +94,14 @@ def started() -> None:
         sys.excepthook = sys.__excepthook__
 
 
+def not_started() -> None:
+    """Before a workflow is prepared in this process; see `has_started`."""
+    global _has_started
+    _has_started = False
+
+
 def has_started() -> bool:
-    """Whether the workflow of this process was got ready."""
+    """Whether `started` was called since `not_started`."""
     return _has_started
 
 

@@ -6,9 +6,10 @@ Nothing here needs torch or MONAI, so that `--help` and wrong options are answer
 from __future__ import annotations
 
 import argparse
+import ast
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,19 +60,17 @@ class Setting:
 def settings_in(files: Iterable[Path]) -> list[Setting]:
     """What a user can set in configuration files; of several that have it the last one's default counts."""
     found: dict[str, Setting] = {}
+    groups: set[str] = set()
     for path in files:
-        for setting in _read(path):
-            if setting.id not in found or setting.id.split("#")[0] in _BY_HAND:
-                found[setting.id] = setting
-            else:
-                known = found[setting.id]
-                found[setting.id] = Setting(
-                    known.id, setting.default, known.section, setting.about or known.about
-                )
+        for setting in _read(path, groups):
+            known = found.get(setting.id, setting)
+            about = setting.about or known.about
+            found[setting.id] = replace(known, default=setting.default, about=about)
     return [setting for setting in found.values() if setting.id not in _BY_HAND]
 
 
-def _read(path: Path) -> Iterator[Setting]:
+def _read(path: Path, groups: set[str]) -> Iterator[Setting]:
+    """The settings of a file; `groups` has the ids that hold several, of this file too in the end."""
     text = path.read_text(encoding="utf-8")
     content = yaml.safe_load(text) or {}
     section, group = path.name, ""
@@ -87,9 +86,15 @@ def _read(path: Path) -> Iterator[Setting]:
             group = name
             value = content[name]
             is_group = isinstance(value, dict) and (not rest.strip() or rest.strip().startswith("#"))
-            if not is_group and _is_setting(value, about):
+            if is_group and _is_setting(value, ""):
+                groups.add(name)
+            elif (
+                not is_group
+                and _is_setting(value, about)
+                and ("#" not in name or name.split("#")[0] in groups)
+            ):
                 yield Setting(name, value, section, about)
-        elif isinstance(content.get(group), dict) and _is_setting(content[group], ""):
+        elif group in groups:
             yield Setting(f"{group}#{name}", content[group][name], section, about)
 
 
@@ -155,11 +160,18 @@ def _text(text: str) -> str:
 def _structure(text: str) -> Any:
     """A list or a mapping, such as "[-160, 240]"; or a number, where one stands for all of them."""
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise argparse.ArgumentTypeError(f'{text!r} is no list such as "[0.5, 99.5]"') from error
+        value = ast.literal_eval(text)  # as monai.bundle reads it; YAML takes an unquoted off for False
+    except (SyntaxError, ValueError):
+        value = _from_yaml(text)
     _check_plain(value)
     return value
+
+
+def _from_yaml(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise argparse.ArgumentTypeError(f'{text!r} is no list such as "[0.5, 99.5]"') from error
 
 
 def _check_plain(value: Any) -> None:

@@ -57,6 +57,7 @@ def start(arguments: argparse.Namespace) -> int:
     if getattr(arguments, "weights", None) is not None:
         settings["weights"] = arguments.weights
     kind, log = ("train", CONFIGS / "logging.conf") if name == "train" else ("inference", None)
+    command_line.not_started()
     try:
         workflow = workflow_of([*files, *arguments.config], kind, settings, arguments.device, log)
         workflow.run()

@@ -153,7 +153,9 @@ def test_training_and_evaluation_put_their_configurations_together(
     assert (output / "model.pt").is_file() and (output / "latest.pt").is_file()
     weights = ["--weights", str(output / "model.pt")]
     assert (
-        main(["evaluate", *network, *weights, "--text-modes", "[off]", "--output", str(tmp_path / "figures")])
+        main(
+            ["evaluate", *network, *weights, "--text-modes", "['off']", "--output", str(tmp_path / "figures")]
+        )
         == 0
     )
     assert (tmp_path / "figures" / "summary.json").is_file()
