@@ -16,12 +16,11 @@ sys.path.insert(0, str(ROOT))
 
 import nibabel  # noqa: E402
 import numpy as np  # noqa: E402
-import yaml  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from bundle.cases import MODALITIES, CaseReference, collect_cases, read_label  # noqa: E402
-from bundle.cases.structures import Structures  # noqa: E402
+from bundle.cases.structures import Structures, shipped_structures  # noqa: E402
 from bundle.commands.main import main as bundle_command  # noqa: E402
 from bundle.phantoms import write_phantoms  # noqa: E402
 from bundle.scoring import score_masks, summarise  # noqa: E402
@@ -62,7 +61,7 @@ def main() -> int:
     )
     parser.add_argument("--output", type=Path, default=Path("out/demo"), metavar="DIR")
     output = parser.parse_args().output
-    structures = Structures(yaml.safe_load((ROOT / "configs" / "inference.yaml").read_text())["structures"])
+    structures = shipped_structures()
     print("making the samples ...", flush=True)
     lists = [
         write_phantoms(
