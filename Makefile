@@ -63,7 +63,7 @@ dicom3tools:
 
 # Processes with one thread each, to which whole files of tests go.
 JOBS ?= 2
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup --no-loadscope-reorder
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 test: $(DEV) label-versions
 	$(PYTEST) -m "not slow"

@@ -156,15 +156,6 @@ class Tiny:
     trained: Path
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of one file, and those of one server, stay in one process, and share what they have made."""
-    for item in items:
-        used = getattr(item, "fixturenames", ())
-        group = next((server for server in ("orthanc", "server") if server in used), item.path.stem)
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
 @pytest.fixture(scope="session")
 def commands() -> Iterator[Commands]:
     commands = Commands()
