@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import nibabel
 import numpy as np
@@ -75,6 +75,29 @@ class CaseFailure:
     error: str
 
 
+class FilmTurn(NamedTuple):
+    """What brings a film to where it is usually shown, in this order.
+
+    Attributes:
+        transposed: rows and columns are exchanged.
+        mirrored: left and right are.
+        upside_down: head and foot are.
+    """
+
+    transposed: bool = False
+    mirrored: bool = False
+    upside_down: bool = False
+
+    @classmethod
+    def of(cls, orientation: tuple[str, str] | None) -> FilmTurn:
+        """Of a `Case.patient_orientation`; what it does not say stays."""
+        across, down = (one[:1] for one in orientation or ("", ""))
+        transposed = across in ("H", "F") and down in ("L", "R", "A", "P")
+        if transposed:
+            across, down = down, across
+        return cls(transposed, across == "R", down == "H")
+
+
 @dataclass
 class Case:
     """One study, read and checked.
@@ -92,6 +115,8 @@ class Case:
         full_scale: of pictures, the value of white; None for volumes.
         photometric: of grey pictures, whether low values are black (MONOCHROME2) or white (MONOCHROME1),
             DICOM PS3.3 C.7.6.3.1.2; always MONOCHROME2 of DICOM, whose own polarity was applied.
+        patient_orientation: of DICOM films, where rows and columns run in the patient, PS3.3 C.7.6.1.1.1: ('L', 'F') of
+            a frontal film that is shown as usual; None where nothing says so.
     """
 
     reference: CaseReference
@@ -103,6 +128,24 @@ class Case:
     warnings: list[str] = field(default_factory=list)
     full_scale: float | None = None
     photometric: Photometric = "MONOCHROME2"
+    patient_orientation: tuple[str, str] | None = None
+
+    @property
+    def film_turn(self) -> FilmTurn | None:
+        """How a film is brought to where it is usually shown; None where it stands so or nothing says how it stands."""
+        turn = FilmTurn.of(self.patient_orientation)
+        return None if turn == FilmTurn() else turn
+
+    @property
+    def states_sides(self) -> bool:
+        """Whether a film says where the patient's left and right are."""
+        return any(one[0] in "LR" for one in self.patient_orientation or ())
+
+    @property
+    def means_patient(self) -> bool:
+        """Whether left and right in the prompt are the patient's: of a report, or of a film that states sides."""
+        reported = bool(self.reference.prompt) and self.reference.prompt_source == "DICOM SR"
+        return self.modality == "X-ray" and (reported or self.states_sides)
 
     @property
     def is_volume(self) -> bool:

@@ -23,6 +23,7 @@ class SourceImage:
         warnings: what a reader of the report should know.
         header: see `bundle.cases.Case`.
         full_scale: of pictures, the value of white: 255 for 8 bit and 65535 for 16, of other types the largest value.
+        patient_orientation: see `bundle.cases.Case`.
     """
 
     array: NDArray[np.float32]
@@ -31,3 +32,4 @@ class SourceImage:
     warnings: list[str] = field(default_factory=list)
     header: Any = None
     full_scale: float | None = None
+    patient_orientation: tuple[str, str] | None = None

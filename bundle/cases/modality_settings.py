@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar, get_args
 
 from bundle.cases.modality import Modality, Photometric
 
-Sides = Literal["image", "patient"]
+Sides = Literal["auto", "image", "patient"]
 #: Micrometres per pixel of slide scanners; what lies outside is the resolution of print or of a film.
 LEAST_MPP, MOST_MPP = 0.05, 10.0
 _Settings = TypeVar("_Settings", bound="_OfOneModality")
@@ -119,14 +119,15 @@ class XraySettings(_OfOneModality):
         percentiles: of each image, that become 0 and 1.
         photometric: MONOCHROME1 where bone is dark; None for what the file says.
         sides: whose left and right texts mean. The texts that networks are trained with mean the image's; those of
-            the patient are exchanged before they are read.
+            the patient are exchanged before they are read. 'auto' takes the patient's for texts of DICOM reports and
+            beside films that say where the patient's sides are, see `bundle.cases.Case.means_patient`.
         mirrored: segment a second time mirrored, with left and right in the text exchanged; both count as members.
     """
 
     size: int = 128
     percentiles: tuple[float, float] = (0.5, 99.5)
     photometric: Photometric | None = None
-    sides: Sides = "image"
+    sides: Sides = "auto"
     mirrored: bool = False
 
     prefix = "xray"
@@ -137,7 +138,7 @@ class XraySettings(_OfOneModality):
         self._check("percentiles", _are_percentiles(self.percentiles), _PERCENTILES)
         known = get_args(Photometric)
         self._check("photometric", self.photometric in (None, *known), " or ".join(known))
-        self._check("sides", self.sides in get_args(Sides), "'image' or 'patient'")
+        self._check("sides", self.sides in get_args(Sides), "'auto', 'image' or 'patient'")
         self._check("mirrored", isinstance(self.mirrored, bool), "True or False")
 
 

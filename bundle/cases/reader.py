@@ -112,7 +112,17 @@ def _case(reference: CaseReference) -> Case:
         raise CaseError(reference.image, problem, "give CT as a volume in HU")
     warnings = [*reference.notes, *image.warnings]
     array = _volume(image.array, warnings) if is_volume else _picture(image.array, modality, warnings)
-    return Case(reference, array, image.affine, modality, source, image.header, warnings, image.full_scale)
+    return Case(
+        reference,
+        array,
+        image.affine,
+        modality,
+        source,
+        image.header,
+        warnings,
+        image.full_scale,
+        patient_orientation=image.patient_orientation,
+    )
 
 
 def _image(reference: CaseReference) -> SourceImage:

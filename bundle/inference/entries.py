@@ -15,7 +15,7 @@ from bundle.results.files.slides import write_slide
 from bundle.results.result_files import ResultWriter
 
 #: What the journal needs of a case and run.json does not.
-INTERNAL = ("fingerprint", "checks")
+INTERNAL = ("fingerprint", "checks", "notices")
 
 
 class CaseResults:
@@ -67,6 +67,7 @@ class CaseResults:
         return {
             "files": result["files"],
             "warnings": len(result["report"]["warnings"]),
+            "notices": result["report"]["notices"],
             "checks": checks_of(self.output_dir, result["files"]),
         }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, cast
 
 import torch
@@ -101,7 +101,7 @@ class SegmentationInferer(Inferer):
         segmenter = cast(Segmenter, network)
         modality: Modality = meta["modality"]
         text = str(meta.get("prompt", "")) if prompt is None else prompt
-        reading = self.read(segmenter, modality, text, reader)
+        reading = self.read(segmenter, modality, text, reader, bool(meta.get("means_patient")))
         image = inputs.as_tensor()  # type: ignore[attr-defined]
         if image.ndim == 4:
             result = self.images(segmenter, image, [meta[CONTENT_KEY]], modality, reading)
@@ -125,17 +125,25 @@ class SegmentationInferer(Inferer):
         return MetaTensor(result, meta={**meta, READING: reading})
 
     def read(
-        self, network: Segmenter, modality: Modality, text: str, reader: PromptReader | None = None
+        self,
+        network: Segmenter,
+        modality: Modality,
+        text: str,
+        reader: PromptReader | None = None,
+        means_patient: bool = False,
     ) -> PromptReading:
-        """What `images` of a modality need to know of a text, read once for all of them."""
-        exchanged = self.modalities.is_mirrored(modality) or self._means_patient(modality)
-        return (reader or PromptReader())(network, text, exchanged)
+        """What `images` of a modality need to know of a text, read once for all of them.
+
+        Args:
+            means_patient: where the sides are to be told from the case, its `bundle.cases.Case.means_patient`.
+        """
+        sides = self.modalities.xray.sides
+        means_patient = modality == "X-ray" and (means_patient if sides == "auto" else sides == "patient")
+        exchanged = self.modalities.is_mirrored(modality) or means_patient
+        return replace((reader or PromptReader())(network, text, exchanged), means_patient=means_patient)
 
     def _channels(self, modality: Modality) -> list[int]:
         return [0, *self.structures.of_modality(modality)]
-
-    def _means_patient(self, modality: Modality) -> bool:
-        return modality == "X-ray" and self.modalities.xray.sides == "patient"
 
     @torch.inference_mode()
     def images(
@@ -203,7 +211,7 @@ class SegmentationInferer(Inferer):
             return network.predict(images, noise_keys, self.sampling, possible, prompts)[:, :, channels]
 
         texts = [reading, reading.exchanged]
-        if self._means_patient(modality):
+        if reading.means_patient:
             texts.reverse()
         predictions = predict(tiles, keys, texts[0])
         if self.modalities.is_mirrored(modality):

@@ -16,7 +16,7 @@ from scipy import ndimage
 from bundle.cases.case import Case
 from bundle.cases.structures import Structures
 from bundle.inference.inferer import READING, SegmentationInferer
-from bundle.inference.prompts import prompt_warnings
+from bundle.inference.prompts import prompt_warnings, side_notices
 from bundle.networks.prompt_reading import PromptReading
 from bundle.results.prediction import Prediction
 from bundle.transforms.source_grid import SourceGrid, SourceMaps
@@ -82,7 +82,8 @@ class ToPredictiond(MapTransform):
             source_series=case.source_series,
             warnings=prompt_warnings(reading, self.structures, case.modality),
             reading=reading,
-            settings=self.inferer.settings(case.modality),
+            settings=self.inferer.settings(case.modality) | _sides(reading, case),
+            notices=side_notices(case, reading) if self.inferer.modalities.xray.sides != "image" else [],
             structures=self.structures,
         )
         return {
@@ -100,13 +101,21 @@ def _mask_to_write(prediction: Prediction) -> MetaTensor:
     return MetaTensor(mask[None], affine=torch.from_numpy(case.affine))
 
 
+def _sides(reading: PromptReading, case: Case) -> dict[str, str]:
+    """Whose sides the prompt was taken to mean, of what has any."""
+    return {"sides": "patient" if reading.means_patient else "image"} if case.modality == "X-ray" else {}
+
+
 def _told(prediction: Prediction) -> dict[str, Any]:
     reference = prediction.case.reference
     return {
         "modality": prediction.case.modality,
         "found": bool(prediction.mask.any()),
         "structures": {name: value for value, name in prediction.labels.items()},
-        "warnings": [reference.deidentify(warning) for warning in prediction.all_warnings],
+        "warnings": [
+            *(reference.deidentify(warning) for warning in prediction.all_warnings),
+            *prediction.notices,
+        ],
     }
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from threading import Lock
 from weakref import WeakKeyDictionary
 
+from bundle.cases.case import Case
 from bundle.cases.modality import Modality
 from bundle.cases.structures import Structures
 from bundle.networks.prompt_reading import PromptReading
@@ -54,6 +55,23 @@ class PromptReader:
 
 def _bytes(reading: PromptReading) -> int:
     return 0 if reading.features is None else reading.features.tokens.nbytes
+
+
+def side_notices(case: Case, reading: PromptReading) -> list[str]:
+    """What was assumed of left and right in a prompt, where nothing says it."""
+    if case.modality != "X-ray" or exchange_sides(reading.text) == reading.text:
+        return []
+    if not reading.means_patient:
+        return [
+            "Nothing says whose left and right the prompt means: the image's were taken; xray-sides patient takes the "
+            "patient's."
+        ]
+    if not case.states_sides:
+        return [
+            "The film does not say where the patient's left is: it was taken to be shown as usual, the patient's right "
+            "on the left of the image."
+        ]
+    return []
 
 
 def prompt_warnings(reading: PromptReading, structures: Structures, modality: Modality) -> list[str]:

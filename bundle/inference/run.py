@@ -118,6 +118,7 @@ class RunRecord:
         self.resumable = resumable
         self.bar: Any = None
         self._due = 0.0
+        self._noticed: set[str] = set()
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, self.start)
@@ -157,6 +158,10 @@ class RunRecord:
         self.journal.add(entry)
         if entry["error"] is not None:
             tqdm.write(f"failed: {entry['error']}", file=sys.stderr)
+        for notice in entry.get("notices", []):
+            if notice not in self._noticed:
+                self._noticed.add(notice)
+                tqdm.write(f"note: {notice}", file=sys.stderr)
         self.bar.update()
         if time.monotonic() >= self._due:
             self._publish()

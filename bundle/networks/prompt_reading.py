@@ -24,6 +24,7 @@ class PromptReading:
         cut_tokens: tokens at the end of the prompt that the network cannot take.
         not_understood: parts of the prompt that name nothing the network knows.
         exchanged: the reading of the same text with left and right exchanged; None where no one asked for it.
+        means_patient: left and right in the text are the patient's, not the image's.
     """
 
     text: str
@@ -32,6 +33,7 @@ class PromptReading:
     cut_tokens: int = 0
     not_understood: tuple[str, ...] = ()
     exchanged: PromptReading | None = None
+    means_patient: bool = False
 
     @classmethod
     def of(cls, text: str, features: TextFeatures, log_odds: Tensor | None, cut_tokens: int) -> PromptReading:

@@ -29,6 +29,7 @@ class Prediction:
         labels: label value (1-255) -> name of the structure, those that were asked for.
         structures: of the network: colours and codes of the names.
         warnings: what the reader of the report should know, beyond the case's own warnings.
+        notices: what was assumed, for the report of each case and once a run for its user.
         settings: steps, members, seed, sampler and the like; they go into the report as they are.
         source_series: for DICOM input what identifies the series (UIDs); None for other formats.
         is_overview: whether case and mask are the overview of a whole-slide image, not its own pixels.
@@ -44,6 +45,7 @@ class Prediction:
     uncertainty: NDArray[np.float32]
     labels: dict[int, str]
     warnings: list[str] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
     source_series: dict[str, Any] | None = None
     is_overview: bool = False

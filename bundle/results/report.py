@@ -69,6 +69,7 @@ def build_report(prediction: Prediction, elapsed_seconds: float | None = None) -
         "mean_uncertainty": _mean(prediction.uncertainty),
         "mean_uncertainty_foreground": _mean(prediction.uncertainty[prediction.mask > 0]),
         "warnings": [reference.deidentify(warning) for warning in prediction.all_warnings],
+        "notices": prediction.notices,
         "spacing_mm": case.spacing,
         "shape": prediction.mask.shape,
         "settings": prediction.settings,

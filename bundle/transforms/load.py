@@ -95,6 +95,8 @@ class LoadCased(MapTransform):
             "prompt": reference.prompt,
             "photometric": case.photometric,
             "full_scale": case.full_scale or 0.0,
+            "means_patient": case.means_patient,
+            "film_turn": case.film_turn if case.modality == "X-ray" else None,
             "filename_or_obj": str(reference.image),
         }
         item["case"] = case

@@ -34,6 +34,7 @@ from bundle.cases.modality_settings import ModalitySettings
 from bundle.cases.structures import Structures
 from bundle.transforms.by_modality import ByModalityd, RandByModalityd
 from bundle.transforms.content_key import ContentKeyd
+from bundle.transforms.film import TurnFilmd
 from bundle.transforms.intensity import (
     Monochrome2d,
     RandAird,
@@ -61,7 +62,7 @@ def preprocessing(
     MONAI's Invertd undoes it.
 
     CT: voxel order LPS, resampled, window to [0, 1]; (1, X, Y, Z).
-    X-ray: MONOCHROME2, percentiles to [0, 1], resized; (3, H, W).
+    X-ray: turned as it is usually shown, MONOCHROME2, percentiles to [0, 1], resized; (3, H, W).
     H&E: [0, 1], zoomed; (3, H, W).
 
     Args:
@@ -108,6 +109,7 @@ def preprocessing(
             ct_intensity,
         ],
         "X-ray": [
+            TurnFilmd(_BOTH, allow_missing_keys=True),
             Monochrome2d("image"),
             ContentKeyd("image"),
             ScaleIntensityRangePercentilesd("image", *xray.percentiles, b_min=0.0, b_max=1.0, clip=True),

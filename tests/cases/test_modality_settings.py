@@ -49,7 +49,7 @@ def test_the_configuration_names_every_setting() -> None:
         ("ct", {"mirrored": True}, "ct#mirrored is not known; it has temperature, window"),
         ("xray", {"temperature": 0.0}, "xray#temperature"),
         ("xray", {"size": 12.5}, "xray#size"),
-        ("xray", {"sides": "viewer"}, "xray#sides must be 'image' or 'patient', not 'viewer'"),
+        ("xray", {"sides": "viewer"}, "xray#sides must be 'auto', 'image' or 'patient', not 'viewer'"),
         ("xray", {"photometric": "RGB"}, "xray#photometric must be MONOCHROME1 or MONOCHROME2, not 'RGB'"),
         ("xray", {"mirrored": "yes"}, "xray#mirrored must be True or False"),
         ("histology", {"zoom": 0.0}, "histology#zoom"),

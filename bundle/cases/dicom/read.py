@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from bundle.cases.dicom.exclusion import MICROSCOPY_MODALITIES, XRAY_MODALITIES
 from bundle.cases.dicom.geometry import SlicePlane, SliceStack, read_plane, stack
-from bundle.cases.dicom.headers import MODALITY_OF_CLASS, numbers, quiet, text
+from bundle.cases.dicom.headers import MODALITY_OF_CLASS, numbers, quiet, text, texts
 from bundle.cases.dicom.pixels import as_colour, as_film, in_hounsfield, open_image, stored_values
 from bundle.cases.dicom.series import DicomSeries
 from bundle.cases.dicom.source import DicomSource
@@ -309,4 +309,10 @@ def _read_picture(series: DicomSeries, modality: Modality) -> SourceImage:
         series_uid=series.series_uid,
         repaired={path: series.repaired[path]} if path in series.repaired else {},
     )
-    return SourceImage(array, None, modality, warnings, source, white)
+    return SourceImage(array, None, modality, warnings, source, white, _patient_orientation(dataset))
+
+
+def _patient_orientation(dataset: Any) -> tuple[str, str] | None:
+    """Where rows and columns run in the patient; None where the header does not say so."""
+    found = [one.upper() for one in texts(dataset, "PatientOrientation")]
+    return (found[0], found[1]) if len(found) == 2 and all(found) else None
