@@ -55,9 +55,7 @@ def test_segmenting_with_what_is_no_export_starts_nothing(
 ) -> None:
     options = ["segment", phantoms["X-ray"], "--output", tmp_path / "out", "--export", tmp_path]
     assert run(*options) == 2
-    assert "export.json: cannot be read; give a folder that `python -m bundle export` wrote" in (
-        capsys.readouterr().err
-    )
+    assert "export.json: cannot be read; give a folder that `tpseg export` wrote" in (capsys.readouterr().err)
     assert run(*options, "--weights", tmp_path / "model.pt") == 2
     assert "not allowed with argument" in capsys.readouterr().err
 
