@@ -29,6 +29,7 @@ class Term:
         phrasings: all ways to name it that may be generated, the name first.
         held_out: ways to name it that are never generated.
         opposite: name of the same thing on the other side of the body, if there is one.
+        adjectives: words that name it beside 'tissue' and the like; beside others they name something of it.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Term:
     phrasings: tuple[str, ...]
     held_out: tuple[str, ...] = ()
     opposite: str | None = None
+    adjectives: tuple[str, ...] = ()
 
 
 @cache
@@ -55,6 +57,12 @@ def templates() -> Mapping[str, Any]:
 def everyday() -> Mapping[str, Any]:
     """The content of everyday.yaml."""
     return _read("everyday.yaml")
+
+
+@cache
+def grammar() -> Mapping[str, Any]:
+    """The content of grammar.yaml."""
+    return _read("grammar.yaml")
 
 
 @lru_cache(maxsize=8)
@@ -135,6 +143,7 @@ def _single(entry: Mapping[str, Any]) -> Term:
         parts=frozenset({entry["name"]}),
         phrasings=_distinct([entry["name"], *known, *derived, *entry.get("described", [])], held_out),
         held_out=tuple(held_out),
+        adjectives=tuple(entry.get("adjectives", [])),
     )
 
 
@@ -161,6 +170,7 @@ def _paired(entry: Mapping[str, Any]) -> list[Term]:
                 phrasings=_distinct([f"{side} {singular}", *named, *latin, *derived], refused),
                 held_out=tuple(refused),
                 opposite=f"{other} {singular}",
+                adjectives=tuple(f"{side} {adjective}" for adjective in adjectives),
             )
         )
     both, both_held_out = _split(entry.get("both", []))
@@ -193,6 +203,7 @@ def _paired(entry: Mapping[str, Any]) -> list[Term]:
             parts=frozenset(f"{side} {singular}" for side in SIDES),
             phrasings=_distinct([*usual, *both, *derived], both_held_out),
             held_out=tuple(both_held_out),
+            adjectives=tuple(adjectives),
         )
     )
     return terms

@@ -1,0 +1,485 @@
+"""What a prompt asks for, by rules where rules hold: names and synonyms in any form, sides, lists, negation, exception.
+
+A prompt is cut into the longest phrases of the terms and of the small words in grammar.yaml, and read from left to
+right. What the rules do not know at all is left to the network's learnt reading, see `Request.decided`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from bundle.wording.terms import SIDES, Term, grammar
+
+_TOKEN = re.compile(r"[^\W_]+(?:['’](?!s\b)[^\W_]+)?|['’]s\b|[,;.:!?()\[\]\n/&+]")
+_ARTICLES = frozenset(("the", "a", "an"))
+_SPLITS = frozenset(".;:!?\n")
+_COMMAS = frozenset(",()[]")
+_SHORT, _LONG = 4, 8  # letters from which one and two typing errors are forgiven
+#: Kinds of phrases in grammar.yaml; a phrase of two kinds is of the one that comes first here.
+_KINDS = (
+    "except",
+    "not",
+    "only",
+    "contrast",
+    "verbs",
+    "everything",
+    "and",
+    "near",
+    "with",
+    "of",
+    "things",
+    "transparent",
+    "absent",
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a prompt asks for.
+
+    Attributes:
+        named: names of things asked for, those among them that no network segments too; empty where the prompt asks
+            for nothing.
+        everything: whether all that the image can show is asked for, less `excluded`.
+        excluded: names that the prompt takes out.
+        decided: whether any of the words were known. If not, `named` says nothing.
+        not_understood: parts of the prompt that name nothing asked for, as written.
+        read_as: words with typing errors -> what they were read as.
+        affirmed: the prompt without the clauses that deny something; the prompt itself where none does.
+    """
+
+    named: frozenset[str] = frozenset()
+    everything: bool = False
+    excluded: frozenset[str] = frozenset()
+    decided: bool = False
+    not_understood: tuple[str, ...] = ()
+    read_as: Mapping[str, str] = field(default_factory=dict)
+    affirmed: str = ""
+
+
+@dataclass(frozen=True)
+class _Item:
+    """A phrase of a prompt: its kind, what it means, and where it stands."""
+
+    kind: str
+    value: Any
+    start: int
+    end: int
+
+
+class RequestReader:
+    """Reads prompts.
+
+    Args:
+        terms: all things that a prompt can name.
+        findings: name -> further phrasings of terms that are reported with their place, such as an infection of zones
+            of the lung: organs beside them say where it is and are not asked for.
+    """
+
+    def __init__(self, terms: Iterable[Term], findings: Mapping[str, Iterable[str]] | None = None) -> None:
+        self._terms = list(terms)
+        findings = findings or {}
+        self._findings = frozenset(findings)
+        self._phrases: dict[tuple[str, ...], tuple[str, Any]] = {}
+        words = grammar()
+        for word in words["filler"]:
+            self._phrases[_folded(word)] = ("filler", None)
+        for kind in reversed(_KINDS):
+            for phrase in words[kind]:
+                self._phrases[_folded(phrase)] = (kind, None)
+        for side, phrases in words["sides"].items():
+            for phrase in phrases:
+                self._phrases[_folded(phrase)] = ("side", side)
+        for term in self._terms:
+            for phrase in term.adjectives:
+                self._phrases.setdefault(_folded(phrase), ("adjective", term))
+        for term in self._terms:
+            for phrase in (*term.phrasings, *term.held_out):
+                self._phrases[_folded(phrase)] = ("term", term)
+            for phrase in (*findings.get(term.name, ()), *(term.adjectives if term.name in findings else ())):
+                self._phrases[_folded(phrase)] = ("term", term)
+        self._things = {_folded(phrase) for phrase in words["things"]}
+        self._longest = max(map(len, self._phrases))
+        self._words = {word for phrase in self._phrases for word in phrase}
+        self._typed_right = self._words | {_fold(word) for word in words["not_typos"]} | _everyday_words()
+        self._names = {term.name.lower(): term.name for term in self._terms}
+        named = [
+            phrase for term in self._terms for phrase in (*term.phrasings, *term.held_out, *term.adjectives)
+        ]
+        spelt = {word.text.lower() for phrase in named for word in _tokens(phrase)}
+        self._correctable = sorted(word for word in spelt if len(word) >= _SHORT and word.isalpha())
+        self._pairs = {
+            term.name.split(" ", 1)[1]: {side: f"{side} {term.name.split(' ', 1)[1]}" for side in SIDES}
+            for term in self._terms
+            if term.opposite is not None and term.name.split(" ", 1)[0] in SIDES
+        }
+
+    def suggestions(self, words: str) -> list[str]:
+        """Names that are close to words which were not understood, the closest first."""
+        found: dict[str, None] = {}
+        for word in [words, *words.split()]:
+            close = difflib.get_close_matches(
+                word.lower(), [*self._names, *self._correctable], n=3, cutoff=0.7
+            )
+            for one in close:
+                kind, term = self._phrases.get((one,), ("", None))
+                name = self._names.get(one) or (term.name if kind in ("term", "adjective") else None)
+                if name:
+                    found[name] = None
+        return list(found)
+
+    def __call__(self, prompt: str) -> Request:
+        """What a prompt asks for; nothing of it is evaluated."""
+        words, read_as = self._corrected(_tokens(prompt))
+        items = self._items(words)
+        reading = _Reading(self._pairs, self._findings)
+        for position, item in enumerate(items):
+            reading.take(items, position, item)
+        spans = reading.not_understood
+        return Request(
+            named=frozenset(reading.named - reading.excluded),
+            everything=reading.everything or (reading.implied and not reading.named),
+            excluded=frozenset(reading.excluded),
+            decided=reading.decided,
+            not_understood=_as_written(prompt, words, spans),
+            read_as=read_as,
+            affirmed=self._affirmed(prompt, words, items),
+        )
+
+    def _corrected(self, words: list[_Word]) -> tuple[list[_Word], dict[str, str]]:
+        """Words with typing errors replaced by the one known word that is closest."""
+        read_as: dict[str, str] = {}
+        corrected = []
+        for word in words:
+            known = word.folded in self._typed_right or len(word.folded) < _SHORT or word.folded.isdigit()
+            meant = None if known else self._meant(word.text.lower()) or self._meant(word.folded)
+            if meant is not None:
+                read_as[word.text] = meant
+                word = _Word(word.text, _fold(meant), word.start, word.end)
+            corrected.append(word)
+        return corrected, read_as
+
+    def _meant(self, word: str) -> str | None:
+        allowed = 2 if len(word) >= _LONG else 1
+        near = [
+            (distance, known)
+            for known in self._correctable
+            if abs(len(known) - len(word)) <= allowed and (known[0] == word[0] or known[:2] == word[1::-1])
+            for distance in [_edits(word, known)]
+            if distance <= (allowed if len(known) >= _LONG else 1)
+        ]
+        near.sort()
+        if not near or (len(near) > 1 and near[0][0] == near[1][0]):
+            return None
+        return near[0][1]
+
+    def _items(self, words: list[_Word]) -> list[_Item]:
+        items: list[_Item] = []
+        position = 0
+        while position < len(words):
+            for length in range(min(self._longest, len(words) - position), 0, -1):
+                phrase = tuple(word.folded for word in words[position : position + length])
+                found = self._phrases.get(phrase)
+                if found is not None:
+                    break
+            else:
+                length = 1
+                text = words[position].folded
+                kind = "split" if text in _SPLITS else "comma" if text in _COMMAS else "unknown"
+                kind = "and" if text in "/&+" else kind
+                kind = "things" if kind == "unknown" and _names_a_thing(text) else kind
+                found = kind, None
+            follows_term = bool(items) and items[-1].kind == "term" and items[-1].end == position
+            if found[0] == "term" and follows_term and phrase in self._things:
+                found = "things", None  # 'liver tumour', though a tumour is also a term of its own
+            items.append(_Item(*found, position, position + length))
+            position += length
+        return items
+
+    def _affirmed(self, prompt: str, words: list[_Word], items: list[_Item]) -> str:
+        """The prompt without the clauses that deny something."""
+        clauses: list[list[_Item]] = [[]]
+        for item in items:
+            if item.kind in ("split", "comma", "contrast"):
+                clauses.append([])
+            elif item.kind in ("not", "except") and clauses[-1]:
+                clauses.append([item])
+            else:
+                clauses[-1].append(item)
+        kept = [
+            clause
+            for clause in clauses
+            if clause and not any(item.kind in ("not", "except", "absent") for item in clause)
+        ]
+        if len(kept) == sum(bool(clause) for clause in clauses):
+            return prompt
+        return ", ".join(
+            prompt[words[clause[0].start].start : words[clause[-1].end - 1].end] for clause in kept
+        )
+
+
+@dataclass
+class _Reading:
+    """What has been read so far, from left to right."""
+
+    pairs: Mapping[str, Mapping[str, str]]
+    findings: frozenset[str]
+    named: set[str] = field(default_factory=set)
+    excluded: set[str] = field(default_factory=set)
+    everything: bool = False
+    implied: bool = False  # everything, unless something is named
+    decided: bool = False
+    not_understood: list[tuple[int, int]] = field(default_factory=list)
+    scope: str | None = None  # 'not' or 'except' while what is named is taken out
+    pair: str | None = None  # the organ that a side alone speaks of
+    pair_is_new: bool = False  # nothing stands between it and what comes
+    sides: tuple[str, ...] = ()  # that stand right before an organ
+    thing: tuple[int, int] | None = None  # a thing whose organ may follow
+    reported: bool = False  # a finding was named: organs are places
+
+    def take(self, items: list[_Item], position: int, item: _Item) -> None:
+        """Read the item at a position."""
+        following = _following(items, position)
+        kind = item.kind
+        if kind == "split":
+            self.scope, self.thing, self.pair_is_new = None, None, False
+        elif kind == "comma":
+            self.thing = None
+            if self.scope == "not" and not _list_goes_on(items, position):
+                self.scope = None
+        elif kind in ("not", "except"):
+            self._negate(kind, items, position)
+        elif kind in ("contrast", "only", "verbs"):
+            self.scope, self.pair_is_new = None, kind == "only" and self.pair_is_new
+        elif kind == "everything":
+            self._everything(item, following)
+        elif kind == "side":
+            self._side(item, items, position)
+        elif kind == "term":
+            self._term(item, items, position)
+        elif kind == "adjective":
+            self._adjective(item, following)
+        elif kind == "things":
+            self._thing(item)
+        elif kind == "unknown":
+            self._miss(item.start, item.end)
+        if kind in ("and", "term", "things"):
+            self.pair_is_new = kind == "term"
+
+    def _negate(self, kind: str, items: list[_Item], position: int) -> None:
+        self.scope = kind
+        self.pair_is_new = False
+        wanted = any(item.kind in ("term", "everything") for item in items[:position])
+        # 'without the aorta': of everything
+        if kind == "except" and not wanted and any(item.kind == "term" for item in items[position:]):
+            self.implied = self.decided = True
+
+    def _everything(self, item: _Item, following: _Item | None) -> None:
+        if self.scope is not None or (
+            following is not None and following.kind in ("term", "adjective", "side")
+        ):
+            return
+        self.everything = self.decided = True
+
+    def _term(self, item: _Item, items: list[_Item], position: int) -> None:
+        term: Term = item.value
+        self.decided = True
+        noun = term.name.split(" ", 1)[1] if term.opposite is not None else _noun_of(term, self.pairs)
+        self.pair = noun or self.pair
+        if self._is_place(items, position, item):
+            return
+        wanted = set(term.parts)
+        if self.sides and noun in self.pairs and len(wanted) == 2:
+            wanted = {self.pairs[noun][side] for side in self.sides}
+        self.sides = ()
+        if term.name in self.findings:
+            self.reported = True
+            self.named -= {name for name in self.named if name not in self.findings}
+        elif self.reported:
+            return
+        if self.scope == "not" and term.name in self.findings:
+            return  # denied of one place, it may still be affirmed of another
+        if self.scope is not None:
+            self.excluded |= wanted
+        else:
+            self.named |= wanted
+            self.excluded -= wanted
+
+    def _is_place(self, items: list[_Item], position: int, item: _Item) -> bool:
+        """Whether a term only says of what, or where, something else is."""
+        before = _before(items, position)
+        if before is not None and before.kind == "near":
+            self._miss(before.start, item.end)
+            return True
+        if before is not None and before.kind == "of" and self.thing is not None:
+            self._miss(self.thing[0], item.end)
+            return True
+        after = items[position + 1] if position + 1 < len(items) else None
+        if after is not None and after.kind == "filler" and position + 2 < len(items):
+            after = items[position + 2] if _is_genitive(items[position + 1], items) else after
+        if after is not None and after.kind == "things":
+            self._miss(item.start, after.end)
+            return True
+        if before is not None and before.kind == "of":
+            ahead = [one for one in items[: position - 1] if one.kind not in ("filler", "transparent")]
+            return bool(ahead) and ahead[-1].kind == "term" and ahead[-1].value.name != item.value.name
+        return False
+
+    def _adjective(self, item: _Item, following: _Item | None) -> None:
+        self.decided = True
+        end = following.end if following is not None and following.kind in ("things", "unknown") else item.end
+        self._miss(item.start, end)
+
+    def _thing(self, item: _Item) -> None:
+        self.thing = (item.start, item.end)
+        self.decided = True
+        self._miss(item.start, item.end)
+
+    def _side(self, item: _Item, items: list[_Item], position: int) -> None:
+        side: str = item.value
+        sides = SIDES if side == "both" else (side,)
+        before = _before(items, position)
+        joined = before is not None and before.kind == "and"
+        ahead = next((one for one in items[position + 1 :] if one.kind in ("term", "split")), None)
+        after = _following(items, position)
+        if after is not None and after.kind == "term" and _noun_of(after.value, self.pairs) is not None:
+            self.sides = sides
+            return
+        noun = self.pair
+        coming = None
+        if ahead is not None and ahead.kind == "term":
+            term: Term = ahead.value
+            coming = term.name.split(" ", 1)[1] if term.opposite is not None else _noun_of(term, self.pairs)
+        if noun is None or (
+            not self.pair_is_new and self.scope is None and coming is not None and not joined
+        ):
+            noun = coming or noun
+            if noun is None:
+                return
+        if noun not in self.pairs or self.reported:
+            return
+        names = {self.pairs[noun][one] for one in sides}
+        self.decided = True
+        if self.scope is not None:
+            self.excluded |= names
+        elif self.pair_is_new and not joined:  # 'kidneys, left', 'both kidneys but only the left'
+            self.named -= set(self.pairs[noun].values()) - names
+            self.named |= names
+        else:
+            self.named |= names
+            self.excluded -= names
+
+    def _miss(self, start: int, end: int) -> None:
+        self.not_understood.append((start, end))
+
+
+@dataclass(frozen=True)
+class _Word:
+    text: str
+    folded: str
+    start: int
+    end: int
+
+
+def _tokens(text: str) -> list[_Word]:
+    """Words and marks of a text, articles left out, each with its place in the text."""
+    plain = "".join(_without_accent(letter) for letter in text)
+    words = [
+        _Word(text[found.start() : found.end()], _fold(found[0].lower()), found.start(), found.end())
+        for found in _TOKEN.finditer(plain.replace("’", "'"))
+    ]
+    return [word for word in words if word.folded not in _ARTICLES]
+
+
+def _without_accent(letter: str) -> str:
+    """One letter for one letter, so that places stay as they are."""
+    plain = unicodedata.normalize("NFKD", letter)[:1]
+    return plain or letter
+
+
+@lru_cache(maxsize=65536)
+def _fold(word: str) -> str:
+    """A word without the ending of its plural."""
+    if len(word) > 4 and word.endswith("ies"):
+        return word[:-3] + "y"
+    if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")):
+        return word[:-1]
+    return word
+
+
+def _folded(phrase: str) -> tuple[str, ...]:
+    return tuple(word.folded for word in _tokens(phrase))
+
+
+@lru_cache(maxsize=1)
+def _everyday_words() -> frozenset[str]:
+    from bundle.wording.terms import everyday
+
+    content = everyday()
+    phrases = [*content["words"], *content["sentences"], *content["held_out"]]
+    return frozenset(word for phrase in phrases for word in _folded(str(phrase)))
+
+
+def _names_a_thing(word: str) -> bool:
+    """Whether a word that is not known ends as names of diseases and operations do."""
+    return len(word) > 5 and word.endswith(tuple(grammar()["thing_endings"]))
+
+
+def _edits(first: str, second: str) -> int:
+    """Letters to insert, delete, replace or exchange with their neighbour (optimal string alignment distance)."""
+    before: list[int] = []
+    last = list(range(len(second) + 1))
+    for row, one in enumerate(first, start=1):
+        now = [row]
+        for column, other in enumerate(second, start=1):
+            cost = min(last[column] + 1, now[-1] + 1, last[column - 1] + (one != other))
+            swapped = row > 1 and column > 1 and one == second[column - 2] and first[row - 2] == other
+            now.append(min(cost, before[column - 2] + 1) if swapped else cost)
+        before, last = last, now
+    return last[-1]
+
+
+def _noun_of(term: Term, pairs: Mapping[str, Any]) -> str | None:
+    """'kidney' of 'kidneys'; None of what has no sides."""
+    nouns = {part.split(" ", 1)[1] for part in term.parts if part.split(" ", 1)[0] in SIDES and " " in part}
+    return next((noun for noun in nouns if noun in pairs), None) if len(term.parts) == 2 else None
+
+
+def _following(items: list[_Item], position: int) -> _Item | None:
+    return next((one for one in items[position + 1 :] if one.kind != "filler"), None)
+
+
+def _before(items: list[_Item], position: int) -> _Item | None:
+    passed = ("filler", "transparent", "side")
+    return next((one for one in reversed(items[:position]) if one.kind not in passed), None)
+
+
+def _is_genitive(item: _Item, items: list[_Item]) -> bool:
+    return item.end - item.start == 1 and item.kind == "filler"
+
+
+def _list_goes_on(items: list[_Item], position: int) -> bool:
+    """Whether the list that a comma stands in ends with 'or', 'nor' or 'and' before anything else begins."""
+    for item in items[position + 1 :]:
+        if item.kind == "and":
+            return True
+        if item.kind in ("split", "contrast", "only", "not", "except", "everything"):
+            return False
+    return False
+
+
+def _as_written(prompt: str, words: list[_Word], spans: list[tuple[int, int]]) -> tuple[str, ...]:
+    """The parts of a prompt at spans of its words, neighbours joined, each once."""
+    joined: list[list[int]] = []
+    for start, end in sorted(spans):
+        if joined and start <= joined[-1][1]:
+            joined[-1][1] = max(end, joined[-1][1])
+        else:
+            joined.append([start, end])
+    return tuple(dict.fromkeys(prompt[words[start].start : words[end - 1].end] for start, end in joined))
