@@ -18,12 +18,13 @@ from bundle.cases.structures import Structures
 from bundle.diffusion.consensus import consensus
 from bundle.diffusion.sampling import Sampling
 from bundle.diffusion.uncertainty import predictive_entropy, tempered, uncertainty
-from bundle.inference.prompts import PromptReader
+from bundle.inference.prompts import PromptReader, asked_for
 from bundle.inference.stain_borders import at_stain_borders
 from bundle.networks.prompt_reading import PromptReading
 from bundle.networks.protocol import Segmenter
 from bundle.transforms import neighbouring_slices
 from bundle.transforms.content_key import CONTENT_KEY
+from bundle.wording import request_reader
 
 #: Of a result's meta, see `SegmentationInferer.__call__`.
 READING = "reading"
@@ -140,7 +141,9 @@ class SegmentationInferer(Inferer):
         sides = self.modalities.xray.sides
         means_patient = modality == "X-ray" and (means_patient if sides == "auto" else sides == "patient")
         exchanged = self.modalities.is_mirrored(modality) or means_patient
-        return replace((reader or PromptReader())(network, text, exchanged), means_patient=means_patient)
+        request = request_reader(self.structures)(text)
+        reading = (reader or PromptReader())(network, request.affirmed, exchanged)
+        return replace(asked_for(reading, text, request, self.structures), means_patient=means_patient)
 
     def _channels(self, modality: Modality) -> list[int]:
         return [0, *self.structures.of_modality(modality)]

@@ -12,7 +12,7 @@ from bundle.cases.modality import Modality
 from bundle.cases.structures import Structures
 from bundle.networks.prompt_reading import PromptReading
 from bundle.networks.protocol import Segmenter
-from bundle.wording import exchange_sides
+from bundle.wording import Request, exchange_sides, request_reader
 
 
 class PromptReader:
@@ -74,6 +74,30 @@ def side_notices(case: Case, reading: PromptReading) -> list[str]:
     return []
 
 
+def asked_for(reading: PromptReading, text: str, request: Request, structures: Structures) -> PromptReading:
+    """What a network makes of a prompt, where rules know what it asks for: names always count.
+
+    Args:
+        reading: of what the prompt affirms.
+        text: the prompt as given.
+        request: what the rules make of it.
+        structures: of the network.
+    """
+    if not text.strip() or reading.features is None:
+        return replace(reading, text=text)
+    chooses = reading.channels is not None or not request.affirmed
+    if not request.decided:
+        missed = (text,) if reading.channels == () else ()
+        return replace(reading, text=text, not_understood=missed)
+    return replace(
+        reading,
+        text=text,
+        channels=request.values(structures) if chooses else None,
+        not_understood=request.not_understood,
+        read_as=request.read_as,
+    )
+
+
 def prompt_warnings(reading: PromptReading, structures: Structures, modality: Modality) -> list[str]:
     """What a reader of a result should know of how its prompt was read."""
     warnings = []
@@ -87,15 +111,26 @@ def prompt_warnings(reading: PromptReading, structures: Structures, modality: Mo
         warnings.append(
             f"{tokens} cut: it is longer than this network can read, and its end did not guide the result."
         )
+    warnings += [f"The prompt's {word!r} was read as {meant!r}." for word, meant in reading.read_as.items()]
     known = structures.of_modality(modality)
+    if reading.channels and reading.not_understood:
+        missed = ", ".join(repr(part) for part in reading.not_understood)
+        warnings.append(f"Not understood in the prompt: {missed}{_did_you_mean(reading, structures)}.")
     if reading.channels == ():
         names = ", ".join(known.values()) or "nothing"
         warnings.append(
             "The prompt names nothing that this network segments: the mask is empty. "
-            f"On {modality} it knows {names}."
+            f"On {modality} it knows {names}{_did_you_mean(reading, structures)}."
         )
     elsewhere = [structures[value - 1] for value in reading.channels or () if value not in known]
     return warnings + [
         f"The prompt names {entry.name}, which this network segments on {entry.modality}, not on {modality}."
         for entry in elsewhere
     ]
+
+
+def _did_you_mean(reading: PromptReading, structures: Structures) -> str:
+    suggest = request_reader(structures).suggestions
+    close = dict.fromkeys(name for part in reading.not_understood for name in suggest(part))
+    close = {name: None for name in close if structures.knows(name)}
+    return f"; did you mean {' or '.join(close)}?" if close else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TypeVar
 
@@ -23,6 +23,7 @@ class PromptReading:
         channels: of the mask, those of the structures that the prompt names; None where it chooses nothing.
         cut_tokens: tokens at the end of the prompt that the network cannot take.
         not_understood: parts of the prompt that name nothing the network knows.
+        read_as: words with typing errors -> what they were read as.
         exchanged: the reading of the same text with left and right exchanged; None where no one asked for it.
         means_patient: left and right in the text are the patient's, not the image's.
     """
@@ -32,6 +33,7 @@ class PromptReading:
     channels: tuple[int, ...] | None = None
     cut_tokens: int = 0
     not_understood: tuple[str, ...] = ()
+    read_as: Mapping[str, str] = field(default_factory=dict)
     exchanged: PromptReading | None = None
     means_patient: bool = False
 

@@ -56,6 +56,7 @@ def build_report(prediction: Prediction, elapsed_seconds: float | None = None) -
         "modality_source": case.modality_source,
         "prompt": reference.prompt,
         "prompt_source": reference.prompt_source if reference.prompt else None,
+        "not_understood": list(prediction.reading.not_understood) if prediction.reading is not None else [],
         "found": bool(counts[1:].any()),
         "labels": {
             name: {

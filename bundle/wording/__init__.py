@@ -1,5 +1,6 @@
 """Wording of prompts, reports and notes, written for this project, to train and test what reads them."""
 
+from bundle.wording.requests import Request, RequestReader, request_reader
 from bundle.wording.sentences import (
     Infection,
     Meaning,
@@ -20,6 +21,8 @@ __all__ = [
     "NucleiDistribution",
     "Organ",
     "Pair",
+    "Request",
+    "RequestReader",
     "SentenceGenerator",
     "Term",
     "Unrelated",
@@ -27,5 +30,6 @@ __all__ = [
     "everyday",
     "exchange_sides",
     "is_held_out",
+    "request_reader",
     "templates",
 ]

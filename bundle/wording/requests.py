@@ -7,20 +7,18 @@ right. What the rules do not know at all is left to the network's learnt reading
 from __future__ import annotations
 
 import difflib
-import re
-import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from bundle.wording.terms import SIDES, Term, grammar
+from bundle.cases.structures import Structures
+from bundle.cases.structures_file import SIDES
+from bundle.wording.spelling import Spelling, Word, fold, folded, tokens
+from bundle.wording.terms import Term, all_terms, everyday, grammar, templates
 
-_TOKEN = re.compile(r"[^\W_]+(?:['’](?!s\b)[^\W_]+)?|['’]s\b|[,;.:!?()\[\]\n/&+]")
-_ARTICLES = frozenset(("the", "a", "an"))
 _SPLITS = frozenset(".;:!?\n")
 _COMMAS = frozenset(",()[]")
-_SHORT, _LONG = 4, 8  # letters from which one and two typing errors are forgiven
 #: Kinds of phrases in grammar.yaml; a phrase of two kinds is of the one that comes first here.
 _KINDS = (
     "except",
@@ -62,6 +60,17 @@ class Request:
     read_as: Mapping[str, str] = field(default_factory=dict)
     affirmed: str = ""
 
+    def values(self, structures: Structures) -> tuple[int, ...]:
+        """Mask values of the structures that are asked for; of organs that a structure joins, all must be."""
+        wanted = []
+        for one in structures:
+            term = all_terms(structures).get(one.name)
+            parts = frozenset({one.name}) if term is None else term.parts
+            taken_out = parts & self.excluded
+            if not taken_out if self.everything else parts <= self.named:
+                wanted.append(one.value)
+        return tuple(wanted)
+
 
 @dataclass(frozen=True)
 class _Item:
@@ -78,42 +87,53 @@ class RequestReader:
 
     Args:
         terms: all things that a prompt can name.
+        own: names of the structures of a network; they come before all other meanings of the same words.
         findings: name -> further phrasings of terms that are reported with their place, such as an infection of zones
             of the lung: organs beside them say where it is and are not asked for.
     """
 
-    def __init__(self, terms: Iterable[Term], findings: Mapping[str, Iterable[str]] | None = None) -> None:
-        self._terms = list(terms)
+    def __init__(
+        self,
+        terms: Iterable[Term],
+        own: Iterable[str] = (),
+        findings: Mapping[str, Iterable[str]] | None = None,
+    ) -> None:
+        self._own = frozenset(own)
+        self._terms = sorted(terms, key=lambda term: not term.parts & self._own)
         findings = findings or {}
         self._findings = frozenset(findings)
         self._phrases: dict[tuple[str, ...], tuple[str, Any]] = {}
         words = grammar()
         for word in words["filler"]:
-            self._phrases[_folded(word)] = ("filler", None)
+            self._phrases[folded(word)] = ("filler", None)
         for kind in reversed(_KINDS):
             for phrase in words[kind]:
-                self._phrases[_folded(phrase)] = (kind, None)
+                self._phrases[folded(phrase)] = (kind, None)
         for side, phrases in words["sides"].items():
             for phrase in phrases:
-                self._phrases[_folded(phrase)] = ("side", side)
+                self._phrases[folded(phrase)] = ("side", side)
+        named: dict[tuple[str, ...], tuple[str, Any]] = {
+            folded(term.name): ("term", term) for term in self._terms
+        }
+        for term in self._terms:
+            also = (*findings[term.name], *term.adjectives) if term.name in findings else ()
+            for phrase in (*term.phrasings, *term.held_out, *also):
+                named.setdefault(folded(phrase), ("term", term))
         for term in self._terms:
             for phrase in term.adjectives:
-                self._phrases.setdefault(_folded(phrase), ("adjective", term))
-        for term in self._terms:
-            for phrase in (*term.phrasings, *term.held_out):
-                self._phrases[_folded(phrase)] = ("term", term)
-            for phrase in (*findings.get(term.name, ()), *(term.adjectives if term.name in findings else ())):
-                self._phrases[_folded(phrase)] = ("term", term)
-        self._things = {_folded(phrase) for phrase in words["things"]}
+                self._phrases.setdefault(folded(phrase), ("adjective", term))
+        self._phrases |= named
+        self._things = {folded(phrase) for phrase in words["things"]}
         self._longest = max(map(len, self._phrases))
-        self._words = {word for phrase in self._phrases for word in phrase}
-        self._typed_right = self._words | {_fold(word) for word in words["not_typos"]} | _everyday_words()
         self._names = {term.name.lower(): term.name for term in self._terms}
-        named = [
+        said = [
             phrase for term in self._terms for phrase in (*term.phrasings, *term.held_out, *term.adjectives)
         ]
-        spelt = {word.text.lower() for phrase in named for word in _tokens(phrase)}
-        self._correctable = sorted(word for word in spelt if len(word) >= _SHORT and word.isalpha())
+        right = {word for phrase in self._phrases for word in phrase} | _everyday_words()
+        self._spelling = Spelling(
+            {word.text.lower() for phrase in said for word in tokens(phrase)},
+            right | {fold(word) for word in words["not_typos"]},
+        )
         self._pairs = {
             term.name.split(" ", 1)[1]: {side: f"{side} {term.name.split(' ', 1)[1]}" for side in SIDES}
             for term in self._terms
@@ -125,7 +145,7 @@ class RequestReader:
         found: dict[str, None] = {}
         for word in [words, *words.split()]:
             close = difflib.get_close_matches(
-                word.lower(), [*self._names, *self._correctable], n=3, cutoff=0.7
+                word.lower(), [*self._names, *self._spelling.names], n=3, cutoff=0.7
             )
             for one in close:
                 kind, term = self._phrases.get((one,), ("", None))
@@ -136,7 +156,7 @@ class RequestReader:
 
     def __call__(self, prompt: str) -> Request:
         """What a prompt asks for; nothing of it is evaluated."""
-        words, read_as = self._corrected(_tokens(prompt))
+        words, read_as = self._spelling.corrected(tokens(prompt))
         items = self._items(words)
         reading = _Reading(self._pairs, self._findings)
         for position, item in enumerate(items):
@@ -152,34 +172,7 @@ class RequestReader:
             affirmed=self._affirmed(prompt, words, items),
         )
 
-    def _corrected(self, words: list[_Word]) -> tuple[list[_Word], dict[str, str]]:
-        """Words with typing errors replaced by the one known word that is closest."""
-        read_as: dict[str, str] = {}
-        corrected = []
-        for word in words:
-            known = word.folded in self._typed_right or len(word.folded) < _SHORT or word.folded.isdigit()
-            meant = None if known else self._meant(word.text.lower()) or self._meant(word.folded)
-            if meant is not None:
-                read_as[word.text] = meant
-                word = _Word(word.text, _fold(meant), word.start, word.end)
-            corrected.append(word)
-        return corrected, read_as
-
-    def _meant(self, word: str) -> str | None:
-        allowed = 2 if len(word) >= _LONG else 1
-        near = [
-            (distance, known)
-            for known in self._correctable
-            if abs(len(known) - len(word)) <= allowed and (known[0] == word[0] or known[:2] == word[1::-1])
-            for distance in [_edits(word, known)]
-            if distance <= (allowed if len(known) >= _LONG else 1)
-        ]
-        near.sort()
-        if not near or (len(near) > 1 and near[0][0] == near[1][0]):
-            return None
-        return near[0][1]
-
-    def _items(self, words: list[_Word]) -> list[_Item]:
+    def _items(self, words: list[Word]) -> list[_Item]:
         items: list[_Item] = []
         position = 0
         while position < len(words):
@@ -196,13 +189,14 @@ class RequestReader:
                 kind = "things" if kind == "unknown" and _names_a_thing(text) else kind
                 found = kind, None
             follows_term = bool(items) and items[-1].kind == "term" and items[-1].end == position
-            if found[0] == "term" and follows_term and phrase in self._things:
+            foreign = found[0] == "term" and not found[1].parts & self._own
+            if foreign and follows_term and phrase in self._things:
                 found = "things", None  # 'liver tumour', though a tumour is also a term of its own
-            items.append(_Item(*found, position, position + length))
+            items.append(_Item(found[0], found[1], position, position + length))
             position += length
         return items
 
-    def _affirmed(self, prompt: str, words: list[_Word], items: list[_Item]) -> str:
+    def _affirmed(self, prompt: str, words: list[Word], items: list[_Item]) -> str:
         """The prompt without the clauses that deny something."""
         clauses: list[list[_Item]] = [[]]
         for item in items:
@@ -222,6 +216,17 @@ class RequestReader:
         return ", ".join(
             prompt[words[clause[0].start].start : words[clause[-1].end - 1].end] for clause in kept
         )
+
+
+@lru_cache(maxsize=8)
+def request_reader(structures: Structures) -> RequestReader:
+    """The reader of prompts about the structures of a network and about all else that has a name."""
+    findings = {}
+    for one in structures:
+        report = templates().get(one.words.get("reports", ""), {})
+        if "findings" in report:
+            findings[one.name] = report["findings"]
+    return RequestReader(all_terms(structures).values(), [one.name for one in structures], findings)
 
 
 @dataclass
@@ -295,7 +300,7 @@ class _Reading:
         if self._is_place(items, position, item):
             return
         wanted = set(term.parts)
-        if self.sides and noun in self.pairs and len(wanted) == 2:
+        if self.sides and noun is not None and noun in self.pairs and len(wanted) == 2:
             wanted = {self.pairs[noun][side] for side in self.sides}
         self.sides = ()
         if term.name in self.findings:
@@ -379,70 +384,16 @@ class _Reading:
         self.not_understood.append((start, end))
 
 
-@dataclass(frozen=True)
-class _Word:
-    text: str
-    folded: str
-    start: int
-    end: int
-
-
-def _tokens(text: str) -> list[_Word]:
-    """Words and marks of a text, articles left out, each with its place in the text."""
-    plain = "".join(_without_accent(letter) for letter in text)
-    words = [
-        _Word(text[found.start() : found.end()], _fold(found[0].lower()), found.start(), found.end())
-        for found in _TOKEN.finditer(plain.replace("’", "'"))
-    ]
-    return [word for word in words if word.folded not in _ARTICLES]
-
-
-def _without_accent(letter: str) -> str:
-    """One letter for one letter, so that places stay as they are."""
-    plain = unicodedata.normalize("NFKD", letter)[:1]
-    return plain or letter
-
-
-@lru_cache(maxsize=65536)
-def _fold(word: str) -> str:
-    """A word without the ending of its plural."""
-    if len(word) > 4 and word.endswith("ies"):
-        return word[:-3] + "y"
-    if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")):
-        return word[:-1]
-    return word
-
-
-def _folded(phrase: str) -> tuple[str, ...]:
-    return tuple(word.folded for word in _tokens(phrase))
-
-
 @lru_cache(maxsize=1)
 def _everyday_words() -> frozenset[str]:
-    from bundle.wording.terms import everyday
-
     content = everyday()
     phrases = [*content["words"], *content["sentences"], *content["held_out"]]
-    return frozenset(word for phrase in phrases for word in _folded(str(phrase)))
+    return frozenset(word for phrase in phrases for word in folded(str(phrase)))
 
 
 def _names_a_thing(word: str) -> bool:
     """Whether a word that is not known ends as names of diseases and operations do."""
     return len(word) > 5 and word.endswith(tuple(grammar()["thing_endings"]))
-
-
-def _edits(first: str, second: str) -> int:
-    """Letters to insert, delete, replace or exchange with their neighbour (optimal string alignment distance)."""
-    before: list[int] = []
-    last = list(range(len(second) + 1))
-    for row, one in enumerate(first, start=1):
-        now = [row]
-        for column, other in enumerate(second, start=1):
-            cost = min(last[column] + 1, now[-1] + 1, last[column - 1] + (one != other))
-            swapped = row > 1 and column > 1 and one == second[column - 2] and first[row - 2] == other
-            now.append(min(cost, before[column - 2] + 1) if swapped else cost)
-        before, last = last, now
-    return last[-1]
 
 
 def _noun_of(term: Term, pairs: Mapping[str, Any]) -> str | None:
@@ -474,7 +425,7 @@ def _list_goes_on(items: list[_Item], position: int) -> bool:
     return False
 
 
-def _as_written(prompt: str, words: list[_Word], spans: list[tuple[int, int]]) -> tuple[str, ...]:
+def _as_written(prompt: str, words: list[Word], spans: list[tuple[int, int]]) -> tuple[str, ...]:
     """The parts of a prompt at spans of its words, neighbours joined, each once."""
     joined: list[list[int]] = []
     for start, end in sorted(spans):

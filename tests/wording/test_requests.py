@@ -1,0 +1,185 @@
+"""Prompts that people write are read as they mean them: names, sides, lists, negation, exception, and refusal."""
+
+from __future__ import annotations
+
+import pytest
+
+from bundle.cases.structures import Structures, shipped_structures
+from bundle.wording import Request, request_reader
+
+LEFT, RIGHT = "left kidney", "right kidney"
+INFECTION = "COVID-19 infection"
+NAMED: dict[str, set[str]] = {
+    # names, synonyms, plural, hyphen, case, articles
+    "the liver": {"liver"},
+    "LIVER": {"liver"},
+    "Livers": {"liver"},
+    "Gall bladder!": {"gallbladder"},
+    "gall-bladder": {"gallbladder"},
+    "abdominal aorta": {"aorta"},
+    "lungs": {"lung"},
+    "the two kidneys": {LEFT, RIGHT},
+    "kidney": {LEFT, RIGHT},
+    "volume of the liver": {"liver"},
+    "liver volume": {"liver"},
+    "how big is the spleen?": {"spleen"},
+    "hepatic parenchyma": {"liver"},
+    "liver parenchyma and splenic tissue": {"liver", "spleen"},
+    "the liver please, thanks": {"liver"},
+    "all of the liver": {"liver"},
+    "all the nuclei": {"nucleus"},
+    "the gland behind the stomach": {"pancreas"},
+    # typing errors
+    "livr": {"liver"},
+    "spleeen": {"spleen"},
+    "pancrease": {"pancreas"},
+    "stomache": {"stomach"},
+    "kidnies": {LEFT, RIGHT},
+    # sides
+    "L kidney": {LEFT},
+    "rt kidney": {RIGHT},
+    "left-sided kidney": {LEFT},
+    "kidney (right)": {RIGHT},
+    "kidney, left": {LEFT},
+    "R and L kidney": {LEFT, RIGHT},
+    "left and right kidneys": {LEFT, RIGHT},
+    "the right kidney and the left one": {LEFT, RIGHT},
+    # lists
+    "liver, spleen and both kidneys": {"liver", "spleen", LEFT, RIGHT},
+    "aorta & pancreas": {"aorta", "pancreas"},
+    "aorta/spleen": {"aorta", "spleen"},
+    # only
+    "only the liver": {"liver"},
+    "liver only, nothing else": {"liver"},
+    "right kidney only": {RIGHT},
+    "nothing but the spleen": {"spleen"},
+    "both kidneys, only the left": {LEFT},
+    # negation and exception beside what is wanted
+    "kidneys, not the left": {RIGHT},
+    "both kidneys but not the left one": {RIGHT},
+    "not the left but the right kidney": {RIGHT},
+    "liver without the gallbladder": {"liver"},
+    "liver, not spleen": {"liver"},
+    "liver but no spleen": {"liver"},
+    "spleen, liver, but exclude the kidneys": {"spleen", "liver"},
+    "I want to see the stomach and pancreas but without the spleen": {"stomach", "pancreas"},
+    "leave out the spleen and segment the liver": {"liver"},
+    "skip the aorta; segment the liver": {"liver"},
+    "ignore the liver, show the spleen": {"spleen"},
+    "neither liver nor spleen": set(),
+    # beside words that are not known
+    "liver asdf": {"liver"},
+    "liver and blorb": {"liver"},
+    "pizza and kidneys": {LEFT, RIGHT},
+    "liver and heart": {"liver"},
+    "liver with metastases": {"liver"},
+    "the liver and its vessels": {"liver"},
+    # a thing of an organ is not the organ
+    "kidney stones": set(),
+    "splenic artery": set(),
+    "artery of the spleen": set(),
+    "liver tumour": set(),
+    "cysts in the left kidney": set(),
+    "renal cyst": set(),
+    "hepatic vein": set(),
+    "liver metastases": set(),
+    "stent in the aorta": set(),
+    "aortic aneurysm": set(),
+    "pancreatic duct": set(),
+    "gallbladder wall": set(),
+    "kidney transplant": set(),
+    "hepatomegaly": set(),
+    "nephrolithiasis": set(),
+    "left lobe of the liver": set(),
+    "upper pole of the right kidney": set(),
+    "fat around the liver": set(),
+    "the organ behind the stomach": set(),
+    # what no structure stands for
+    "heart": set(),
+    "urinary bladder": set(),
+    "left lung": set(),
+    # reports
+    "bilateral pulmonary infection, two infected areas, all left lung and all right lung.": {INFECTION},
+    "covid in the lower right lung": {INFECTION},
+    "pneumonic consolidation right lower lobe, no consolidation on the left": {INFECTION},
+    "no consolidation on the left": set(),
+    "The lungs are clear. No infiltrate.": set(),
+    "nuclei": {"nucleus"},
+    "The nuclei density in the right is high.": {"nucleus"},
+    "nuclei of the liver": {"nucleus"},
+}
+EVERYTHING_BUT: dict[str, set[str]] = {
+    "everything": set(),
+    "all organs": set(),
+    "all but the aorta": {"aorta"},
+    "everything except liver and spleen": {"liver", "spleen"},
+    "everything but the liver, the spleen and the aorta": {"liver", "spleen", "aorta"},
+    "everything except the left kidney": {LEFT},
+    "all organs apart from the kidneys": {LEFT, RIGHT},
+    "segment everything you can see, but leave out the stomach": {"stomach"},
+    "don't segment the liver": {"liver"},
+    "do not segment the liver": {"liver"},
+}
+UNKNOWN = [
+    "bicycle",
+    "what is the weather",
+    "river",
+    "Leber",
+    "long live the king",
+    "pancakes",
+    "inflation forecast",
+]
+AFFIRMED = {
+    "Consolidation in the right lower lobe. Left lung is clear.": "Consolidation in the right lower lobe",
+    "Infection of the left but not the right lung": "Infection of the left",
+    "no infection, no effusion": "",
+    "bilateral pulmonary infection, upper left lung.": "bilateral pulmonary infection, upper left lung.",
+}
+
+
+def read(prompt: str) -> Request:
+    return request_reader(shipped_structures())(prompt)
+
+
+def names(request: Request, structures: Structures) -> set[str]:
+    return {structures[value - 1].name for value in request.values(structures)}
+
+
+@pytest.mark.parametrize("prompt", NAMED)
+def test_a_prompt_asks_for_what_it_names(prompt: str) -> None:
+    request = read(prompt)
+
+    assert request.decided
+    assert names(request, shipped_structures()) == NAMED[prompt]
+
+
+@pytest.mark.parametrize("prompt", EVERYTHING_BUT)
+def test_everything_less_what_is_taken_out(prompt: str) -> None:
+    structures = shipped_structures()
+    request = read(prompt)
+
+    assert names(request, structures) == {one.name for one in structures} - EVERYTHING_BUT[prompt]
+
+
+@pytest.mark.parametrize("prompt", UNKNOWN)
+def test_words_that_name_nothing_are_left_to_the_network(prompt: str) -> None:
+    assert not read(prompt).decided
+
+
+@pytest.mark.parametrize("prompt", AFFIRMED)
+def test_what_a_report_denies_does_not_guide(prompt: str) -> None:
+    assert read(prompt).affirmed == AFFIRMED[prompt]
+
+
+def test_what_was_not_understood_is_quoted_as_written() -> None:
+    assert read("Liver, Blorb and kidney stones").not_understood == ("Blorb", "kidney stones")
+    assert read("the spleeen").read_as == {"spleeen": "spleen"}
+    assert "pancreas" in request_reader(shipped_structures()).suggestions("pankreas")
+
+
+def test_structures_of_ones_own_are_named_too() -> None:
+    own = Structures([{"name": "left femur", "modality": "CT"}, {"name": "stone", "modality": "CT"}])
+    reader = request_reader(own)
+
+    assert reader("the left femur").values(own) == (1,)
+    assert reader("stone").values(own) == (2,)
