@@ -1,7 +1,6 @@
 """Prompts, report sentences and notes in many wordings, from seeded random choices.
 
-A meaning can be said in many ways; its key tells whether two texts mean the same. Left and right, other zones,
-another number of areas are other meanings.
+A meaning can be said in many ways; its key tells whether two texts mean the same: sides, zones and numbers count.
 """
 
 from __future__ import annotations
