@@ -180,7 +180,7 @@ class RequestReader:
                 kind = "things" if kind == "unknown" and _names_a_thing(text) else kind
                 found = kind, None
             follows_term = bool(items) and items[-1].kind == "term" and items[-1].end == position
-            foreign = found[0] == "term" and not found[1].parts & self._own
+            foreign = found[0] == "term" and found[1] is not None and not found[1].parts & self._own
             if foreign and follows_term and phrase in self._things:
                 found = "things", None  # 'liver tumour', though a tumour is also a term of its own
             items.append(Item(found[0], found[1], position, position + length))
