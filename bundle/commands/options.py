@@ -137,10 +137,10 @@ def _kind(setting: Setting) -> dict[str, Any]:
     ):
         shown.append(f"default: {default}")
     kind: dict[str, Any] = {"help": "; ".join(filter(None, shown)).replace("%", "%%"), "default": None}
-    if isinstance(default, bool) or default == "auto":
-        return {**kind, "action": argparse.BooleanOptionalAction}
     if choices:
         return {**kind, "choices": choices[1].split(" | ")}
+    if isinstance(default, bool) or default == "auto":
+        return {**kind, "action": argparse.BooleanOptionalAction}
     if isinstance(default, int):
         return {**kind, "type": int, "metavar": "N"}
     if isinstance(default, float):
