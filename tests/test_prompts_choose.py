@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ import yaml
 from bundle.networks import count_parameters
 from tests.conftest import TINY
 
-ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = {
     **TINY,
     "read_text": True,
@@ -49,11 +49,14 @@ def trained(commands: Any, phantoms: dict[str, Path], tmp_path_factory: pytest.T
     return folder
 
 
-def segment(commands: Any, trained: Path, *arguments: object) -> Any:
-    options = ["--config", trained / "sizes.yaml", "--weights", trained / "model.pt", "--device", "cpu"]
-    done = commands("bundle", "segment", *arguments, *options)
-    assert done.code == 0, done.stderr
-    return done
+@pytest.fixture
+def prompted(trained: Path, segment: Callable[..., int]) -> Callable[..., None]:
+    """Segment with the trained network."""
+
+    def run(*arguments: object) -> None:
+        assert segment(*arguments, "--config", trained / "sizes.yaml", weights=trained / "model.pt") == 0
+
+    return run
 
 
 def report(folder: Path) -> dict[str, Any]:
@@ -82,7 +85,7 @@ def test_each_structure_is_asked_for_in_every_way(
     names = [f"configs/{name}.yaml" for name in ("inference", "evaluate", "evaluate_prompts")]
     files = str([*names, str(trained / "sizes.yaml")])
     done = commands(
-        "monai.bundle", "run", "--config_file", files, "--datalist", phantoms["CT"], "--split", "test",
+        "monai.bundle", "run", "--config_file", files, "--datalist", phantoms["CT"], "--split", "validation",
         "--output_dir", tmp_path, "--weights", trained / "model.pt", "--unseen_words", 1,
     )  # fmt: skip
     assert done.code == 0, done.stderr
@@ -96,31 +99,34 @@ def test_each_structure_is_asked_for_in_every_way(
 
 @pytest.mark.parametrize("prompt", ["bicycle", *HOSTILE])
 def test_what_names_nothing_leaves_an_empty_mask(
-    commands: Any, phantoms: dict[str, Path], trained: Path, tmp_path: Path, prompt: str
+    prompted: Callable[..., None],
+    phantoms: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    prompt: str,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     image = sorted((phantoms["CT"].parent / "images").iterdir())[0]
-    segment(commands, trained, image, "--output", tmp_path / "out", f"--prompt={prompt}")
+    prompted(image, "--output", "out", f"--prompt={prompt}")
     content = report(tmp_path / "out")
     assert content["prompt"] == prompt and content["found"] is False and content["labels"] == {}
     assert any("names nothing that this network segments" in text for text in content["warnings"])
-    assert not (ROOT / "touched").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_without_a_prompt_every_structure_of_the_modality_is_segmented(
-    commands: Any, phantoms: dict[str, Path], trained: Path, tmp_path: Path
+    prompted: Callable[..., None], phantoms: dict[str, Path], tmp_path: Path
 ) -> None:
     image = sorted((phantoms["CT"].parent / "images").iterdir())[0]
-    segment(commands, trained, image, "--output", tmp_path / "out")
+    prompted(image, "--output", tmp_path / "out")
     assert len(report(tmp_path / "out")["labels"]) == 9
 
 
 def test_the_report_says_whose_sides_were_meant(
-    commands: Any, phantoms: dict[str, Path], trained: Path, tmp_path: Path
+    prompted: Callable[..., None], phantoms: dict[str, Path], tmp_path: Path
 ) -> None:
     image = sorted((phantoms["X-ray"].parent / "images").iterdir())[0]
+    options = ["--prompt", "infection of the left lung", "--xray-sides"]
     for sides in ("image", "patient"):
-        segment(
-            commands, trained, image, "--output", tmp_path / sides, "--prompt", "infection of the left lung",
-            "--xray-sides", sides,
-        )  # fmt: skip
+        prompted(image, "--output", tmp_path / sides, *options, sides)
         assert report(tmp_path / sides)["settings"]["sides"] == sides
