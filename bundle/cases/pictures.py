@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from bundle.cases.errors import CaseError, broken_file
+from bundle.cases.greyness import is_grey_in_colour
 from bundle.cases.image import SourceImage
 from bundle.cases.modality import Modality
 
@@ -21,7 +22,9 @@ MAX_PIXELS = 13_000 * 13_000
 # The formats that are documented, and no others: some that Pillow knows start external programs.
 _FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP")
 _ORIENTATION = 0x0112
-_BITS, _PHOTOMETRIC = 258, 262
+_BITS, _PHOTOMETRIC, _MOST_SAMPLE = 258, 262, 281
+# Of cameras, which fill 16 bits from below.
+_CAMERA_BITS = (8, 10, 12, 14, 16)
 _WIDE_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
 _UPRIGHT: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
     2: lambda a: a[:, ::-1],
@@ -35,15 +38,19 @@ _UPRIGHT: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
 
 
 def read_picture(path: Path) -> SourceImage:
-    """Read a picture of 8, 16 or 32 bits a channel; one in colour is taken for H&E, one in grey for an X-ray.
+    """Read a picture of 8, 16 or 32 bits a channel.
+
+    One in grey is taken for an X-ray, also where a tint, a marker or compression gives it colour, which stays in the
+    array; one in colour is taken for H&E.
 
     Raises:
-        CaseError: the file is broken, holds several pages, is too small or too large, or holds values
+        CaseError: the file is broken, holds several pages or planes, is too small or too large, or holds values
             that are not finite.
     """
     with _opened(path) as image:
         warnings = _orientation_warning(image)
         array = _samples(path, image, warnings)
+        stated = image.tag_v2.get(_MOST_SAMPLE) if image.format == "TIFF" else None  # type: ignore[attr-defined]
     if array.ndim == 3 and (array == array[..., :1]).all():
         array = array[..., 0]
     channels = array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
@@ -51,14 +58,29 @@ def read_picture(path: Path) -> SourceImage:
     if not np.isfinite(values).all():
         wrong = values.size - int(np.count_nonzero(np.isfinite(values)))
         raise CaseError(path, f"holds {wrong} values that are not finite (NaN or infinite)", "replace them")
-    modality: Modality = "H&E" if len(values) == 3 else "X-ray"
-    return SourceImage(values, None, modality, warnings, full_scale=_full_scale(array))
+    white = _full_scale(array, stated, warnings)
+    is_grey = len(values) == 1 or is_grey_in_colour(array, white)
+    modality: Modality = "X-ray" if is_grey else "H&E"
+    return SourceImage(values, None, modality, warnings, full_scale=white)
 
 
-def _full_scale(array: NDArray[Any]) -> float:
-    if array.dtype in (np.uint8, np.uint16):
-        return float(np.iinfo(array.dtype).max)
-    return max(float(array.max()), 1.0)
+def _full_scale(array: NDArray[Any], stated: Any, warnings: list[str]) -> float:
+    """The value of white.
+
+    Args:
+        stated: MaxSampleValue of a TIFF: one value, or one a channel.
+    """
+    if array.dtype == np.uint8:
+        return 255.0
+    highest = float(array.max())
+    if array.dtype != np.uint16:
+        return next((white for white in (1.0, 255.0, 65535.0) if highest <= white), highest)
+    most = np.max(stated) if stated is not None else 0
+    bits = next(bits for bits in _CAMERA_BITS if max(highest, most) < 1 << bits)
+    if array.ndim == 3 and bits < 16:
+        told = "as its header says" if most else "as its values suggest"
+        warnings.append(f"Of the 16 bits a channel {bits} are filled, {told}: {(1 << bits) - 1} was taken for white.")
+    return float((1 << bits) - 1)
 
 
 def read_mask(path: Path) -> NDArray[np.float64]:
@@ -104,11 +126,28 @@ def _identified(path: Path) -> Iterator[Image.Image]:
                 problem = f"holds {image.n_frames} pages"  # type: ignore[attr-defined]
                 remedy = "save one page a file; save a slide as a tiled pyramid"
                 raise CaseError(path, problem, remedy)
+            planes = _planes(path) if image.format == "TIFF" else 1
+            if planes > 1:
+                raise CaseError(path, f"holds {planes} planes", "save one plane a file")
             yield image
     except UnidentifiedImageError as error:
         raise CaseError(path, "is not a picture that can be read", "save it as PNG or TIFF") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large(path) from error
+
+
+def _planes(path: Path) -> int:
+    """How many images a TIFF of one directory holds: ImageJ, MetaMorph and others write stacks so."""
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            first = tiff.series[0]
+            planes = [length for axis, length in zip(first.axes, first.shape, strict=True) if axis not in "YXS"]
+            stated = (tiff.imagej_metadata or {}).get("images", 1)
+    except Exception:  # tifffile raises every kind; what can be read is for the reader of pictures to say
+        return 1
+    return max(int(np.prod(planes)), int(stated))
 
 
 def _check_size(path: Path, width: int, height: int) -> None:
@@ -139,14 +178,13 @@ def _load(image: Image.Image) -> Image.Image:
 def _samples(path: Path, image: Image.Image, warnings: list[str]) -> NDArray[Any]:
     """(H, W) or (H, W, 3), upright, in the value range of the file."""
     if _is_wide_colour(path, image):
-        wide = _wide_colour_tiff(path, warnings) if image.format == "TIFF" else None
-        if wide is not None:
-            return wide
-        warnings.append("16-bit colour was reduced to 8 bits a channel.")
+        return _wide_colour(path, image, warnings)
     if image.mode in _WIDE_MODES:
         inverted = _is_white_zero(image)
         grey = np.asarray(_load(image))
-        return np.iinfo(np.uint16).max - grey if inverted else grey
+        if not inverted:
+            return grey
+        return np.iinfo(np.uint16).max - grey if image.mode.startswith("I;") else grey.max() + grey.min() - grey
     if image.mode == "CMYK":
         warnings.append("CMYK was converted to RGB without a colour profile.")
     grey_only = image.mode in ("1", "L") and not image.has_transparency_data
@@ -176,8 +214,8 @@ def _is_black_and_white(image: Image.Image) -> bool:
 
 
 def _is_white_zero(image: Image.Image) -> bool:
-    """Whether 0 means white in a 16-bit TIFF: Pillow inverts those of 1 to 8 bits only."""
-    if image.format != "TIFF" or image.mode not in ("I;16", "I;16L", "I;16B", "I;16N"):
+    """Whether 0 means white in a TIFF of more than 8 bits: Pillow inverts those of 1 to 8 bits only."""
+    if image.format != "TIFF":
         return False
     return bool(image.tag_v2.get(_PHOTOMETRIC) == 0)  # type: ignore[attr-defined]
 
@@ -195,8 +233,17 @@ def _is_wide_colour(path: Path, image: Image.Image) -> bool:
     return False
 
 
-def _wide_colour_tiff(path: Path, warnings: list[str]) -> NDArray[Any] | None:
-    """(H, W, 3) of a 16-bit RGB TIFF; None where its kind or compression is beyond tifffile alone."""
+def _wide_colour(path: Path, image: Image.Image, warnings: list[str]) -> NDArray[Any]:
+    """(H, W, 3) of a picture of 16 bits a channel, upright."""
+    array = _wide_colour_tiff(path) if image.format == "TIFF" else None
+    array = _wide_colour_itk(path) if array is None else array
+    turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
+    array = array if turn is None else turn(array)
+    return _on_white(array[..., :4], np.iinfo(np.uint16).max, warnings) if array.shape[-1] > 3 else array
+
+
+def _wide_colour_tiff(path: Path) -> NDArray[Any] | None:
+    """(H, W, C) of a 16-bit RGB TIFF as stored; None where its kind or compression is beyond tifffile alone."""
     import tifffile
 
     try:
@@ -205,15 +252,17 @@ def _wide_colour_tiff(path: Path, warnings: list[str]) -> NDArray[Any] | None:
             if page.photometric != tifffile.PHOTOMETRIC.RGB or page.dtype != np.uint16:
                 return None
             array = page.asarray()
-            if page.axes == "SYX":
-                array = array.transpose(1, 2, 0)
-            tag = page.tags.get(_ORIENTATION)
+            return np.asarray(array.transpose(1, 2, 0) if page.axes == "SYX" else array)
     except (ValueError, ImportError):
         # tifffile raises ValueError for a compression that needs a codec which is not installed.
         return None
-    turn = _UPRIGHT.get(int(tag.value)) if tag is not None else None
-    if turn is not None:
-        array = turn(array)
-    if array.shape[-1] > 3:
-        return _on_white(array[..., :4], np.iinfo(np.uint16).max, warnings)
-    return np.asarray(array)
+
+
+def _wide_colour_itk(path: Path) -> NDArray[Any]:
+    """(H, W, C) of a PNG, or a TIFF of another compression, as stored."""
+    import itk  # takes seconds to load
+
+    reader = itk.ImageFileReader[itk.VectorImage[itk.F, 2]].New(FileName=str(path))
+    reader.Update()
+    array = itk.array_from_image(reader.GetOutput())
+    return np.asarray(array).astype(np.uint16)

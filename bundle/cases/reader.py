@@ -25,13 +25,12 @@ from bundle.cases.files import (
     image_suffix,
     read_head,
 )
+from bundle.cases.greyness import LUMINANCE
 from bundle.cases.image import SourceImage
 from bundle.cases.modality import Modality
 from bundle.cases.pictures import read_mask, read_picture
 from bundle.cases.volumes import read_itk, read_nifti
 
-# ITU-R BT.601, the luminance that grey conversions of pictures use.
-_LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 # A body in air spans more; less has been normalised.
 _LEAST_HU_RANGE = 50.0
 # How far the corners of a mask may lie from those of its image, in parts of the shortest voxel edge.
@@ -202,8 +201,8 @@ def _picture(array: NDArray[np.float32], modality: Modality, warnings: list[str]
         warnings.append("The picture is grey, which is unusual for H&E; its channel was used three times.")
         return np.repeat(array, 3, axis=0)
     if modality == "X-ray" and is_colour:
-        warnings.append("The X-ray is in colour; it was converted to luminance.")
-        return np.tensordot(_LUMINANCE, array, axes=1)[None].astype(np.float32)
+        warnings.append("The X-ray is in colour (a tint, a marker, compression); it was converted to luminance.")
+        return np.tensordot(LUMINANCE, array, axes=1)[None].astype(np.float32)
     return array
 
 
