@@ -79,7 +79,9 @@ def _full_scale(array: NDArray[Any], stated: Any, warnings: list[str]) -> float:
     bits = next(bits for bits in _CAMERA_BITS if max(highest, most) < 1 << bits)
     if array.ndim == 3 and bits < 16:
         told = "as its header says" if most else "as its values suggest"
-        warnings.append(f"Of the 16 bits a channel {bits} are filled, {told}: {(1 << bits) - 1} was taken for white.")
+        warnings.append(
+            f"Of the 16 bits a channel {bits} are filled, {told}: {(1 << bits) - 1} was taken for white."
+        )
     return float((1 << bits) - 1)
 
 
@@ -143,7 +145,9 @@ def _planes(path: Path) -> int:
     try:
         with tifffile.TiffFile(path) as tiff:
             first = tiff.series[0]
-            planes = [length for axis, length in zip(first.axes, first.shape, strict=True) if axis not in "YXS"]
+            planes = [
+                length for axis, length in zip(first.axes, first.shape, strict=True) if axis not in "YXS"
+            ]
             stated = (tiff.imagej_metadata or {}).get("images", 1)
     except Exception:  # tifffile raises every kind; what can be read is for the reader of pictures to say
         return 1
@@ -184,7 +188,9 @@ def _samples(path: Path, image: Image.Image, warnings: list[str]) -> NDArray[Any
         grey = np.asarray(_load(image))
         if not inverted:
             return grey
-        return np.iinfo(np.uint16).max - grey if image.mode.startswith("I;") else grey.max() + grey.min() - grey
+        return (
+            np.iinfo(np.uint16).max - grey if image.mode.startswith("I;") else grey.max() + grey.min() - grey
+        )
     if image.mode == "CMYK":
         warnings.append("CMYK was converted to RGB without a colour profile.")
     grey_only = image.mode in ("1", "L") and not image.has_transparency_data

@@ -201,7 +201,9 @@ def _picture(array: NDArray[np.float32], modality: Modality, warnings: list[str]
         warnings.append("The picture is grey, which is unusual for H&E; its channel was used three times.")
         return np.repeat(array, 3, axis=0)
     if modality == "X-ray" and is_colour:
-        warnings.append("The X-ray is in colour (a tint, a marker, compression); it was converted to luminance.")
+        warnings.append(
+            "The X-ray is in colour (a tint, a marker, compression); it was converted to luminance."
+        )
         return np.tensordot(LUMINANCE, array, axes=1)[None].astype(np.float32)
     return array
 

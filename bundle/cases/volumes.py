@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import nibabel
 import numpy as np
+from nibabel.arrayproxy import ArrayProxy
 from nibabel.fileholders import FileHolder
 from numpy.typing import NDArray
 
@@ -29,6 +30,20 @@ _SPLIT = "split it into 3-D volumes"
 _DATA_FILE = re.compile(r"^\s*(?:element\s*)?data\s*file\s*[=:]\s*(.*?)\s*$", re.IGNORECASE | re.MULTILINE)
 _META_GEOMETRY = re.compile(r"^\s*(TransformMatrix|Rotation|Orientation)\s*[=:]", re.MULTILINE)
 _NRRD_GEOMETRY = re.compile(r"^\s*space directions\s*:", re.IGNORECASE | re.MULTILINE)
+_NRRD_UNITS = re.compile(r"^\s*space units\s*:\s*(.*?)\s*$", re.IGNORECASE | re.MULTILINE)
+_META_UNITS = re.compile(r"^\s*DistanceUnits\s*[=:]\s*(.*?)\s*$", re.MULTILINE)
+# mm in what headers give lengths in: the codes of NIfTI's xyzt_units, and names in MetaImage and NRRD.
+_NIFTI_UNITS = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
+_UNITS = {
+    **dict.fromkeys(("m", "meter", "meters", "metre", "metres"), 1000.0),
+    **dict.fromkeys(("cm", "centimeter", "centimeters"), 10.0),
+    **dict.fromkeys(("", "?", "mm", "millimeter", "millimeters", "millimetre", "millimetres"), 1.0),
+    **dict.fromkeys(
+        ("um", "\u00b5m", "\u00c2\u00b5m", "micron", "microns", "micrometer", "micrometers"), 0.001
+    ),
+}
+# No scan is longer than a few people, or shorter than a voxel of the network.
+_LEAST_MM, _MOST_MM = 3.0, 5000.0
 _NOMINAL = "The file states no orientation or position in space; its geometry is nominal."
 
 
@@ -74,6 +89,10 @@ def _checked(path: Path, volume: SourceImage) -> SourceImage:
     # Relative to the voxel, so that microscopic voxels pass and axes that fall together do not.
     if edges.min() <= 0 or abs(np.linalg.det(affine[:3, :3] / edges)) < 1e-4:
         raise CaseError(path, "has a geometry that cannot be inverted", "correct its header")
+    longest = float((edges * values.shape).max())
+    if not _LEAST_MM <= longest <= _MOST_MM:
+        problem = f"is {longest:.4g} mm long by its header"
+        raise CaseError(path, problem, "correct its voxel size or the unit of its lengths")
     wrong = values.size - int(np.count_nonzero(np.isfinite(values)))
     if wrong == values.size:
         raise CaseError(path, "holds only values that are not finite (NaN or infinite)", COPY_AGAIN)
@@ -119,6 +138,11 @@ def _decode_nifti(path: Path, stream: BufferedIOBase) -> SourceImage:
         raise
     except Exception as error:
         raise CaseError(path, "has a NIfTI header that makes no sense", COPY_AGAIN) from error
+    least, stated = kind.header_class.single_vox_offset, image.dataobj
+    if stated.offset < least:
+        # nifti1.h: less than the length of the header means that length
+        spec = (stated.shape, stated.dtype, least, stated.slope, stated.inter)
+        image._dataobj = ArrayProxy(stream, spec, mmap=False)
     return _nifti_volume(path, image)
 
 
@@ -139,10 +163,13 @@ def _nifti_volume(path: Path, image: Any) -> SourceImage:
     header = image.header
     if not int(header["sform_code"]) and not int(header["qform_code"]):
         warnings.append(_NOMINAL)
-    unit = header.get_xyzt_units()[0]
-    if unit not in ("mm", "unknown"):
-        warnings.append(f"The file gives its lengths in {unit}; they were taken as mm.")
+    unit = int(header["xyzt_units"]) & 7
+    if unit not in _NIFTI_UNITS:
+        raise CaseError(
+            path, f"states a unit of length that NIfTI does not have ({unit})", "correct xyzt_units"
+        )
     affine = np.array(image.affine, dtype=np.float64)
+    affine[:3] *= _NIFTI_UNITS[unit]
     return SourceImage(array.reshape(shape), affine, "CT", warnings, header.copy())
 
 
@@ -170,24 +197,42 @@ def _decode_itk(path: Path) -> SourceImage:
     shape = _spatial_shape(path, dimensions, warnings)
     if not (_META_GEOMETRY if is_meta else _NRRD_GEOMETRY).search(text):
         warnings.append(_NOMINAL)
+    affine = _ras_affine(io)
+    affine[:3] *= _unit(path, text, is_meta)
     reader = itk.ImageFileReader[itk.Image[itk.F, 3]].New(FileName=str(path), ImageIO=io)
     try:
         reader.Update()
     except RuntimeError as error:
         raise CaseError(path, f"{CORRUPT}, or its geometry cannot be inverted", COPY_AGAIN) from error
-    image = reader.GetOutput()
-    array = np.ascontiguousarray(itk.array_from_image(image).transpose(2, 1, 0))
-    return SourceImage(array.reshape(shape), _ras_affine(image), "CT", warnings)
+    array = np.ascontiguousarray(itk.array_from_image(reader.GetOutput()).transpose(2, 1, 0))
+    return SourceImage(array.reshape(shape), affine, "CT", warnings)
 
 
-def _ras_affine(image: Any) -> NDArray[np.float64]:
-    """(4, 4) voxel index -> mm in RAS+, from an ITK image, whose world is LPS+."""
-    import itk
+def _ras_affine(io: Any) -> NDArray[np.float64]:
+    """(4, 4) voxel index -> mm in RAS+, from the header that ITK has read, whose world is LPS+.
 
+    Of an image of more than three axes the first three count: ITK's reader drops their directions.
+    """
     affine = np.eye(4)
-    affine[:3, :3] = itk.array_from_matrix(image.GetDirection()) * np.asarray(image.GetSpacing())
-    affine[:3, 3] = np.asarray(image.GetOrigin())
+    for axis in range(min(3, io.GetNumberOfDimensions())):
+        direction = np.array([*io.GetDirection(axis), 0.0])[:3]
+        affine[: len(direction), axis] = direction * io.GetSpacing(axis)
+        affine[axis, 3] = io.GetOrigin(axis)
     return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+
+
+def _unit(path: Path, text: str, is_meta: bool) -> float:
+    """mm in the unit of a header's lengths."""
+    found = (_META_UNITS if is_meta else _NRRD_UNITS).search(text)
+    names = [] if found is None else re.findall(r'"([^"]*)"', found[1]) or [found[1]]
+    units = {_UNITS.get(name.strip().lower()) for name in names[:3]} or {1.0}
+    if None in units or len(units) > 1:
+        raise CaseError(
+            path,
+            f"gives its lengths in units that are not known ({found[1] if found else ''})",
+            "save it in mm",
+        )
+    return float(units.pop() or 1.0)
 
 
 def _header_text(path: Path, is_meta: bool) -> str:
@@ -209,8 +254,11 @@ def _check_data_files(path: Path, text: str, is_meta: bool) -> None:
     for name in _DATA_FILE.findall(text):
         if is_meta and name.upper() == "LOCAL":
             continue
-        if name.split(" ")[0].upper() == "LIST" or "%" in name:
+        if name.split(" ")[0].upper() == "LIST" or re.search(r"%\d*[di]", name):
             raise CaseError(path, "spreads its data over several files", "save it as one file")
+        if "%" in name:
+            problem = "names a data file with a per cent sign, which stands for numbers there"
+            raise CaseError(path, problem, "rename that file, here and on disk")
         if not name or Path(name).name != name or "\\" in name or name in (".", ".."):
             raise CaseError(path, "names a data file outside its own folder", "put both into one folder")
         if not (path.parent / name).is_file():
