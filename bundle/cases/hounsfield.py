@@ -21,10 +21,12 @@ _ANYTHING = 1e-3  # share of what is none of them
 # Shifts by less are no mistake of a rescale; a shift counts where it explains the values so much better.
 _LEAST_SHIFT = 600.0
 _LEAST_GAIN = 0.35
-# Every body has more between fat and muscle; where it has not, any better shift counts.
+# Every body has more between fat and muscle; where there is less, a shift by a known intercept counts at once, and
+# others do not: part of a volume may show air alone.
 _SOFT, _LEAST_SOFT, _LEAST_GAIN_WITHOUT = (-200, 200), 0.01, 0.05
 _APART, _SPIKE = 200, 5  # HU, and times
 _MOST_VOXELS = 2_000_000
+_NEAR = 64  # HU between a shift found and the intercept that made it
 #: Intercepts that scanners and converters use: a shift found near one is called by it.
 _INTERCEPTS = (1000, 1024, 8192, 32768)
 
@@ -60,11 +62,13 @@ def shift_from_hounsfield(array: NDArray[Any]) -> int | None:
     unshifted = gain[np.abs(shifts) < _LEAST_SHIFT].max()
     best = int(gain.argmax())
     soft = share[(edges[:-1] >= _SOFT[0]) & (edges[:-1] < _SOFT[1])].sum()
-    least = _LEAST_GAIN if soft >= _LEAST_SOFT else _LEAST_GAIN_WITHOUT
-    if abs(shifts[best]) < _LEAST_SHIFT or gain[best] - unshifted < least:
-        return None
     found = int(shifts[best])
-    size = next((one for one in _INTERCEPTS if abs(abs(found) - one) <= 12), abs(found))
+    nearest = min(_INTERCEPTS, key=lambda one: abs(abs(found) - one))
+    known = nearest if abs(abs(found) - nearest) <= _NEAR else None
+    least = _LEAST_GAIN_WITHOUT if soft < _LEAST_SOFT and known else _LEAST_GAIN
+    if abs(found) < _LEAST_SHIFT or gain[best] - unshifted < least or (soft < _LEAST_SOFT and not known):
+        return None
+    size = known or abs(found)
     return size if found > 0 else -size
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 
+from bundle.cases.dicom.acquisitions import acquisition_of, check_not_interleaved
 from bundle.cases.dicom.exclusion import MICROSCOPY_MODALITIES, XRAY_MODALITIES
 from bundle.cases.dicom.geometry import SlicePlane, SliceStack, read_plane, stack
 from bundle.cases.dicom.headers import MODALITY_OF_CLASS, numbers, quiet, text, texts
@@ -78,6 +79,7 @@ class _Slice:
     plane: SlicePlane
     frame: int
     identity: tuple[str, ...]
+    acquisition: Mapping[str, str]
 
 
 def _read_volume(series: DicomSeries, modality: Modality) -> SourceImage:
@@ -126,7 +128,7 @@ def _slice(path: Path, header: Any, series: DicomSeries) -> _Slice:
     if int(header.get("NumberOfFrames") or 1) > 1:
         raise CaseError(series.place, "mixes files of one frame and of several", _ONE_SERIES)
     plane = read_plane(path, header, header, header, header)
-    return _Slice(path, plane, 0, _identity(header))
+    return _Slice(path, plane, 0, _identity(header), acquisition_of(header))
 
 
 def _identity(header: Any) -> tuple[str, ...]:
@@ -141,6 +143,9 @@ def _check_one_acquisition(slices: Sequence[_Slice], place: Path) -> None:
     for position, name in enumerate(names):
         if len({one.identity[position] for one in slices}) > 1:
             raise CaseError(place, f"mixes files of more than one {name}", _ONE_SERIES)
+    normal = slices[0].plane.normal
+    heights = np.array([one.plane.position @ normal for one in slices])
+    check_not_interleaved(heights, [one.acquisition for one in slices], place)
 
 
 def _fill(array: NDArray[np.float32], placed: SliceStack, read: Callable[[int], NDArray[np.float32]]) -> None:
@@ -204,7 +209,8 @@ class _Frames:
                 for name in ("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence")
             )
             plane = read_plane(path, position, orientation, measures, header)
-            slices.append(_Slice(path, plane, number, identity))
+            content = _group(groups, "FrameContentSequence")
+            slices.append(_Slice(path, plane, number, identity, acquisition_of(content, header)))
         return slices
 
     def read(self, one: _Slice) -> NDArray[np.float32]:
