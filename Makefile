@@ -41,8 +41,10 @@ $(VENV)/bin/python:
 	  { echo "error: $$($(PYTHON) --version) is not supported; name Python 3.10 to 3.12 with make PYTHON=python3.11" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 
-$(CORE): requirements/core.txt $(VENV)/bin/python
+$(CORE): requirements/core.txt pyproject.toml $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements/core.txt
+	@# the command tpseg, which runs this checkout
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
 $(DEV): requirements/dev.txt $(CORE)

@@ -1,7 +1,7 @@
-"""Segment built-in samples, each with a prompt, with the shipped weights and compare the masks with their truth.
+"""Segment built-in samples, each with a prompt, with the shipped weights and compare the masks with the ground truth.
 
 ``python scripts/demo.py [--output DIR]``. The samples are synthetic, a CT, a chest X-ray and an H&E tile, made
-from seeds that no training uses: patient data may not be in the repository, and their truth is known exactly.
+from seeds that no training uses: patient data may not be in the repository, and their ground truth is known exactly.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def main() -> int:
     for reference in references:
         figure = dice(reference, results / reference.id, structures)
         print(f"{reference.modality}, {prompts[reference.id]!r}")
-        print(f"  Dice against the truth {figure:5.1f} %   {results / reference.id / 'preview.png'}")
+        print(f"  Dice with the ground truth {figure:5.1f} %   {results / reference.id / 'preview.png'}")
     print(f"all of it on one page: {results / 'index.html'}")
     return 0
 

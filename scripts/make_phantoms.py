@@ -1,4 +1,4 @@
-"""Writes synthetic studies with known truth, one data set per modality.
+"""Writes synthetic studies with known ground truth, one data set per modality.
 
 python scripts/make_phantoms.py --output DIR [--modality CT|X-ray|H&E|all] [--count N] [--seed S]
                                 [--split training] [--spleen FACTOR]
@@ -20,7 +20,7 @@ FOLDERS: dict[Modality, str] = {"CT": "ct", "X-ray": "xray", "H&E": "histology"}
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Write synthetic studies with known truth.")
+    parser = argparse.ArgumentParser(description="Write synthetic studies with known ground truth.")
     parser.add_argument(
         "--output", type=Path, required=True, help="folder; ct, xray and histology go below it"
     )

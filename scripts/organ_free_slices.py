@@ -1,7 +1,7 @@
 """Make a training set of slices that show none of a data set's structures.
 
 ``python scripts/organ_free_slices.py --image CT.nii.gz --slices 0:58 --like DATALIST --output DIR``. Volumes that were
-cropped around their organs teach nothing of the rest of the body; slices of it, with background as their truth, do.
+cropped around their organs teach nothing of the rest of the body; slices of it, with background as their label, do.
 The range counts voxels along the third axis and is the user's word that nothing in it is one of the structures.
 """
 

@@ -1,8 +1,8 @@
-"""List a data set's unlabelled pictures, and as their truth the masks that segmenting them will write.
+"""List a data set's unlabelled pictures, and as their labels the masks that segmenting them will write.
 
 ``python scripts/pseudo_labels.py DATALIST --labelled few_shot_training --output FOLDER`` writes FOLDER/datalist.json:
 the pictures of ``training`` that the list ``few_shot_training`` does not name, without their own labels and texts. Its
-list ``unlabelled`` is to be segmented into FOLDER; in its list ``few_shot_training`` the masks made so are the truth,
+list ``unlabelled`` is to be segmented into FOLDER; in its list ``few_shot_training`` the masks made so are the labels,
 for a training that is given both datalists (pseudo-labels, Lee 2013; a student that sees varied images where its
 teacher saw plain ones, Xie et al. 2020, arXiv 1911.04252)::
 

@@ -30,7 +30,7 @@ def reference_item(reference: CaseReference, with_label: bool = False) -> dict[s
     """A case as an item of a MONAI dataset: what `LoadCased` expects.
 
     Args:
-        with_label: let the truth go through the pipeline too, as training needs it.
+        with_label: let the label go through the pipeline too, as training needs it.
     """
     item: dict[str, Any] = {"image": str(reference.image), "reference": reference}
     return {**item, "label": str(reference.label)} if with_label else item
