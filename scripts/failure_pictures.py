@@ -1,4 +1,4 @@
-"""Draws the cases that the network segments worst: image, ground truth and prediction side by side, a picture a modality.
+"""Draws the cases that the network segments worst: image, ground truth and prediction, a picture a modality.
 
 ``python scripts/failure_pictures.py DATALIST... --output DIR [--split test] [--count 2] [--weights FILE]
 [--config FILE]`` evaluates the lists as configs/evaluate.yaml does, each case with its own text or, where there is
