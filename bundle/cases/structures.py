@@ -37,6 +37,7 @@ class Structure:
         least_piece: pieces under this share of the largest are no part of it; in [0, 1].
         least_end: axial slices at its ends that show less of it than this share of the slice with most are no part of
             it; in [0, 1].
+        plausible: bounds of what a mask of it can be, as configs/structures.yaml explains them.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Structure:
     one_piece: bool = False
     least_piece: float = 0.0
     least_end: float = 0.0
+    plausible: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Structures(Sequence[Structure]):
@@ -55,7 +57,7 @@ class Structures(Sequence[Structure]):
 
     Args:
         source: a YAML file as configs/structures.yaml, which explains its entries; or the entries themselves. What an
-            entry leaves out of colour, code and words comes from the shipped structure of its name and modality.
+            entry leaves out of colour, code, plausible and words comes from the shipped structure of its name and modality.
 
     Raises:
         CaseError: the file cannot be read, or an entry that cannot be meant.
@@ -69,7 +71,7 @@ class Structures(Sequence[Structure]):
         for entry in entries:
             inherited = known.get((_key(entry["name"]), entry["modality"]), {})
             own_words = any(key in entry for key in WORDS)
-            for key in ("colour", "code") if own_words else ("colour", "code", *WORDS):
+            for key in ("colour", "code", "plausible", *(() if own_words else WORDS)):
                 if key in inherited:
                     entry.setdefault(key, inherited[key])
         colours: list[Sequence[int]] = [entry["colour"] for entry in entries if "colour" in entry]
@@ -213,4 +215,5 @@ def _structure(entry: Mapping[str, Any]) -> Structure:
         one_piece=one_piece,
         least_piece=float(entry.get("least_piece", 0.5 if one_piece else 0.0)),
         least_end=float(entry.get("least_end", 0.0)),
+        plausible=entry.get("plausible", {}),
     )

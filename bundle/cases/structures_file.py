@@ -33,6 +33,21 @@ _HELD_OUT = {
     "additionalProperties": False,
 }
 _PHRASES = {"type": "array", "items": {"anyOf": [_NAME, _HELD_OUT]}}
+_BOUNDS = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
+_NAMES = {"type": "array", "items": _NAME}
+_PLAUSIBLE = {
+    "type": "object",
+    "properties": {
+        "volume_ml": _BOUNDS,
+        "hu": _BOUNDS,
+        "most_of_image": _SHARE,
+        "side": {"enum": list(SIDES)},
+        "below_chest": {"type": "boolean"},
+        "not_above": _NAMES,
+        "beside": _NAMES,
+    },
+    "additionalProperties": False,
+}
 _WORDING = {"kind": _NAME, "synonyms": _PHRASES, "adjectives": _PHRASES, "described": _PHRASES}
 _PAIR = {"name": _NAME, "pair_name": _NAME, "plural": _NAME, "latin": {"type": "object"}, "both": _PHRASES}
 _ENTRY = {
@@ -61,6 +76,7 @@ _ENTRY = {
         "one_piece": {"type": "boolean"},
         "least_piece": _SHARE,
         "least_end": _SHARE,
+        "plausible": _PLAUSIBLE,
         **_WORDING,
         "pair": {
             "type": "object",
