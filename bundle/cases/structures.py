@@ -57,7 +57,8 @@ class Structures(Sequence[Structure]):
 
     Args:
         source: a YAML file as configs/structures.yaml, which explains its entries; or the entries themselves. What an
-            entry leaves out of colour, code, plausible and words comes from the shipped structure of its name and modality.
+            entry leaves out of colour, code, plausible and words comes from the shipped structure of its name and
+            modality.
 
     Raises:
         CaseError: the file cannot be read, or an entry that cannot be meant.

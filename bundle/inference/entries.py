@@ -67,6 +67,7 @@ class CaseResults:
         return {
             "files": result["files"],
             "warnings": len(result["report"]["warnings"]),
+            "flags": [flag["text"] for flag in result["report"]["flags"]],
             "notices": result["report"]["notices"],
             "checks": checks_of(self.output_dir, result["files"]),
         }

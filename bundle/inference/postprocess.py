@@ -18,6 +18,7 @@ from bundle.cases.structures import Structures
 from bundle.inference.inferer import READING, SegmentationInferer
 from bundle.inference.prompts import prompt_warnings, side_notices
 from bundle.networks.prompt_reading import PromptReading
+from bundle.results.plausibility import flags_of
 from bundle.results.prediction import Prediction
 from bundle.transforms.source_grid import SourceGrid, SourceMaps
 
@@ -85,6 +86,7 @@ class ToPredictiond(MapTransform):
             settings=self.inferer.settings(case.modality) | _sides(reading, case),
             notices=side_notices(case, reading) if self.inferer.modalities.xray.sides != "image" else [],
             structures=self.structures,
+            flags=flags_of(case, mask, labels, self.structures),
         )
         return {
             **item,
@@ -115,6 +117,7 @@ def _told(prediction: Prediction) -> dict[str, Any]:
         "warnings": [
             *(reference.deidentify(warning) for warning in prediction.all_warnings),
             *prediction.notices,
+            *(flag.text for flag in prediction.flags),
         ],
     }
 
@@ -164,13 +167,15 @@ def joined(found: Mapping[int, Prediction], names: Mapping[int, str]) -> Predict
     probability /= np.maximum(probability.sum(axis=0), 1.0)
     asked = dict.fromkeys(prediction.case.reference.prompt for prediction in found.values())
     reference = replace(first.case.reference, prompt="; ".join(asked))
+    labels = {value: names[value] for value in found}
     return replace(
         first,
         case=replace(first.case, reference=reference),
         mask=mask,
         probability=probability,
         uncertainty=np.mean([prediction.uncertainty for prediction in found.values()], axis=0),
-        labels={value: names[value] for value in found},
+        labels=labels,
+        flags=flags_of(first.case, mask, labels, first.structures),
         reading=None,
         warnings=list(dict.fromkeys(text for prediction in found.values() for text in prediction.warnings)),
     )

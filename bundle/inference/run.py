@@ -40,6 +40,7 @@ from bundle.settings import differences
 
 # run.json and index.html are written anew after this many seconds, or so that they take a twentieth of the time.
 _INTERVAL, _SHARE = 30.0, 20.0
+_MOST_FLAGS = 3  # of a case that the terminal shows
 _LONGEST_SETTING = 60  # characters that a message quotes
 
 
@@ -158,6 +159,10 @@ class RunRecord:
         self.journal.add(entry)
         if entry["error"] is not None:
             tqdm.write(f"failed: {entry['error']}", file=sys.stderr)
+        if entry.get("flags"):
+            more = len(entry["flags"]) - _MOST_FLAGS
+            texts = entry["flags"][:_MOST_FLAGS] + [f"{more} more are in its report."] * (more > 0)
+            tqdm.write(f"implausible: {entry['id']}: {' '.join(texts)}", file=sys.stderr)
         for notice in entry.get("notices", []):
             if notice not in self._noticed:
                 self._noticed.add(notice)
@@ -197,7 +202,13 @@ class RunRecord:
 
     def _counts(self) -> str:
         warned = sum(bool(entry.get("warnings")) for entry in self.entries)
-        note = f" ({warned} with warnings)" if warned else ""
+        flagged = sum(bool(entry.get("flags")) for entry in self.entries)
+        counts = [
+            f"{count} {what}"
+            for count, what in ((warned, "with warnings"), (flagged, "implausible"))
+            if count
+        ]
+        note = f" ({', '.join(counts)})" if counts else ""
         return f"{len(self.entries) - self.failed} done{note}, {self.failed} failed"
 
     def content(self) -> dict[str, Any]:

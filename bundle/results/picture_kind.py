@@ -41,7 +41,7 @@ def why_no_film(grey: NDArray[np.float32], photometric: Photometric = "MONOCHROM
         return "The picture is empty: every pixel has the same value."
     flat = flat_share(grey[None], leave_white=False)
     if flat > MOST_FLAT:
-        return f"{flat:.0%} of the picture are flat areas, as of a drawing or a screenshot, at most {MOST_FLAT:.0%} of an X-ray."
+        return _drawn(flat, "an X-ray")
     likeness, unlike = film_likeness(grey)
     if likeness < LEAST_LIKENESS or unlike > MOST_UNLIKE:
         return (
@@ -65,13 +65,18 @@ def why_no_stain(colour: NDArray[np.float32], full_scale: float | None, small: b
         return f"{tissue:.1%} of the picture is not white: it shows no tissue."
     flat = 0.0 if small else flat_share(image, leave_white=True)
     if flat > MOST_FLAT:
-        return f"{flat:.0%} of the picture are flat areas, as of a drawing or a screenshot, at most {MOST_FLAT:.0%} of a section."
+        return _drawn(flat, "a section")
     if coloured < LEAST_COLOURED or stained < LEAST_STAINED:
         return (
-            f"The picture does not look stained with H&E: {coloured:.0%} of it have colour, at least {LEAST_COLOURED:.0%}; "
-            f"of that {stained:.0%} are blue, purple or pink, at least {LEAST_STAINED:.0%}."
+            f"The picture does not look stained with H&E: {coloured:.0%} of it have colour, at least "
+            f"{LEAST_COLOURED:.0%}; of that {stained:.0%} are blue, purple or pink, at least {LEAST_STAINED:.0%}."
         )
     return None
+
+
+def _drawn(flat: float, kind: str) -> str:
+    most = f"{kind} has at most {MOST_FLAT:.0%}"
+    return f"{flat:.0%} of the picture are flat areas, as of a drawing or a screenshot; {most}."
 
 
 def flat_share(image: NDArray[np.float32], leave_white: bool) -> float:
@@ -79,7 +84,7 @@ def flat_share(image: NDArray[np.float32], leave_white: bool) -> float:
 
     Args:
         image: (C, H, W).
-        leave_white: blocks of white count no more than those of black.
+        leave_white: blocks of white, 1, count no more than those of black.
     """
     height, width = image.shape[1:]
     edge = max(4, round(min(height, width) / 64))
@@ -91,7 +96,7 @@ def flat_share(image: NDArray[np.float32], leave_white: bool) -> float:
     value = highest.mean(axis=0)
     counted = value > low + 0.05 * (high - low)
     if leave_white:
-        counted &= value < low + 0.97 * (high - low)
+        counted &= value < 0.99
     return float((flat & counted).mean()) if flat.size else 0.0
 
 

@@ -20,8 +20,9 @@ from bundle.results.picture_kind import why_no_film, why_no_stain
 
 Kind = Literal["intensity", "volume", "place", "side", "pieces", "picture"]
 
-# Where a structure ends this close to the end of the volume it may go on beyond it: voxels, and mm along head-foot.
-_NEAR_END, _NEAR_END_MM = 2, 10.0
+# Where a structure ends this close to the end of the volume it may go on beyond it: voxels, and along head-foot mm, but
+# no more than a share of the volume.
+_NEAR_END, _NEAR_END_MM, _NEAR_END_SHARE = 2, 10.0, 0.05
 # Further pieces of a structure that is one: their share of the largest, and mm from it.
 _PIECE_SHARE, _PIECE_DISTANCE = 0.05, 50.0
 # Beyond the middle of the body, in parts of its half width, a structure of one side is on the other.
@@ -140,7 +141,9 @@ def _measured(
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     cut = False
     for axis, part in enumerate(box):
-        near = max(_NEAR_END, _NEAR_END_MM / spacing[axis]) if axis == head_foot else _NEAR_END
+        near = float(_NEAR_END)
+        if axis == head_foot:
+            near = max(near, min(_NEAR_END_MM / spacing[axis], _NEAR_END_SHARE * mask.shape[axis]))
         cut |= bool(part.start < near or part.stop > mask.shape[axis] - near)
     return _Found(
         structure,
@@ -156,7 +159,8 @@ def _size_and_intensity(one: _Found) -> Iterator[Flag]:
     name, plausible = one.structure.name, one.structure.plausible
     least, most = plausible.get("volume_ml", (0.0, np.inf))
     if one.volume_ml > most or (one.volume_ml < least and not one.cut):
-        text = f"{name} of {one.volume_ml:,.3g} ml; {least:g} to {most:g} ml are plausible."
+        size = f"{one.volume_ml:,.0f}" if one.volume_ml >= 100 else f"{one.volume_ml:.2g}"
+        text = f"{name} of {size} ml; {least:g} to {most:g} ml are plausible."
         yield Flag("volume", name, text)
     low, high = plausible.get("hu", (-np.inf, np.inf))
     if not low <= one.mean_hu <= high:

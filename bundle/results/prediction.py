@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from bundle.cases.case import Case
 from bundle.cases.structures import Structures, shipped_structures
 from bundle.networks.prompt_reading import PromptReading
+from bundle.results.plausibility import Flag
 from bundle.transforms.source_grid import SourceMaps
 
 
@@ -30,6 +31,7 @@ class Prediction:
         structures: of the network: colours and codes of the names.
         warnings: what the reader of the report should know, beyond the case's own warnings.
         notices: what was assumed, for the report of each case and once a run for its user.
+        flags: what is hardly possible about the result, see `bundle.results.plausibility`.
         settings: steps, members, seed, sampler and the like; they go into the report as they are.
         source_series: for DICOM input what identifies the series (UIDs); None for other formats.
         is_overview: whether case and mask are the overview of a whole-slide image, not its own pixels.
@@ -46,6 +48,7 @@ class Prediction:
     labels: dict[int, str]
     warnings: list[str] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
+    flags: list[Flag] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
     source_series: dict[str, Any] | None = None
     is_overview: bool = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,7 @@ def build_report(prediction: Prediction, elapsed_seconds: float | None = None) -
         "mean_uncertainty": _mean(prediction.uncertainty),
         "mean_uncertainty_foreground": _mean(prediction.uncertainty[prediction.mask > 0]),
         "warnings": [reference.deidentify(warning) for warning in prediction.all_warnings],
+        "flags": [asdict(flag) for flag in prediction.flags],
         "notices": prediction.notices,
         "spacing_mm": case.spacing,
         "shape": prediction.mask.shape,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from bundle.cases.slides import SlideGrid
 from bundle.results.files.geojson import write_geojson
+from bundle.results.plausibility import flags_of
 from bundle.results.prediction import Prediction
 from bundle.results.result_files import ResultWriter
 from bundle.results.slide_prediction import SlidePrediction
@@ -68,6 +69,7 @@ def _overview(prediction: SlidePrediction) -> Prediction:
         source_series=prediction.case.source_series,
         is_overview=True,
         structures=prediction.structures,
+        flags=flags_of(prediction.case, mask, prediction.labels, prediction.structures, small=True),
     )
 
 

@@ -43,7 +43,9 @@ class _Row:
 
     @property
     def warnings(self) -> list[str]:
-        return [str(warning) for warning in self.report.get("warnings") or []]
+        """Flags, then warnings."""
+        flags = [str(flag["text"]) for flag in self.report.get("flags") or []]
+        return flags + [str(warning) for warning in self.report.get("warnings") or []]
 
     @property
     def found(self) -> dict[str, Mapping[str, Any]]:

@@ -173,6 +173,8 @@ class _CaseWriter:
             return
         self.written += 1
         self.outcome.notes.extend(written["notes"])
+        self.outcome.notes.extend(flag["text"] for flag in written["report"]["flags"])
+        self.outcome.notes.extend(written["report"]["notices"])
         case_id = output["reference"].id
         if output["reference"].prompt:
             self.outcome.prompt_source = output["reference"].prompt_source
