@@ -31,6 +31,8 @@ _ACROSS = 0.1
 _ABOVE, _APART = 20.0, 30.0
 # A section shows the chest where this share of it is aerated lung; HU of lung and of soft tissue.
 _CHEST_SHARE, _LUNG_HU, _SOFT_HU = 0.25, (-900.0, -500.0), -100.0
+# HU at which windows for soft tissue end: what is cut there says nothing of air.
+_WINDOWS = (-250.0, -50.0)
 # Mm above the lowest section of the chest from which on abdominal organs are out of place.
 _INTO_CHEST = 40.0
 
@@ -108,6 +110,7 @@ def _of_volume(
     structures: Structures,
 ) -> Iterator[Flag]:
     image = case.array[0]
+    darkest = float(image.min())
     found: dict[str, _Found] = {}
     boxes = ndimage.find_objects(mask)
     for value, name in labels.items():
@@ -116,7 +119,7 @@ def _of_volume(
         if structure is None or box is None or not (structure.plausible or structure.one_piece):
             continue
         found[name] = _measured(structure, value, box, mask, image, affine, case.head_foot_axis)
-        yield from _size_and_intensity(found[name])
+        yield from _size_and_intensity(found[name], darkest)
         if structure.one_piece:
             yield from _pieces(name, mask[box] == value, case.spacing or (1.0, 1.0, 1.0))
     yield from _sides(found, image, affine, case.head_foot_axis)
@@ -155,7 +158,7 @@ def _measured(
     )
 
 
-def _size_and_intensity(one: _Found) -> Iterator[Flag]:
+def _size_and_intensity(one: _Found, darkest: float) -> Iterator[Flag]:
     name, plausible = one.structure.name, one.structure.plausible
     least, most = plausible.get("volume_ml", (0.0, np.inf))
     if one.volume_ml > most or (one.volume_ml < least and not one.cut):
@@ -163,6 +166,8 @@ def _size_and_intensity(one: _Found) -> Iterator[Flag]:
         text = f"{name} of {size} ml; {least:g} to {most:g} ml are plausible."
         yield Flag("volume", name, text)
     low, high = plausible.get("hu", (-np.inf, np.inf))
+    if high < _WINDOWS[0] < darkest < _WINDOWS[1]:
+        return
     if not low <= one.mean_hu <= high:
         text = f"{name} of {one.mean_hu:.0f} HU on average; {low:g} to {high:g} HU are plausible."
         yield Flag("intensity", name, text)
