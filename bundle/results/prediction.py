@@ -47,13 +47,13 @@ class Prediction:
     uncertainty: NDArray[np.float32]
     labels: dict[int, str]
     warnings: list[str] = field(default_factory=list)
-    notices: list[str] = field(default_factory=list)
-    flags: list[Flag] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
     source_series: dict[str, Any] | None = None
     is_overview: bool = False
     reading: PromptReading | None = None
     structures: Structures = field(default_factory=shipped_structures)
+    notices: list[str] = field(default_factory=list)
+    flags: list[Flag] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         spatial = self.case.array.shape[1:]

@@ -141,11 +141,12 @@ def test_the_mask_is_as_writers_take_it(affine: Any) -> None:
     assert np.array_equal(np.asarray(item["pred"]), mask.T if affine is None else mask[None])
     if affine is not None:
         assert np.array_equal(np.asarray(item["pred"].affine), affine)
+    assert len(item["prediction"].flags) == (affine is None), "an empty picture"
     assert item["result"] == {
         "modality": "X-ray",
         "found": True,
         "structures": {"effusion": 3},
-        "warnings": [],
+        "warnings": [flag.text for flag in item["prediction"].flags],
     }
 
 
