@@ -1,6 +1,7 @@
 """The parts (image prior, fusion, denoiser) and the whole networks, one architecture a file."""
 
 from bundle.networks.denoiser import MaskDenoiser
+from bundle.networks.efficientnet_lite import EfficientNetLitePrior
 from bundle.networks.fusion import PyramidTextConditioning
 from bundle.networks.image_ddpm import (
     GUIDED_LAYOUTS,
@@ -11,8 +12,11 @@ from bundle.networks.image_ddpm import (
 )
 from bundle.networks.image_ddpm_prior import ImageDdpmPrior
 from bundle.networks.image_prior import PVT_V2_VARIANTS, PvtV2Prior
+from bundle.networks.image_priors import build_image_prior
 from bundle.networks.lcpdn import Lcpdn
 from bundle.networks.naming import StructureNaming
+from bundle.networks.pvt_beside_lite import PvtBesideLitePrior
+from bundle.networks.pvt_on_lite import PvtOnLitePrior
 from bundle.networks.segmenter import DiffusionSegmenter, count_parameters
 from bundle.networks.tensor_store import TensorStore
 from bundle.networks.text_diff import TextDiff
@@ -22,6 +26,7 @@ from bundle.networks.weights import WeightsError, file_sha256, load_weights, mov
 
 __all__ = [
     "DiffusionSegmenter",
+    "EfficientNetLitePrior",
     "GUIDED_LAYOUTS",
     "GuidedLayout",
     "GuidedUNet",
@@ -29,6 +34,8 @@ __all__ = [
     "Lcpdn",
     "MaskDenoiser",
     "PVT_V2_VARIANTS",
+    "PvtBesideLitePrior",
+    "PvtOnLitePrior",
     "PvtV2Prior",
     "PyramidTextConditioning",
     "StructureNaming",
@@ -38,6 +45,7 @@ __all__ = [
     "VISION_LAYOUTS",
     "VisionPrior",
     "WeightsError",
+    "build_image_prior",
     "count_parameters",
     "file_sha256",
     "load_guided_unet",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import pickle
 import re
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from bundle.cases.errors import CaseError
+
+_LOGGER = logging.getLogger(__name__)
 
 
 class WeightsError(ValueError):
@@ -136,24 +139,57 @@ def start_from(
     device: torch.device | str = "cpu",
     channels_last: bool = True,
     frozen: Sequence[str] = (),
+    inherit: bool = False,
 ) -> nn.Module:
     """The network on a device, as training starts with it: from a file, or as it was made.
 
     Args:
-        frozen: names of parts that stay as they are.
+        frozen: names of parts that stay as they are, or of parts of these, e.g. 'image_prior.lite.stem'.
+        inherit: the file is of another network; take what both have, by name and shape, see `take_what_fits`.
 
     Raises:
         WeightsError: see `load_weights`.
         ValueError: there is no such part.
     """
-    if path is not None:
+    if path is not None and inherit:
+        take_what_fits(network, path)
+    elif path is not None:
         load_weights(network, path)
     parts = dict(network.named_children())
     for name in frozen:
-        if name not in parts:
-            raise ValueError(f"frozen_parts: {name!r} is none of {', '.join(parts)}")
-        parts[name].requires_grad_(False)
+        try:
+            part = network.get_submodule(name) if name else None
+        except AttributeError:
+            part = None
+        if part is None:
+            raise ValueError(f"frozen_parts: {name!r} is none of {', '.join(parts)}, and no part of these")
+        part.requires_grad_(False)
     return move_to(network, device, channels_last).train()
+
+
+def take_what_fits(network: nn.Module, path: Path | str) -> list[str]:
+    """Take from a file the tensors that have a name and a shape of the network's; all else stays as it was made.
+
+    For a network that a part was changed of: what the rest has learnt is worth keeping.
+
+    Returns:
+        the names of the network's tensors that the file has none for.
+
+    Raises:
+        WeightsError: see `read_state_dict`; or there is not one such tensor.
+    """
+    given, own = read_state_dict(path), network.state_dict()
+    fitting = {
+        key: given[key] for key, tensor in own.items() if key in given and given[key].shape == tensor.shape
+    }
+    if not fitting:
+        raise WeightsError(f"{path}: holds no tensor of this network; give the weights of a similar one.")
+    network.load_state_dict({**own, **fitting})
+    left = [key for key in own if key not in fitting]
+    _LOGGER.info(
+        "%d of %d tensors were taken from %s; not so %s", len(fitting), len(own), path, ", ".join(left)
+    )
+    return left
 
 
 def move_to(network: nn.Module, device: torch.device | str, channels_last: bool = True) -> nn.Module:
