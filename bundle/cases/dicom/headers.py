@@ -59,6 +59,7 @@ _TAGS = (
     "SeriesNumber",
     "PresentationIntentType",
     "NumberOfFrames",
+    "ConcatenationUID",
     "Rows",
     "ImageOrientationPatient",
     *_NAMES,
@@ -84,6 +85,7 @@ class Instance:
         media: SOPClassUID and SOPInstanceUID as the file meta information has them.
         modality: as stated, or told from the storage class.
         image_type: upper case.
+        concatenation: ConcatenationUID of a part of an image that is split over files.
         orientation: ImageOrientationPatient where the data set has one of its own.
         identity: what names the patient or the visit, to keep it out of names and texts.
         is_cut: whether the file ends within its header.
@@ -100,6 +102,7 @@ class Instance:
     for_processing: bool
     frames: int
     has_pixels: bool
+    concatenation: str = ""
     orientation: tuple[float, ...] = ()
     identity: Identity = field(default=Identity(), repr=False)
     is_cut: bool = False
@@ -191,6 +194,7 @@ def _instance(path: Path, header: Any) -> Instance | None:
         or uids["SOPClassUID"] == _FOR_PROCESSING,
         frames=_count(header, "NumberOfFrames"),
         has_pixels=bool(text(header, "Rows")),
+        concatenation=uid(header, "ConcatenationUID"),
         orientation=tuple(numbers(header, "ImageOrientationPatient", 6) or ()),
         identity=_identity(header),
     )

@@ -15,15 +15,10 @@ from bundle.cases.dicom.headers import numbers, quiet, text
 from bundle.cases.errors import CaseError
 
 try:  # pydicom 3
-    from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut
+    from pydicom.pixels import apply_modality_lut
     from pydicom.pixels import pixel_array as _pixel_array
 except ImportError:  # pydicom 2
-    from pydicom.pixel_data_handlers.util import (
-        apply_color_lut,
-        apply_modality_lut,
-        apply_voi_lut,
-        convert_color_space,
-    )
+    from pydicom.pixel_data_handlers.util import apply_modality_lut, convert_color_space
 
     def _pixel_array(dataset: Any) -> NDArray[Any]:
         array = dataset.pixel_array
@@ -70,6 +65,10 @@ def open_image(path: Path, repaired: Mapping[str, str] | None = None) -> Any:
         raise CaseError(path, "cannot be read", _COPY_AGAIN) from error
     except Exception as error:
         raise CaseError(path, "is corrupt or truncated", _COPY_AGAIN) from error
+    if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
+        raise CaseError(
+            path, "holds floating-point pixels, which are not read", "export it with whole numbers"
+        )
     if not present:
         raise CaseError(path, "holds no pixel data, or is cut off before them", "send the whole image")
     return dataset
@@ -296,75 +295,3 @@ def in_hounsfield(
     bright = padded & (hounsfield > _HIGHEST_HU)
     hounsfield[bright] = AIR_HU
     return hounsfield, bool(bright.any())
-
-
-def as_film(dataset: Any, values: NDArray[Any], warnings: list[str]) -> tuple[NDArray[np.float32], float]:
-    """A grey picture as it is meant to be seen: modality LUT, VOI (PS3.3 C.11.2), and low values black.
-
-    Args:
-        values: (rows, columns) as stored.
-        warnings: what a reader of the report should know is added here.
-
-    Returns:
-        (rows, columns) from 0, black, to the second value, white.
-    """
-    bits = int(dataset.get("BitsStored") or dataset.BitsAllocated)
-    white = float((1 << bits) - 1)
-    lowest = -float(1 << (bits - 1)) if int(dataset.get("PixelRepresentation") or 0) else 0.0
-    windowed = _windowed(dataset, values, white, warnings)
-    film = (values.astype(np.float32) - np.float32(lowest)) if windowed is None else windowed
-    inverse = text(dataset, "PhotometricInterpretation").upper() == "MONOCHROME1"
-    shape = text(dataset, "PresentationLUTShape").upper()
-    if shape and (shape == "INVERSE") != inverse:
-        warnings.append(
-            f"PresentationLUTShape {shape} contradicts the photometric interpretation, which was believed."
-        )
-    return (np.float32(white) - film if inverse else film), white
-
-
-def _windowed(
-    dataset: Any, values: NDArray[Any], white: float, warnings: list[str]
-) -> NDArray[np.float32] | None:
-    """Values through the VOI LUT or window that the file brings, from 0 to `white`; None where it has none."""
-    if not dataset.get("VOILUTSequence") and numbers_or_first(dataset, "WindowWidth") is None:
-        return None
-    try:
-        with quiet(), np.errstate(over="ignore"):
-            modality = apply_modality_lut(values, dataset)
-            if dataset.get("VOILUTSequence"):
-                modality = np.rint(modality).astype(np.int32)
-                bits = int(dataset.VOILUTSequence[0].LUTDescriptor[2])
-                low, high = 0.0, float((1 << bits) - 1)
-            else:
-                # What the window makes of the darkest and brightest value there could be.
-                low, high = map(float, apply_voi_lut(np.array([-1e9, 1e9]), dataset))
-            shown = np.asarray(apply_voi_lut(modality, dataset), dtype=np.float32)
-    except Exception:  # pydicom raises several kinds for windows and tables that make no sense
-        warnings.append("The window or VOI LUT of the file makes no sense; it was not applied.")
-        return None
-    if high <= low or (shown.min() == shown.max() and values.min() != values.max()):
-        warnings.append("The window of the file shows nothing of the image; it was not applied.")
-        return None
-    return np.clip((shown - np.float32(low)) * np.float32(white / (high - low)), 0, white)
-
-
-def numbers_or_first(dataset: Any, keyword: str) -> float | None:
-    """The first of the numbers of an attribute; None where it has none."""
-    try:
-        return float(text(dataset, keyword).split("\\")[0])
-    except ValueError:
-        return None
-
-
-def as_colour(path: Path, dataset: Any, values: NDArray[Any]) -> NDArray[Any]:
-    """(rows, columns, 3) RGB of a picture in colour or with a palette.
-
-    Raises:
-        CaseError: the palette makes no sense.
-    """
-    if text(dataset, "PhotometricInterpretation").upper() != "PALETTE COLOR":
-        return values
-    try:
-        return np.asarray(apply_color_lut(values, dataset))[..., :3]
-    except Exception as error:
-        raise CaseError(path, "has a palette that makes no sense", "export it as RGB") from error

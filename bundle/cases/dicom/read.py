@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from bundle.cases.dicom.acquisitions import acquisition_of, check_not_interleaved
 from bundle.cases.dicom.exclusion import MICROSCOPY_MODALITIES, XRAY_MODALITIES
+from bundle.cases.dicom.films import as_colour, as_film
 from bundle.cases.dicom.geometry import SlicePlane, SliceStack, read_plane, stack
 from bundle.cases.dicom.headers import MODALITY_OF_CLASS, numbers, quiet, text, texts
-from bundle.cases.dicom.pixels import as_colour, as_film, in_hounsfield, open_image, stored_values
+from bundle.cases.dicom.pixels import in_hounsfield, open_image, stored_values
 from bundle.cases.dicom.series import DicomSeries
 from bundle.cases.dicom.source import DicomSource
 from bundle.cases.errors import CaseError, broken_file
@@ -91,10 +92,9 @@ def _read_volume(series: DicomSeries, modality: Modality) -> SourceImage:
         )
     paths = _without_copies(series, warnings)
     frames = _Frames(series, is_ct)
-    if len(paths) == 1 and frames.count(paths[0]) > 1:
-        slices = frames.of_file(paths[0])
-    else:
-        slices = [_slice(path, frames.header(path), series) for path in paths]
+    headers = {path: frames.header(path) for path in paths}
+    _check_whole(headers, series.place)
+    slices = [one for path, header in headers.items() for one in frames.of_file(path, header)]
     _check_one_acquisition(slices, series.place)
     placed = stack([one.plane for one in slices], series.place, series.resample)
     rows, columns = slices[0].plane.shape
@@ -103,13 +103,15 @@ def _read_volume(series: DicomSeries, modality: Modality) -> SourceImage:
         raise CaseError(series.place, f"has more than {MAX_VOXELS:,} voxels", "crop or resample it")
     array = np.empty((depth, rows, columns), dtype=np.float32)
     ordered = [slices[index] for index in placed.order]
+    if len({bool(one.frame) for one in slices}) > 1:
+        raise CaseError(series.place, "mixes files of one frame and of several", _ONE_SERIES)
     _fill(array, placed, lambda index: frames.read(ordered[index]))
     highest = float(array.max())
     if is_ct and highest > _IMPOSSIBLE_HU:
         problem = f"holds values up to {highest:g} HU, which no scanner gives"
         raise CaseError(series.place, problem, "correct its PixelRepresentation or rescale")
     source = DicomSource(
-        files=tuple(one.path for one in ordered) if not ordered[0].frame else (ordered[0].path,),
+        files=tuple(one.path for one in ordered) if len(paths) > 1 or not ordered[0].frame else (paths[0],),
         study_uid=series.study_uid,
         series_uid=series.series_uid,
         frames=tuple(one.frame for one in ordered if one.frame),
@@ -124,11 +126,22 @@ def _read_volume(series: DicomSeries, modality: Modality) -> SourceImage:
     return SourceImage(array.transpose(2, 1, 0), placed.affine, modality, warnings, source)
 
 
-def _slice(path: Path, header: Any, series: DicomSeries) -> _Slice:
-    if int(header.get("NumberOfFrames") or 1) > 1:
-        raise CaseError(series.place, "mixes files of one frame and of several", _ONE_SERIES)
-    plane = read_plane(path, header, header, header, header)
-    return _Slice(path, plane, 0, _identity(header), acquisition_of(header))
+def _check_whole(headers: Mapping[Path, Any], place: Path) -> None:
+    """See that a concatenation (PS3.3 C.7.6.16.2.2.4) has all its parts, and that there is nothing else with it."""
+    parts = [header for header in headers.values() if text(header, "ConcatenationUID")]
+    if not parts:
+        return
+    frames = [int((numbers(header, "NumberOfFrames", 1) or [1.0])[0]) for header in parts]
+    offsets = [int((numbers(header, "ConcatenationFrameOffsetNumber", 1) or [-1.0])[0]) for header in parts]
+    total = int((numbers(parts[0], "InConcatenationTotalNumber", 1) or [len(parts)])[0])
+    starts = [
+        sum(count for count, at in zip(frames, offsets, strict=True) if at < offset) for offset in offsets
+    ]
+    if len(parts) != len(headers) or total != len(parts) or (min(offsets) >= 0 and starts != offsets):
+        problem = f"holds {len(parts)} of the {max(total, len(parts) + 1)} parts of a concatenated image"
+        if total == len(parts):
+            problem = "holds parts of a concatenated image that do not follow on one another"
+        raise CaseError(place, problem, "send all its parts")
 
 
 def _identity(header: Any) -> tuple[str, ...]:
@@ -175,7 +188,6 @@ class _Frames:
         self.is_ct = is_ct
         self.padded = False
         self.tilt = 0.0
-        self._counts: dict[Path, int] = {}
         self._open: tuple[Path, Any, NDArray[Any]] | None = None
 
     def header(self, path: Path) -> Any:
@@ -183,20 +195,17 @@ class _Frames:
             header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
             for keyword, value in self.series.repaired.get(path, {}).items():
                 setattr(header, keyword, value)
-        self._counts[path] = int((numbers(header, "NumberOfFrames", 1) or [1])[0])
         self.tilt = (numbers(header, "GantryDetectorTilt", 1) or [0.0])[0]
         return header
 
-    def count(self, path: Path) -> int:
-        if path not in self._counts:
-            self.header(path)
-        return self._counts[path]
-
-    def of_file(self, path: Path) -> list[_Slice]:
-        """The slices of an enhanced multi-frame image, PS3.3 C.7.6.16."""
-        header = self.header(path)
+    def of_file(self, path: Path, header: Any) -> list[_Slice]:
+        """The slice of a file, or those of an enhanced image, PS3.3 C.7.6.16."""
+        count = int((numbers(header, "NumberOfFrames", 1) or [1.0])[0])
         frames = header.get("PerFrameFunctionalGroupsSequence")
-        if not frames or len(frames) != self._counts[path]:
+        if not frames and count == 1:
+            plane = read_plane(path, header, header, header, header)
+            return [_Slice(path, plane, 0, _identity(header), acquisition_of(header))]
+        if not frames or len(frames) != count:
             raise CaseError(
                 path, "holds several frames without saying where each lies", "export one image a slice"
             )
@@ -226,7 +235,7 @@ class _Frames:
         _, dataset, values = self._open
         rescale = dataset
         if one.frame:
-            values = values[one.frame - 1]
+            values = values[one.frame - 1] if values.ndim > 2 else values
             frame = dataset.PerFrameFunctionalGroupsSequence[one.frame - 1]
             groups = [frame, *(dataset.get("SharedFunctionalGroupsSequence") or [])]
             rescale = _group(groups, "PixelValueTransformationSequence") or dataset
@@ -302,11 +311,11 @@ def _read_picture(series: DicomSeries, modality: Modality) -> SourceImage:
         raise CaseError(path, f"has more than {MAX_PIXELS:,} pixels", "crop it into tiles")
     values = as_colour(path, dataset, stored_values(path, dataset))
     if values.ndim == 2:
-        grey, white = as_film(dataset, values, warnings)
+        grey, white = as_film(path, dataset, values, warnings)
         array = np.ascontiguousarray(grey[None], dtype=np.float32)
     else:
         array = np.ascontiguousarray(values.transpose(2, 0, 1), dtype=np.float32)
-        white = float(np.iinfo(values.dtype).max) if values.dtype.kind in "iu" else float(array.max())
+        white = float((1 << int(dataset.get("BitsStored") or dataset.BitsAllocated)) - 1)
         if (array == array[:1]).all():
             array = array[:1]
     source = DicomSource(

@@ -261,17 +261,22 @@ def _content_hash(path: Path) -> str:
 def _parts(kept: list[Instance], stated: Modality | None) -> list[list[Instance]]:
     """The cases within one series: each film, and each file of several frames, is one of its own.
 
-    The files of a whole-slide image are its levels, and one case together.
+    The files of a whole-slide image are its levels, and one case together, as those of a concatenation are.
     """
     slide = [one for one in kept if one.is_slide]
-    whole = [one for one in kept if is_volume(one, stated) and one.frames == 1]
+    whole = [one for one in kept if is_volume(one, stated) and one.frames == 1 and not one.concatenation]
     single: defaultdict[str, list[Instance]] = defaultdict(list)
     for one in kept:
         if one.is_slide:
             continue
-        if not is_volume(one, stated) or one.frames > 1:
+        if not is_volume(one, stated) or one.frames > 1 or one.concatenation:
             # Copies of one instance stay together, to be compared when they are read.
-            single[one.uids["SOPInstanceUID"] or one.media["SOPInstanceUID"] or str(one.path)].append(one)
+            single[
+                one.concatenation
+                or one.uids["SOPInstanceUID"]
+                or one.media["SOPInstanceUID"]
+                or str(one.path)
+            ].append(one)
     return [part for part in (slide, whole) if part] + list(single.values())
 
 

@@ -19,7 +19,8 @@ class DicomSource:
     image. A picture's array is (1, rows, columns) of the one file.
 
     Attributes:
-        files: in the order of the array's slices; a single one for pictures and multi-frame images.
+        files: in the order of the array's slices; a single one for pictures and multi-frame images. Of enhanced images
+            in several files, the file of each slice.
         frames: of a multi-frame image, the number of each slice's frame in its file, from 1; empty otherwise.
         study_uid, series_uid: StudyInstanceUID and SeriesInstanceUID, made up where the files have none.
         repaired: file -> keyword -> value of what was empty or absent and was filled in.

@@ -12,10 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.cases.errors import CaseError
-from bundle.cases.slides.recognise import stated_mpp
+from bundle.cases.slides.recognise import main_series, stated_mpp
 from bundle.cases.slides.slide import Pyramid
 
 _MOST_TILE = 16_384  # pixels along the side of a tile: tiles are decoded as a whole
+# As OME-TIFF names what is no scan; and how near the resolution of another scan lies.
+_NO_SCANS = ("macro", "label", "overview", "thumb", "localizer", "barcode")
+_SAME_RESOLUTION = 1.5
 _MICROMETRES = {"nm": 1e-3, "µm": 1.0, "um": 1.0, "mm": 1e3}
 
 
@@ -69,9 +72,10 @@ class OpenSlidePyramid:
 
 
 class TiffPyramid:
-    """Levels of a tiled TIFF by tifffile, in SubIFDs or in the pages that follow; see `Pyramid`."""
+    """Levels of a tiled TIFF by tifffile, in SubIFDs or in the pages that follow; see `Pyramid`.
 
-    notes: list[str] = []
+    Of several images the largest is taken. Several scans and several focal planes are refused.
+    """
 
     def __init__(self, path: Path) -> None:
         import tifffile
@@ -79,16 +83,20 @@ class TiffPyramid:
         self._path = path
         self._tiff = tifffile.TiffFile(path)
         try:
+            self.notes: list[str] = []
+            self._series = main_series(self._tiff)
             self._pages = self._levels()
             self.sizes = [(int(page.imagewidth), int(page.imagelength)) for page in self._pages]
-            self.mpp = self._ome_mpp() if self._tiff.is_ome else stated_mpp(self._tiff)
+            self.mpp = self._ome_mpp(self._series) if self._tiff.is_ome else stated_mpp(self._pages[0])
+            if self._tiff.is_ome:
+                self._check_others()
             self.format = "OME-TIFF" if self._tiff.is_ome else "tiled TIFF"
         except BaseException:
             self._tiff.close()
             raise
 
     def _levels(self) -> list[Any]:
-        first: Any = self._tiff.pages[0]
+        first: Any = self._series.pages[0]
         remedy = "save it as tiled pyramid TIFF, with `vips tiffsave --tile --pyramid` say"
         if not first.is_tiled:
             raise CaseError(self._path, "is a slide in strips, not in tiles", remedy)
@@ -96,9 +104,15 @@ class TiffPyramid:
             raise CaseError(self._path, "is a slide in tiles too large to be read one by one", remedy)
         if first.samplesperpixel not in (3, 4) or first.dtype != np.uint8 or first.planarconfig != 1:
             raise CaseError(self._path, "is not a slide in colour of 8 bits a channel", "export it as RGB")
-        levels = [level.pages[0] for level in self._tiff.series[0].levels]
+        planes = [
+            n for axis, n in zip(self._series.axes, self._series.shape, strict=True) if axis not in "YXS"
+        ]
+        if np.prod(planes) > 1:
+            what = "focal planes" if "Z" in self._series.axes else "images of one size"
+            raise CaseError(self._path, f"is a slide of {int(np.prod(planes))} {what}", "export one of them")
+        levels = [level.pages[0] for level in self._series.levels]
         if len(levels) == 1:
-            levels += list(self._tiff.pages)[1:]
+            levels += [page for page in self._tiff.pages if page.index > first.index]
         shape = first.imagewidth / first.imagelength
         kept = [first]
         for page in levels[1:]:
@@ -111,18 +125,33 @@ class TiffPyramid:
                 kept.append(page)
         return kept
 
-    def _ome_mpp(self) -> tuple[float, float] | None:
+    def _check_others(self) -> None:
+        """See that no other image of the file is a scan too, which would be left out."""
+        others = [one for one in self._tiff.series if one is not self._series]
+        for one in others:
+            mpp = None if any(word in one.name.lower() for word in _NO_SCANS) else self._ome_mpp(one)
+            if mpp is not None and self.mpp is not None and max(mpp) < _SAME_RESOLUTION * max(self.mpp):
+                raise CaseError(self._path, "holds several scans", "save one scan a file")
+        if others:
+            count = len(others) + 1
+            self.notes.append(f"Of the {count} images in the file the largest was taken, which is the scan.")
+
+    def _ome_mpp(self, series: Any) -> tuple[float, float] | None:
         import tifffile
 
-        image = tifffile.xml2dict(self._tiff.ome_metadata or "<OME/>")["OME"].get("Image", {})
-        pixels = (image[0] if isinstance(image, list | tuple) else image).get("Pixels", {})
+        images = tifffile.xml2dict(self._tiff.ome_metadata or "<OME/>")["OME"].get("Image", {})
+        images = images if isinstance(images, list | tuple) else [images]
+        page = series.pages[0]
+        size = (page.imagewidth, page.imagelength)
+        fits = [one for one in images if _size_of(one) == size] or images
+        pixels = next((one for one in fits if one.get("Name") == series.name), fits[0]).get("Pixels", {})
         found = []
         for axis in "XY":
             unit = _MICROMETRES.get(str(pixels.get(f"PhysicalSize{axis}Unit", "µm")))
-            size = pixels.get(f"PhysicalSize{axis}")
-            if size is None or unit is None:
-                return stated_mpp(self._tiff)
-            found.append(float(size) * unit)
+            length = pixels.get(f"PhysicalSize{axis}")
+            if length is None or unit is None:
+                return stated_mpp(page)
+            found.append(float(length) * unit)
         return found[0], found[1]
 
     def region(self, level: int, left: int, top: int, width: int, height: int) -> NDArray[np.uint8]:
@@ -153,3 +182,9 @@ class TiffPyramid:
 
     def close(self) -> None:
         self._tiff.close()
+
+
+def _size_of(image: Any) -> tuple[Any, Any]:
+    """Width and height of an image of OME-XML."""
+    pixels = image.get("Pixels", {})
+    return pixels.get("SizeX"), pixels.get("SizeY")

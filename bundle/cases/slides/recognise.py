@@ -29,14 +29,20 @@ def is_slide(path: Path) -> bool:
 
     try:
         with tifffile.TiffFile(path) as tiff:
-            page: Any = tiff.pages[0]
+            series = main_series(tiff)
+            page: Any = series.pages[0]
             if page.imagewidth * page.imagelength > MAX_PIXELS:
                 return True
             if not page.is_tiled:
                 return False
-            return len(tiff.series[0].levels) > 1 or _has_reduced(tiff) or stated_mpp(tiff) is not None
+            return len(series.levels) > 1 or _has_reduced(tiff) or stated_mpp(page) is not None
     except Exception:  # tifffile raises every kind for broken files
         return False
+
+
+def main_series(tiff: Any) -> Any:
+    """The largest image of a `tifffile.TiffFile`, which is the scan: some scanners write the photograph before it."""
+    return max(tiff.series, key=lambda one: one.pages[0].imagewidth * one.pages[0].imagelength)
 
 
 def _has_reduced(tiff: Any) -> bool:
@@ -45,16 +51,16 @@ def _has_reduced(tiff: Any) -> bool:
     return len(sizes) > 1 and sizes[1][0] < sizes[0][0] and sizes[1][1] < sizes[0][1]
 
 
-def stated_mpp(tiff: Any) -> tuple[float, float] | None:
+def stated_mpp(page: Any) -> tuple[float, float] | None:
     """Micrometres per pixel, across and down, by the tags XResolution and YResolution.
 
     Args:
-        tiff: a `tifffile.TiffFile`.
+        page: of a `tifffile.TiffFile`.
 
     Returns:
         None where the tags are missing or say what no microscope does.
     """
-    tags = tiff.pages[0].tags
+    tags = page.tags
     unit = _PER_UNIT.get(int(tags["ResolutionUnit"].value)) if "ResolutionUnit" in tags else None
     if unit is None:
         return None

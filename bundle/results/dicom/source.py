@@ -144,6 +144,11 @@ def source_images(prediction: Prediction) -> SourceImages:
         raise NoDicomResult(
             "No DICOM objects are written of whole-slide images: mask.tif and mask.geojson hold the mask."
         )
+    if source.frames and len(source.files) > 1:
+        raise NoDicomResult(
+            "The images are of the enhanced kind in several files, to which no DICOM object made here can refer: "
+            "none were written."
+        )
     headers = source.datasets()
     for header in headers:
         _make_complete(header, source)
