@@ -133,9 +133,27 @@ def _identified(path: Path) -> Iterator[Image.Image]:
                 raise CaseError(path, f"holds {planes} planes", "save one plane a file")
             yield image
     except UnidentifiedImageError as error:
-        raise CaseError(path, "is not a picture that can be read", "save it as PNG or TIFF") from error
+        held = _held_by_tiff(path)
+        problem = f"holds {held}, which are not read" if held else "is not a picture that can be read"
+        remedy = "save it with 8 or 16 bits a channel" if held else "save it as PNG or TIFF"
+        raise CaseError(path, problem, remedy) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large(path) from error
+
+
+def _held_by_tiff(path: Path) -> str:
+    """What a TIFF holds that Pillow does not know, such as colours of 32 bits; empty for other files."""
+    import tifffile
+
+    kinds = {"f": "floating-point", "c": "complex", "i": "signed", "u": "unsigned"}
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            page: Any = tiff.pages[0]
+            kind, channels = kinds[page.dtype.kind], int(page.samplesperpixel)
+            bits = 8 * page.dtype.itemsize
+            return f"{kind} values of {bits} bits in {channels} channel{'s' if channels > 1 else ''}"
+    except Exception:  # tifffile raises every kind for what is no TIFF
+        return ""
 
 
 def _planes(path: Path) -> int:

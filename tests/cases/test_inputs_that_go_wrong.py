@@ -142,6 +142,21 @@ def test_white_zero_of_wide_grey(tmp_path: Path) -> None:
     assert np.corrcoef(case.array.ravel(), FILM.ravel())[0, 1] > 0.999
 
 
+def test_floats(tmp_path: Path) -> None:
+    (tmp_path / "grey").mkdir()
+    tifffile.imwrite(tmp_path / "grey" / "a.tif", FILM / np.float32(255))
+    assert one_case(tmp_path / "grey").full_scale == 1.0
+    for name, values, told in (
+        ("colour", (TISSUE / 255).astype(np.float32), "floating-point values of 32 bits in 3 channels"),
+        ("double", FILM / 255.0, "floating-point values of 64 bits in 1 channel"),
+        ("half", FILM.astype(np.float16), "floating-point values of 16 bits in 1 channel"),
+    ):
+        (tmp_path / name).mkdir()
+        photometric = "rgb" if values.ndim == 3 else "minisblack"
+        tifffile.imwrite(tmp_path / name / "a.tif", values, photometric=photometric)
+        assert told in refusal(tmp_path / name), name
+
+
 # --- volumes: lengths, directions, bytes ---------------------------------------------------------------------
 
 AFFINE = np.array([[-2.0, 0, 0, 90], [0, 1.5, 0, -80], [0, 0, 3.0, 20], [0, 0, 0, 1]])
