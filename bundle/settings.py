@@ -31,7 +31,7 @@ DECIDES_NOTHING: Mapping[str, str] = {
     **dict.fromkeys(("device", "batch_size", "num_workers", "jobs", "progress"), _SPEED),
     **dict.fromkeys(("keep_features", "feature_bytes", "keep_texts"), _SPEED),
     "weights": "compared by their content",
-    "initial_weights": "read before a training's first epoch alone",
+    **dict.fromkeys(("initial_weights", "inherit_weights"), "read before a training's first epoch alone"),
     "export": "its settings count",
     "overridden": "names settings, which count",
     "resume": "is what asks for the comparison",

@@ -35,7 +35,8 @@ class Entry:
         label: the ground truth, where the entry has one.
         text: what the entry says of the image, as written; empty where it says nothing.
         modality: the entry's own, else the datalist's, else None.
-        labels: value in the ground truth -> name of the structure, background left out.
+        labels: value in the ground truth -> name of the structure, background left out; of what the entry's
+            'labelled_classes' name alone, where it has that.
         series: of DICOM files, their series.
         listed: whether it comes from a datalist.
     """
@@ -52,7 +53,8 @@ class Entry:
 def read_datalist(path: Path, split: str | None = None, text_key: str = "text") -> list[Entry]:
     """Read the entries of one split, or of all splits.
 
-    A split is a list of objects with 'image' and perhaps 'label', 'text' and 'modality'; or a list of
+    A split is a list of objects with 'image' and perhaps 'label', 'text', 'modality' and 'labelled_classes', the
+    values that the label may hold where not all structures of the list are labelled in it; or a list of
     strings, which name images of the lists of objects and stand for their entries. In the three usual
     splits, and where there is no list of objects, strings may also name images that have no entry.
 
@@ -158,7 +160,23 @@ class _Parser:
             raise self._error(f"'{self.text_key}' in {where} is not a string", "put it in quotes")
         own = self._modality(fields.get("modality"), f"'modality' in {where}")
         label = self._file(fields, "label", where)
-        return Entry(image, label, text or "", own or self.modality, self.labels, listed=True)
+        labels = self._labelled(fields, where)
+        return Entry(image, label, text or "", own or self.modality, labels, listed=True)
+
+    def _labelled(self, fields: Mapping[str, Any], where: str) -> dict[int, str]:
+        """What the entry's label says anything of: all structures of the list, or those in 'labelled_classes'."""
+        values = fields.get("labelled_classes")
+        if values is None:
+            return self.labels
+        known = isinstance(values, list) and all(
+            type(value) is int and value in self.labels for value in values
+        )
+        if not known or not values:
+            raise self._error(
+                f"'labelled_classes' in {where} is no list of values in 'labels'",
+                "give the values that are labelled, without 0",
+            )
+        return {value: name for value, name in self.labels.items() if value in values}
 
     def _file(self, fields: Mapping[str, Any], key: str, where: str) -> Path | None:
         value = fields.get(key)

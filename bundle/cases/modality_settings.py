@@ -15,6 +15,8 @@ from typing import Any, Literal, TypeVar, get_args
 from bundle.cases.modality import Modality, Photometric
 
 Sides = Literal["auto", "image", "patient"]
+#: Of a volume: the plane that its slices lie in.
+View = Literal["axial", "coronal", "sagittal"]
 #: Micrometres per pixel of slide scanners; what lies outside is the resolution of print or of a film.
 LEAST_MPP, MOST_MPP = 0.05, 10.0
 _Settings = TypeVar("_Settings", bound="_OfOneModality")
@@ -82,6 +84,8 @@ class CtSettings(_OfOneModality):
         spacing: mm along left-right, front-back and head-foot.
         in_plane_size: pixels; resize slices to squares of it, as MedCondDiff does, instead of resampling to a spacing.
         slice_distance: from a slice to the neighbours that it is read with, in slices.
+        views: planes that volumes are cut in; the means of their probabilities count, as those of members do. For more
+            than one, `spacing` has to be as fine in one direction as in another.
         remove_fragments: drop pieces under a structure's `least_piece` and slices at its ends under its `least_end`.
     """
 
@@ -91,6 +95,7 @@ class CtSettings(_OfOneModality):
     spacing: tuple[float, float, float] = (3.0, 3.0, 3.0)
     in_plane_size: int | None = None
     slice_distance: int = 1
+    views: tuple[View, ...] = ("axial",)
     remove_fragments: bool = False
 
     prefix = "ct"
@@ -108,6 +113,11 @@ class CtSettings(_OfOneModality):
         size = self.in_plane_size
         self._check("in_plane_size", size is None or _is_count(size), "a whole number of pixels")
         self._check("slice_distance", _is_count(self.slice_distance), "a whole number of at least 1")
+        several = isinstance(self.views, tuple) and 0 < len(self.views) == len(set(self.views))
+        known = get_args(View)
+        self._check(
+            "views", several and set(self.views) <= set(known), f"a list with some of {', '.join(known)}"
+        )
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, cast
 
@@ -13,19 +13,21 @@ from monai.inferers import Inferer
 from torch import Tensor, nn
 
 from bundle.cases.modality import Modality
-from bundle.cases.modality_settings import ModalitySettings
+from bundle.cases.modality_settings import ModalitySettings, View
 from bundle.cases.structures import Structures
 from bundle.diffusion.consensus import consensus
 from bundle.diffusion.sampling import Sampling
-from bundle.diffusion.uncertainty import predictive_entropy, tempered, uncertainty
+from bundle.diffusion.uncertainty import disagreement, predictive_entropy, tempered, uncertainty
 from bundle.inference.prompts import PromptReader, asked_for
 from bundle.inference.stain_borders import at_stain_borders
 from bundle.networks.prompt_reading import PromptReading
 from bundle.networks.protocol import Segmenter
-from bundle.transforms import neighbouring_slices
+from bundle.transforms import back_from, neighbouring_slices, seen_from
 from bundle.transforms.content_key import CONTENT_KEY
 from bundle.wording import request_reader
 
+#: What the noise of a view's slices is seeded with, beside what the volume shows and the slice.
+_KEYS: Mapping[View, str] = {"axial": "slice", "coronal": "coronal slice", "sagittal": "sagittal slice"}
 #: Of a result's meta, see `SegmentationInferer.__call__`.
 READING = "reading"
 
@@ -109,21 +111,41 @@ class SegmentationInferer(Inferer):
             if self.modalities.histology.stain_borders and modality == "H&E":
                 result = self._at_stain_borders(result, image)
             return MetaTensor(result, meta={**meta, READING: reading})
-        volume = image[0]
-        result = torch.empty((1, len(self._channels(modality)) + 1, *volume.shape[1:]), dtype=torch.float32)
+        seen = []
+        for view in self.modalities.ct.views:
+            key = f"{meta[CONTENT_KEY]}/{_KEYS[view]}"
+            part = self._slices(segmenter, seen_from(image[0], view), key, modality, reading)
+            seen.append(back_from(part, view))
+        return MetaTensor(self._fused(seen)[None], meta={**meta, READING: reading})
+
+    def _slices(
+        self, network: Segmenter, volume: Tensor, key: str, modality: Modality, reading: PromptReading
+    ) -> Tensor:
+        """(1, A, B, N) -> (C, A, B, N), slice by slice across the last axis, channels as those of `__call__`."""
+        result = torch.empty((len(self._channels(modality)) + 1, *volume.shape[1:]), dtype=torch.float32)
+        distance = self.modalities.ct.slice_distance
         for start in range(0, volume.shape[-1], self.batch_size):
             positions = range(start, min(start + self.batch_size, volume.shape[-1]))
             slices = torch.stack(
-                [
-                    neighbouring_slices(volume, z, distance=self.modalities.ct.slice_distance)
-                    for z in positions
-                ]
+                [neighbouring_slices(volume, place, distance=distance) for place in positions]
             )
-            keys = [f"{meta[CONTENT_KEY]}/slice {z}" for z in positions]
-            result[0, ..., positions.start : positions.stop] = self.images(
-                segmenter, slices, keys, modality, reading
-            ).movedim(0, -1)
-        return MetaTensor(result, meta={**meta, READING: reading})
+            keys = [f"{key} {place}" for place in positions]
+            images = self.images(network, slices, keys, modality, reading)
+            result[..., positions.start : positions.stop] = images.movedim(0, -1)
+        return result
+
+    def _fused(self, seen: Sequence[Tensor]) -> Tensor:
+        """Results of several views, (C, X, Y, Z) each -> one."""
+        if len(seen) == 1:
+            return seen[0]
+        every = torch.stack(list(seen))
+        mean = every.mean(dim=0)
+        classes = len(mean) - 1
+        if self.sampling.uncertainty == "entropy":
+            mean[-1] = predictive_entropy(mean[None, :-1], classes)[0]
+        else:  # within the views, and between them
+            mean[-1] = (mean[-1] + disagreement(every[:, None, :-1], classes)[0]).clamp_max(1.0)
+        return mean
 
     def read(
         self,

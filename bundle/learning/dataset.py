@@ -14,6 +14,7 @@ from torch.utils.data import default_collate
 
 from bundle.cases import CaseError, CaseReference
 from bundle.cases.modality import Modality
+from bundle.cases.modality_settings import View
 from bundle.cases.structures import Structures
 from bundle.learning.drawing import DrawnImages, case_references, once_if_grey, vary
 from bundle.learning.losses import MaskTarget, log_inverse_frequency
@@ -61,6 +62,7 @@ class TrainingImages(DrawnImages):
             their own texts alone.
         mirrored: share of the X-rays that are mirrored, their texts with them.
         slice_distance: from a slice of a volume to its neighbours, in slices.
+        views: planes that volumes are cut in.
         noise: draw the noise that denoising networks learn from.
         noise_stride: of the noisy mask.
         seed: of draws and augmentation.
@@ -84,6 +86,7 @@ class TrainingImages(DrawnImages):
         prompts: PromptDrawer | None = None,
         mirrored: float = 0.0,
         slice_distance: int = 1,
+        views: Sequence[View] = ("axial",),
         noise: bool = True,
         noise_stride: int = 1,
         seed: int = 0,
@@ -116,17 +119,32 @@ class TrainingImages(DrawnImages):
             workers,
             progress,
             slice_distance,
+            views,
         )
         self.pixels = torch.zeros(structures.channels, dtype=torch.float64)
         for item in self.items:
             self.pixels += torch.bincount(item["label"].flatten().long(), minlength=structures.channels)
         shown = []
-        for index, place in self.units:
-            label = self.items[index]["label"]
-            pixels = label if place is None else label[..., place]
+        for unit in self.units:
+            pixels = unit.of(self.items[unit.case]["label"])
             shown.append(torch.bincount(pixels.flatten().long(), minlength=structures.channels) > 0)
-        self.weights = draw_weights(torch.stack(shown), self.group_of_unit, self.shares, rare_class_share)
+        cells, by_cell = self._by_view()
+        self.weights = draw_weights(torch.stack(shown), cells, by_cell, rare_class_share)
         self.set_epoch(1)
+
+    def _by_view(self) -> tuple[Tensor, list[float]]:
+        """Groups and their shares, in which the views of one list's volumes are apart: there are more slices from
+        front to back than from head to foot, and no view should crowd out another."""
+        view = torch.tensor(
+            [self.views.index(unit.view) if unit.place is not None else 0 for unit in self.units]
+        )
+        cells = len(self.views) * self.group_of_unit + view
+        shares = []
+        for number, share in enumerate(self.shares):
+            sizes = [int((cells == len(self.views) * number + one).sum()) for one in range(len(self.views))]
+            used = sum(size > 0 for size in sizes)
+            shares += [share / used if size else 0.0 for size in sizes]
+        return cells, shares
 
     def class_weights(self) -> Tensor:
         """Weights of the cross-entropy, see `log_inverse_frequency`."""
@@ -141,8 +159,8 @@ class TrainingImages(DrawnImages):
             (2, K - 1) bool, what prompt and text name; standalone, whether it is a case by itself; with `noise`, noise
             (K, H / noise_stride, W / noise_stride) float32.
         """
-        item, place, image, seed = self.drawn(position)
-        label = item["label"] if place is None else item["label"][..., place]
+        item, unit, image, seed = self.drawn(position)
+        label = unit.of(item["label"])
         random = Random(seed)
         own = item["prompt"]
         if item["modality"] == "X-ray" and random.random() < self.mirrored:
@@ -157,7 +175,7 @@ class TrainingImages(DrawnImages):
             .clamp(-1.0 if item["modality"] == "CT" else 0.0, 1.0)
             .contiguous(),
             "label": label,
-            "standalone": place is None,
+            "standalone": unit.place is None,
             "labelled": item["labelled"],
             "possible": possible_channels(self.structures, item["modality"]),
             "prompt": own,
@@ -196,6 +214,8 @@ def draw_weights(
     weights = torch.zeros(len(shown), dtype=torch.float64)
     for number, share in enumerate(shares):
         members = group == number
+        if not bool(members.any()):
+            continue
         inside = shown[members]
         frequency = inside.double().mean(dim=0).clamp_min(1e-12)
         rarest = torch.where(inside, 1.0 / frequency, 0.0).amax(dim=1)

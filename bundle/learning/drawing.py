@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from monai.data import get_track_meta, set_track_meta
@@ -21,10 +21,28 @@ from tqdm import tqdm
 
 from bundle.cases import CaseError, CaseReference, collect_cases
 from bundle.cases.modality import Modality
-from bundle.transforms import RandByModalityd, neighbouring_slices
+from bundle.cases.modality_settings import View
+from bundle.transforms import RandByModalityd, neighbouring_slices, seen_from
 
-#: A whole 2-D image, or a slice of a volume: (number of the case, slice).
-Unit = tuple[int, int | None]
+_LEAST_SIDE = 16  # of a slice in another plane than the axial one
+
+
+class Unit(NamedTuple):
+    """A whole 2-D image, or a slice of a volume.
+
+    Attributes:
+        case: its number.
+        place: the slice; None for a 2-D image.
+        view: across which plane of a volume.
+    """
+
+    case: int
+    place: int | None = None
+    view: View = "axial"
+
+    def of(self, volume: Tensor) -> Tensor:
+        """(C, H, W) of a 2-D image as it is, or (C, A, B), the unit's slice of (C, X, Y, Z)."""
+        return volume if self.place is None else seen_from(volume, self.view)[..., self.place]
 
 
 def case_references(
@@ -67,6 +85,8 @@ class DrawnImages(Dataset):
         workers: threads that read the cases.
         progress: show a bar while reading.
         slice_distance: from a slice of a volume to its neighbours, in slices.
+        views: planes that volumes are cut in, those of few slices axially alone; each has an equal part of a list's
+            share.
 
     Raises:
         CaseError: a case that cannot be used, before training begins.
@@ -86,6 +106,7 @@ class DrawnImages(Dataset):
         workers: int,
         progress: bool,
         slice_distance: int = 1,
+        views: Sequence[View] = ("axial",),
     ) -> None:
         if not groups or not all(groups):
             raise ValueError("there is no training case; check --datalist and the split's name")
@@ -93,6 +114,7 @@ class DrawnImages(Dataset):
             raise ValueError(f"datalist_shares: {list(shares)} do not fit {len(groups)} datalists")
         self.images_per_epoch = images_per_epoch
         self.slice_distance = slice_distance
+        self.views = tuple(views)
         self.seed = seed
         self.references = [reference for group in groups for reference in group]
         self.shares = list(shares or [1.0] * len(groups))
@@ -111,10 +133,15 @@ class DrawnImages(Dataset):
         self.units: list[Unit] = []
         for index, item in enumerate(self.items):
             image = item["image"]
-            self.units.extend(
-                (index, place) for place in (range(image.shape[-1]) if image.ndim == 4 else [None])
-            )
-        self.group_of_unit = torch.tensor([group_of_case[index] for index, _ in self.units])
+            if image.ndim == 3:
+                self.units.append(Unit(index))
+                continue
+            for view in self.views:
+                *sides, depth = seen_from(image, view).shape[1:]
+                if view != "axial" and min(sides) < _LEAST_SIDE:
+                    continue  # of a few slices alone, no other plane shows anything
+                self.units.extend(Unit(index, place, view) for place in range(depth))
+        self.group_of_unit = torch.tensor([group_of_case[unit.case] for unit in self.units])
 
     def set_epoch(self, epoch: int) -> None:
         """Draw what epoch number `epoch`, counted from 1, shows."""
@@ -127,16 +154,16 @@ class DrawnImages(Dataset):
     def __len__(self) -> int:
         return self.images_per_epoch
 
-    def drawn(self, position: int) -> tuple[dict[str, Any], int | None, Tensor, int]:
-        """What a position of the epoch shows: item, slice, image (3, H, W) as kept, and the seed to vary it by."""
-        index, place = self.units[int(self.plan[position])]
-        item = self.items[index]
+    def drawn(self, position: int) -> tuple[dict[str, Any], Unit, Tensor, int]:
+        """What a position of the epoch shows: item, unit, image (3, H, W) as kept, and the seed to vary it by."""
+        unit = self.units[int(self.plan[position])]
+        item = self.items[unit.case]
         image = item["image"]
-        if place is not None:
-            image = neighbouring_slices(image, place, distance=self.slice_distance)
+        if unit.place is not None:
+            image = neighbouring_slices(seen_from(image, unit.view), unit.place, distance=self.slice_distance)
         elif image.shape[0] == 1:
             image = image.expand(3, -1, -1)
-        return item, place, image, stable_seed(self.seed, self.epoch, position)
+        return item, unit, image, stable_seed(self.seed, self.epoch, position)
 
 
 def vary(

@@ -4,7 +4,7 @@ from bundle.transforms.by_modality import ByModalityd, RandByModalityd
 from bundle.transforms.intensity import Monochrome2d, RandStaind, ScaleToUnitd
 from bundle.transforms.load import LoadCased, reference_item
 from bundle.transforms.pipelines import augmentation, cropping, preprocessing
-from bundle.transforms.slices import neighbouring_slices
+from bundle.transforms.slices import back_from, neighbouring_slices, seen_from
 
 __all__ = [
     "ByModalityd",
@@ -14,8 +14,10 @@ __all__ = [
     "RandStaind",
     "ScaleToUnitd",
     "augmentation",
+    "back_from",
     "cropping",
     "neighbouring_slices",
     "preprocessing",
     "reference_item",
+    "seen_from",
 ]

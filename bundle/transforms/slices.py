@@ -1,9 +1,24 @@
-"""2.5-D: an axial slice and its neighbours as channels."""
+"""2.5-D: a slice and its neighbours as channels, across any of the three planes of the body."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+from bundle.cases.modality_settings import View
+
+#: Axis of a volume (1, X, Y, Z) in voxel order LPS that a view's slices are stacked along.
+_ACROSS: dict[View, int] = {"axial": 3, "coronal": 2, "sagittal": 1}
+
+
+def seen_from(volume: Tensor, view: View) -> Tensor:
+    """(C, X, Y, Z) in voxel order LPS -> the same with the axis across the view's slices last; nothing is copied."""
+    return volume.movedim(_ACROSS[view], -1)
+
+
+def back_from(stack: Tensor, view: View) -> Tensor:
+    """What `seen_from` turned, turned back."""
+    return stack.movedim(-1, _ACROSS[view])
 
 
 def neighbouring_slices(volume: Tensor, index: int, neighbours: int = 1, distance: int = 1) -> Tensor:

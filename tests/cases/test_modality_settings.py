@@ -45,6 +45,17 @@ def test_the_configuration_names_every_setting() -> None:
         ("ct", {"percentiles": [99.5, 0.5]}, "ct#percentiles"),
         ("ct", {"in_plane_size": 0}, "ct#in_plane_size"),
         ("ct", {"slice_distance": 0}, "ct#slice_distance must be a whole number of at least 1, not 0"),
+        ("ct", {"views": []}, "ct#views must be a list with some of axial, coronal, sagittal, not "),
+        (
+            "ct",
+            {"views": ["axial", "axial"]},
+            "ct#views must be a list with some of axial, coronal, sagittal",
+        ),
+        (
+            "ct",
+            {"views": "axial"},
+            "ct#views must be a list with some of axial, coronal, sagittal, not 'axial'",
+        ),
         ("ct", {"temperature": "1.5"}, "ct#temperature must be a number from 0.01 to 100, not '1.5'"),
         ("ct", {"mirrored": True}, "ct#mirrored is not known; it has temperature, window"),
         ("xray", {"temperature": 0.0}, "xray#temperature"),

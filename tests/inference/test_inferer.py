@@ -11,7 +11,13 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor
 
-from bundle.cases.modality_settings import CtSettings, HistologySettings, ModalitySettings, XraySettings
+from bundle.cases.modality_settings import (
+    CtSettings,
+    HistologySettings,
+    ModalitySettings,
+    View,
+    XraySettings,
+)
 from bundle.cases.structures import Structures
 from bundle.diffusion.sampling import Sampling
 from bundle.diffusion.uncertainty import predictive_entropy
@@ -216,3 +222,44 @@ def test_the_result_says_what_the_network_made_of_the_prompt() -> None:
     assert (reading.text, reading.channels) == ("ab", (2,)) and "reading" not in image.meta
     result = SegmentationInferer(STRUCTURES)(image, pixel_by_pixel(), prompt="abc")
     assert result.meta["reading"].channels == (3,)
+
+
+# --- views -----------------------------------------------------------------------------------------------
+
+
+VIEWS: tuple[View, ...] = ("axial", "coronal", "sagittal")
+
+
+def cut_in(*views: View) -> ModalitySettings:
+    return ModalitySettings(ct=CtSettings(views=views))
+
+
+def test_further_views_are_segmented_slice_by_slice_and_their_mean_counts() -> None:
+    image = volume()
+    alone = {view: infer(image, modalities=cut_in(view), batch_size=4) for view in VIEWS}
+    shapes = {(40, 50): 11, (40, 11): 50, (50, 11): 40}
+    for (result, network), ((height, width), count) in zip(alone.values(), shapes.items(), strict=True):
+        assert result.shape == (1, 4, 40, 50, 11)
+        assert len(network.keys) == len(set(network.keys)) == count
+        assert all(batch[-2] >= height and batch[-1] >= width for batch in network.batches)
+    assert alone["coronal"][1].keys[3] == "study_1/coronal slice 3"
+    fused, network = infer(image, modalities=cut_in(*VIEWS), batch_size=4)
+    assert network.keys == [key for _, one in alone.values() for key in one.keys]
+    mean = torch.stack([result.as_tensor() for result, _ in alone.values()])[:, :, :-1].mean(dim=0)  # type: ignore[attr-defined]
+    torch.testing.assert_close(fused[:, :-1].as_tensor(), mean)  # type: ignore[attr-defined]
+    entropy = predictive_entropy(mean, 3)
+    torch.testing.assert_close(fused[:, -1].as_tensor(), entropy)  # type: ignore[attr-defined]
+
+
+def test_where_views_disagree_variance_is_higher_than_in_each() -> None:
+    sampling = Sampling(uncertainty="variance")
+    one, _ = infer(volume(), sampling=sampling)
+    both, _ = infer(volume(), sampling=sampling, modalities=cut_in("axial", "coronal"))
+    assert float(one[:, -1].max()) == 0.0  # one prediction does not disagree with itself
+    assert float(both[:, -1].mean()) > 0.0 and float(both[:, -1].max()) <= 1.0
+
+
+def test_pictures_have_one_view() -> None:
+    one, _ = infer(picture(64, 64))
+    both, network = infer(picture(64, 64), modalities=cut_in("axial", "coronal"))
+    assert torch.equal(one.as_tensor(), both.as_tensor()) and len(network.keys) == 1  # type: ignore[attr-defined]

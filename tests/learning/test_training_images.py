@@ -21,6 +21,7 @@ from bundle.commands.command_line import sentence_for
 from bundle.learning import (
     TrainingImages,
     by_size,
+    drawing,
     prepare_batch,
     training_references,
     worker_threads,
@@ -384,3 +385,52 @@ def test_a_missing_datalist_and_shares_that_do_not_fit_are_refused(phantoms: dic
         images(phantoms["CT"], shares=[0.5, 0.5])
     with pytest.raises(ValueError, match="no training case"):
         TrainingImages([], preprocessing(STRUCTURES), augmentation(64), STRUCTURES, 1)
+
+
+# --- views -----------------------------------------------------------------------------------------------
+
+
+def test_volumes_are_drawn_in_every_view_in_equal_parts(
+    phantoms: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drawing, "_LEAST_SIDE", 8)
+    dataset = images(phantoms["CT"], phantoms["X-ray"], views=["axial", "sagittal"], images_per_epoch=2000)
+    drawn = [dataset.units[int(unit)] for unit in dataset.plan]
+    counts = {
+        view: sum(unit.view == view for unit in drawn if unit.place is not None) for view in dataset.views
+    }
+    assert sum(counts.values()) == pytest.approx(1000, abs=100)
+    assert counts["axial"] == pytest.approx(counts["sagittal"], abs=100)
+    item = dataset.items[0]
+    unit = next(
+        unit for unit in dataset.units if unit.view == "sagittal" and unit.case == 0 and unit.place == 5
+    )
+    assert torch.equal(unit.of(item["label"]), item["label"][:, 5])
+    for position in range(8):
+        shown = dataset[position]
+        assert shown["image"].shape == (3, 64, 64) and shown["label"].shape == (64, 64)
+
+
+def test_of_a_few_slices_no_other_view_is_drawn(tmp_path: Path, phantoms: dict[str, Path]) -> None:
+    dataset = images(phantoms["CT"], views=["axial", "coronal"])
+    assert {unit.view for unit in dataset.units} == {"axial"}  # ten slices
+
+
+# --- what is labelled --------------------------------------------------------------------------------------
+
+
+def test_of_an_entry_only_its_labelled_classes_are_known(tmp_path: Path, phantoms: dict[str, Path]) -> None:
+    content = json.loads(phantoms["CT"].read_text())
+    shutil.copytree(phantoms["CT"].parent, tmp_path / "ct")
+    liver = next(int(value) for value, name in content["labels"].items() if name == "liver")
+    entry = content["training"][0]
+    label = tmp_path / "ct" / entry["label"]
+    volume = nibabel.load(label)
+    kept = np.where(np.asarray(volume.dataobj) == liver, liver, 0).astype(np.uint8)
+    nibabel.save(nibabel.Nifti1Image(kept, volume.affine), label)
+    content["training"] = [{**entry, "labelled_classes": [liver]}, content["training"][1]]
+    (tmp_path / "ct" / "datalist.json").write_text(json.dumps(content))
+    one, other = images(tmp_path / "ct" / "datalist.json").items
+    assert one["labelled"].nonzero().flatten().tolist() == [0, STRUCTURES.value("liver")]
+    names = [name for name in content["labels"].values() if STRUCTURES.knows(name)]
+    assert int(other["labelled"].sum()) == len(names) + 1

@@ -11,7 +11,14 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose, MapTransform, RandGaussianNoised, RandomizableTransform
 
-from bundle.transforms import ByModalityd, RandByModalityd, neighbouring_slices
+from bundle.cases.modality_settings import View
+from bundle.transforms import (
+    ByModalityd,
+    RandByModalityd,
+    back_from,
+    neighbouring_slices,
+    seen_from,
+)
 
 
 class Add(MapTransform):
@@ -93,3 +100,14 @@ def test_neighbours_at_a_distance(index: int) -> None:
     volume = torch.arange(7.0).expand(1, 2, 2, 7)
     slices = neighbouring_slices(volume, index, distance=2)
     assert slices[:, 0, 0].tolist() == [max(index - 2, 0), index, min(index + 2, 6)]
+
+
+@pytest.mark.parametrize(
+    ("view", "slices"), [("axial", (3, 4, 5)), ("coronal", (3, 5, 4)), ("sagittal", (4, 5, 3))]
+)
+def test_a_view_has_its_slices_last_and_is_turned_back(view: View, slices: tuple[int, ...]) -> None:
+    volume = torch.arange(2.0 * 3 * 4 * 5).view(2, 3, 4, 5)
+    seen = seen_from(volume, view)
+    assert tuple(seen.shape[1:]) == slices
+    assert torch.equal(back_from(seen, view), volume)
+    assert torch.equal(seen_from(volume, "coronal")[..., 2], volume[:, :, 2])
