@@ -341,7 +341,7 @@ def unknown_structure(datalist: Path) -> str:
 
 def no_names(datalist: Path) -> str:
     change(datalist, lambda content: content.pop("labels"))
-    return datalist.name
+    return "to the datalist"
 
 
 def empty_split(datalist: Path) -> str:
