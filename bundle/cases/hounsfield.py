@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+#: What a case's warning says whose intensities are none.
+NO_HU = "do not look like Hounsfield units"
+
 _BIN = 8  # HU
 _LOWEST, _HIGHEST = -16_384, 49_152  # what stored values of 16 bits reach, however they are shifted
 #: Share, lowest and highest HU of what every body holds, bordering values with it.

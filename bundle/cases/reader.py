@@ -26,7 +26,7 @@ from bundle.cases.files import (
     read_head,
 )
 from bundle.cases.greyness import LUMINANCE
-from bundle.cases.hounsfield import shift_from_hounsfield
+from bundle.cases.hounsfield import NO_HU, shift_from_hounsfield
 from bundle.cases.image import SourceImage
 from bundle.cases.modality import Modality
 from bundle.cases.pictures import read_mask, read_picture
@@ -193,11 +193,11 @@ def _volume(array: NDArray[np.float32], warnings: list[str]) -> NDArray[np.float
             "as stored values that were not rescaled" if shift > 0 else "as if they had been rescaled twice"
         )
         warnings.append(
-            f"The intensities ({low:g} to {high:g}) do not look like Hounsfield units: they lie about {abs(shift)} "
+            f"The intensities ({low:g} to {high:g}) {NO_HU}: they lie about {abs(shift)} "
             f"{'above' if shift > 0 else 'below'} them, {cause}. Export the volume in HU; it was segmented as it is."
         )
     elif low >= 0 or high - low < _LEAST_HU_RANGE:
-        warnings.append(f"The intensities ({low:g} to {high:g}) do not look like Hounsfield units.")
+        warnings.append(f"The intensities ({low:g} to {high:g}) {NO_HU}.")
     return array[None]
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from bundle.cases.case import Case
+from bundle.cases.hounsfield import NO_HU
 from bundle.cases.structures import Structure, Structures
 from bundle.results.picture_kind import why_no_film, why_no_stain
 
@@ -111,6 +112,13 @@ def _of_volume(
 ) -> Iterator[Flag]:
     image = case.array[0]
     darkest = float(image.min())
+    no_hu = any(NO_HU in warning for warning in case.warnings)
+    if no_hu:
+        yield Flag(
+            "intensity",
+            None,
+            "The intensities are no HU, as a warning says: nothing of the mask can be relied on.",
+        )
     found: dict[str, _Found] = {}
     boxes = ndimage.find_objects(mask)
     for value, name in labels.items():
@@ -119,7 +127,8 @@ def _of_volume(
         if structure is None or box is None or not (structure.plausible or structure.one_piece):
             continue
         found[name] = _measured(structure, value, box, mask, image, affine, case.head_foot_axis)
-        yield from _size_and_intensity(found[name], darkest)
+        flags = _size_and_intensity(found[name], darkest)
+        yield from (flag for flag in flags if not (no_hu and flag.kind == "intensity"))
         if structure.one_piece:
             yield from _pieces(name, mask[box] == value, case.spacing or (1.0, 1.0, 1.0))
     yield from _sides(found, image, affine, case.head_foot_axis)

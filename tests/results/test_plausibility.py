@@ -12,6 +12,7 @@ import skimage.data
 from PIL import Image, ImageDraw
 
 from bundle.cases.case import Case, CaseReference
+from bundle.cases.hounsfield import NO_HU
 from bundle.cases.structures import Structures, shipped_structures
 from bundle.phantoms import xray_phantom
 from bundle.results.page.case import write_case_page
@@ -105,6 +106,14 @@ def test_the_voxel_order_of_the_file_does_not_matter(axes: tuple[int, ...]) -> N
 )  # fmt: skip
 def test_what_cannot_be(change: Change, expected: tuple[str, str]) -> None:
     assert expected in flags(*change(*body()))
+
+
+def test_a_case_whose_intensities_are_no_hu_is_one_flag() -> None:
+    image, mask = body()
+    case = Case(CaseReference("x", Path("x")), image[None] + 1024, AFFINE, "CT", "file")
+    case.warnings.append(f"The intensities (0 to 9) {NO_HU}.")
+    found = flags_of(case, mask, STRUCTURES.of_modality("CT"), STRUCTURES)
+    assert [(one.kind, one.structure) for one in found] == [("intensity", None)]
 
 
 @pytest.mark.parametrize(("scale", "kind"), [(0.3, "volume"), (3.0, "volume")])
