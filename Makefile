@@ -96,5 +96,8 @@ lock: $(DEV)
 	  rm requirements/$$name.lock; \
 	done
 
+# What was trained stays: runs, models, what MONAI Label keeps (.label), and out where it holds weights.
 clean:
-	rm -rf $(VENV) .venv-label .label out runs
+	rm -rf $(VENV) .venv-label .cache .pytest_cache .mypy_cache .ruff_cache out/demo
+	find bundle tests scripts -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+	@if [ -n "$$(find out -name '*.pt' -print -quit 2>/dev/null)" ]; then echo "out is kept: it holds weights"; else rm -rf out; fi

@@ -24,7 +24,9 @@ _SPEED = "changes the speed alone"
 #: Settings that decide on no result, and why. `--resume` and a continued training may change them, and an export does
 #: not hold them.
 DECIDES_NOTHING: Mapping[str, str] = {
-    **dict.fromkeys(("input", "prompt_file", "split", "text_key", "modality", "series"), _CASES),
+    **dict.fromkeys(
+        ("input", "prompt_file", "split", "text_key", "text_beside", "modality", "series"), _CASES
+    ),
     **dict.fromkeys(("series_description", "series_modality", "min_slices", "orientation"), _CASES),
     **dict.fromkeys(("resample_slices", "datalist", "validation_datalist", "validation_split"), _CASES),
     **dict.fromkeys(("bundle_root", "output_dir", "dataset_dir", "feature_dir", "text_cache"), _PLACE),

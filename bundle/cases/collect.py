@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,9 @@ from bundle.cases.dicom.series import Exclusion, Sorted, sort_series, unique_has
 from bundle.cases.errors import CaseError
 from bundle.cases.files import image_suffix, os_problem, read_head
 from bundle.cases.ids import case_ids, series_ids
+from bundle.cases.left_out import left_out, unread
 from bundle.cases.modality import Modality
+from bundle.cases.own_results import OwnResults
 from bundle.cases.privacy import Naming
 from bundle.cases.sidecars import sidecar_prompt
 
@@ -35,7 +37,8 @@ class Collection:
     Attributes:
         references: the cases in order: images as given (folders sorted, datalists as written), then DICOM.
         failures: what can be named but not used.
-        excluded: DICOM series that are nothing to segment, or that the selection does not take.
+        excluded: DICOM series that are nothing to segment, or that the selection does not take, and what else of a
+            folder is no input.
     """
 
     references: list[CaseReference]
@@ -55,6 +58,8 @@ def collect(
     selection: SeriesSelection | None = None,
     hide_identifiers: bool = True,
     reports: Sequence[Path] = (),
+    reads_like_prompt: Callable[[str], bool] | None = bool,
+    result_names: Sequence[str] = (),
 ) -> Collection:
     """Find the cases that a user means.
 
@@ -72,6 +77,8 @@ def collect(
         hide_identifiers: write paths relative to the sources, and keep what a study's headers give as name, number
             or date of a patient out of case ids, paths, messages and the prompts of DICOM cases.
         reports: DICOM files beside the sources that are looked at for the reports of studies and for nothing else.
+        reads_like_prompt: of the text of a file beside an image, which is a prompt then; None reads no such file.
+        result_names: of the files that a run may write for a case, by which folders of them are left out.
 
     Returns:
         Cases, of which one image counts once, and failures; either may be empty, but not both.
@@ -81,7 +88,7 @@ def collect(
             malformed, a folder is to take its own results, or prompts name cases that do not exist.
     """
     sources = [Path(source)] if isinstance(source, (str, Path)) else [Path(item) for item in source]
-    found = _Found(sources, split, text_key, exclude)
+    found = _Found(sources, split, text_key, exclude, result_names)
     selection = selection or SeriesSelection()
     dicom = sort_series(found.dicom, selection, modality, frozenset(found.named), hide_identifiers)
     dicom.reports += [one for one in map(read_instance, reports) if one is not None and one.is_report]
@@ -108,7 +115,7 @@ def collect(
         elif prompts is not None and case_id in prompts:
             prompt, given = prompts[case_id], prompts_from
         else:
-            prompt, given, notes = _own_prompt(entry, dicom, hide_identifiers)
+            prompt, given, notes = _own_prompt(entry, dicom, hide_identifiers, reads_like_prompt)
         own = naming
         if entry.series is not None:
             own = replace(naming, identity=entry.series.identity, salt=entry.series.study_uid)
@@ -135,6 +142,7 @@ def collect(
         replace(one, input=replace(naming, identity=identity).path(one.input))
         for one, identity in dicom.excluded
     ]
+    excluded += found.left_out(naming)
     for one in excluded:
         _LOGGER.info("left out: %s", one)
     return Collection([reference(*one) for one in entries], failures, excluded)
@@ -148,16 +156,21 @@ def collect_cases(
     return found.references, found.failures
 
 
-def _own_prompt(entry: Entry, dicom: Sorted, hide: bool) -> tuple[str, PromptSource, list[str]]:
+def _own_prompt(
+    entry: Entry, dicom: Sorted, hide: bool, reads_like_prompt: Callable[[str], bool] | None
+) -> tuple[str, PromptSource, list[str]]:
     """The prompt that comes with a case: the datalist's, that of a file beside the image, or the study's report."""
     if entry.listed:
         return entry.text, "datalist", []
     series = entry.series
-    prompt, notes = sidecar_prompt(entry.image, is_series=series is not None and os.path.isdir(entry.image))
-    if prompt or notes or series is None:
+    prompt, notes = "", list[str]()
+    if reads_like_prompt is not None:
+        is_folder = series is not None and os.path.isdir(entry.image)
+        prompt, notes = sidecar_prompt(entry.image, is_folder, reads_like_prompt)
+    if prompt or series is None:
         return prompt, "sidecar", notes
-    prompt, notes = report_text(dicom.reports, series.study_uid, hide)
-    return prompt, "DICOM SR", notes
+    prompt, more = report_text(dicom.reports, series.study_uid, hide)
+    return prompt, "DICOM SR", [*notes, *more]
 
 
 class _Found:
@@ -168,7 +181,12 @@ class _Found:
     """
 
     def __init__(
-        self, sources: Sequence[Path], split: str | None, text_key: str, exclude: Path | None
+        self,
+        sources: Sequence[Path],
+        split: str | None,
+        text_key: str,
+        exclude: Path | None,
+        result_names: Sequence[str],
     ) -> None:
         self.sources = sources
         self.split = split
@@ -180,7 +198,9 @@ class _Found:
         self.dicom: list[Path] = []
         self.named: set[Path] = set()
         self.roots: set[Path] = set()
-        self.skipped = 0
+        self.own = OwnResults(result_names)
+        self.unread: dict[Path, list[Path]] = {}
+        self.in_output: list[Path] = []
         for one in sources:
             self._add(one)
 
@@ -203,8 +223,21 @@ class _Found:
             self.missing.add(self.sources[0] / uid)
         if not self.entries and not dicom.cases and self.problems.keys() == self.missing:
             raise self._nothing(dicom)
-        if self.skipped:
-            _LOGGER.info("%d files that are not images were left out.", self.skipped)
+
+    def left_out(self, naming: Naming) -> list[Exclusion]:
+        """What of the folders is no input, a sentence a folder and kind."""
+        said: list[Exclusion] = []
+        for folder, paths in self.unread.items():
+            if paths:
+                what = ("1 file of a kind that is not read", "{} files of kinds that are not read")
+                said.append(left_out(folder, what, map(str, paths), naming))
+        for run, cases in self.own.folders.items():
+            what = ("1 result of an earlier run", "{} results of earlier runs")
+            said.append(left_out(run, what, map(str, cases or [run]), naming))
+        if self.in_output and self.exclude is not None:
+            what = ("1 image in the output folder", "{} images in the output folder")
+            said.append(left_out(self.exclude, what, map(str, self.in_output), naming))
+        return said
 
     def _nothing(self, dicom: Sorted) -> CaseError:
         if dicom.excluded and not self.missing:
@@ -213,7 +246,10 @@ class _Found:
             return next(iter(self.problems.values()))
         if not self.sources:
             return CaseError("input", "names nothing", "name an image file, a folder or a datalist")
-        skipped = f" ({self.skipped} files of other types)" if self.skipped else ""
+        number = sum(map(len, self.unread.values()))
+        what = [f"{number} files of other types"] if number else []
+        what += ["results of earlier runs, which are no input"] if self.own.folders else []
+        skipped = f" ({', '.join(what)})" if what else ""
         remedy = "name a folder with NIfTI, MetaImage, NRRD, DICOM or picture files"
         return CaseError(self.sources[0], f"no images found{skipped}", remedy)
 
@@ -271,18 +307,25 @@ class _Found:
             raise CaseError(folder, "is both input and output folder", "name another output folder")
         named_within = self.exclude is not None and self.exclude in real.parents
         exclude = None if named_within else self.exclude
-        for path in self._files(folder, exclude, frozenset()):
-            if _is_dicom(path):
-                self.dicom.append(path)
-            elif image_suffix(path):
-                self._add_entry(Entry(path))
-            else:
-                self.skipped += 1
+        images, dicom, others = list[Path](), list[Path](), list[Path]()
+        for path in self._files(folder, exclude, frozenset(), self.own):
+            kind = dicom if _is_dicom(path) else images if image_suffix(path) else others
+            kind.append(path)
+        for path in images:
+            self._add_entry(Entry(path))
+        self.dicom += dicom
+        self.unread[folder] = unread(others, images, dicom)
 
-    def _files(self, folder: Path, exclude: Path | None, above: frozenset[Path]) -> Iterator[Path]:
-        """The files below a folder, sorted; links to folders are followed, but not in circles."""
+    def _files(
+        self, folder: Path, exclude: Path | None, above: frozenset[Path], own: OwnResults
+    ) -> Iterator[Path]:
+        """The files below a folder, sorted, without results; links to folders are followed, but not in circles."""
         real = Path(os.path.realpath(folder))
-        if real == exclude or real in above:
+        if real in above:
+            return
+        if real == exclude:
+            inside = self._files(folder, None, above, OwnResults(own.names))
+            self.in_output += filter(image_suffix, inside)
             return
         try:
             names = sorted(os.listdir(folder))
@@ -290,12 +333,15 @@ class _Found:
             problem = os_problem(error)
             self.problems[folder] = CaseError(folder, problem, "check the path and its permissions")
             return
+        results = own.in_folder(folder, names)
         for name in names:
             path = folder / name
+            if name in results:
+                continue
             if name.startswith(".") or name.lower() in _JUNK_FOLDERS:
                 continue
             if path.is_dir():
-                yield from self._files(path, exclude, above | {real})
+                yield from self._files(path, exclude, above | {real}, own)
             else:
                 yield path
 

@@ -16,8 +16,8 @@ MAX_LENGTH = 100
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 # Names that stand for devices on Windows, with or without a suffix.
 _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
-# What a run writes beside the folders of its cases.
-_RESERVED = frozenset(("run.json", "journal.jsonl", "index.html", "viewer", "metrics.csv", "summary.json"))
+#: What a run writes beside the folders of its cases.
+RUN_FILES = frozenset(("run.json", "journal.jsonl", "index.html", "viewer", "metrics.csv", "summary.json"))
 _JOINT = "__"
 _HASH_LENGTHS = (8, 16, 32, 64)
 
@@ -104,7 +104,7 @@ def _spelled(names: Iterable[str]) -> Counter[str]:
 
 
 def _bounded(name: str) -> str:
-    if _DEVICES.fullmatch(name) or name.lower() in _RESERVED:
+    if _DEVICES.fullmatch(name) or name.lower() in RUN_FILES:
         name = f"case_{name}"
     if len(name) <= MAX_LENGTH:
         return name

@@ -199,14 +199,16 @@ class Naming:
         Args:
             paths: that it may hold.
         """
+        sentence = printable(sentence)
         if not self.hide:
             return sentence
         for path in sorted(map(str, paths), key=len, reverse=True):
             sentence = sentence.replace(printable(path), self.path(path))
         for root in filter(None, map(printable, self.roots)):
             sentence = sentence.replace(root + os.sep, "")
-            # the folder itself, not one whose name goes on
-            sentence = re.sub(rf"{re.escape(root)}(?=$|[\s:;,.)'\"])", self.name(Path(root).name), sentence)
+            # the folder itself, not one whose name goes on; a name is no pattern, whatever it is made of
+            name = printable(self.name(Path(root).name)).replace("\\", r"\\")
+            sentence = re.sub(rf"{re.escape(root)}(?=$|[\s:;,.)'\"])", name, sentence)
         return self.identity.hidden(sentence)
 
     def name(self, name: str) -> str:

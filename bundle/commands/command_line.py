@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import ast
 import difflib
+import json
 import os
+import re
 import sys
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
 
 from monai.bundle import ConfigParser
 
+from bundle.commands.parser import NO_DOCSTRINGS
 from bundle.exit_codes import INTERRUPTED, NOT_STARTED
 
+ROOT = Path(__file__).resolve().parents[2]
+_ALIKE = 0.75  # of difflib's ratio, of ids of files
+_SECTIONS = frozenset(("imports", "initialize", "run", "finalize"))
 NOTHING_YET = "interrupted before anything was segmented."
 #: Arguments of `monai.bundle run` itself.
 _RUNNER_ARGUMENTS = frozenset(
@@ -52,13 +60,21 @@ def check_overrides(arguments: Sequence[str] | None = None) -> None:
     if arguments is None:
         if not _is_bundle_command():
             return
+        from bundle.commands.streams import endure
+
         arguments = sys.argv[1:]
+        endure()
         sys.excepthook = _exit_with_sentence
+        if sys.flags.optimize > 1:
+            fail(NO_DOCSTRINGS)
     given = _named_arguments(arguments)
     overrides = _overrides(given)
-    known = _known_ids(given.get("config_file"), given.get("args_file"))
-    if known is None:
+    files = _config_files(given.get("config_file"), given.get("args_file"))
+    if not files:
         return
+    config = ConfigParser.load_config_files(files)
+    known = _known_ids(config)
+    check_files(files)
     for name in overrides:
         if name.replace("::", "#") not in known:
             close = _nearest(name, known)
@@ -71,6 +87,74 @@ def check_overrides(arguments: Sequence[str] | None = None) -> None:
                 f"--{name} {given[name]}: would be taken for a word; write {_YAML_WORDS[given[name]]} "
                 "on the command line."
             )
+    root = given.get("bundle_root") or config.get("bundle_root", ROOT)
+    if _is_bundle_command() and not Path(str(root), "configs").is_dir():
+        fail(
+            f"{Path(str(root)).absolute()}: is not the folder of the bundle; "
+            f"run in {ROOT}, or give it as --bundle_root."
+        )
+
+
+def check_files(files: Sequence[Path | str]) -> None:
+    """Refuse a further configuration file that sets what nothing reads, as a misspelt setting.
+
+    Args:
+        files: in their order; the first one says what there is, and the bundle's own are not looked at.
+
+    Raises:
+        SystemExit: 2, with the sentence on standard error.
+    """
+    contents = [ConfigParser.load_config_file(str(path)) for path in files]
+    text = json.dumps(contents, default=str)
+    known = _known_ids(contents[0])
+    groups = {name for name, value in contents[0].items() if _is_group(value)}
+    for path, content in zip(files[1:], contents[1:], strict=True):
+        if not Path(path).resolve().is_relative_to(ROOT / "configs"):
+            unread = [
+                name
+                for name in _settings_in(content, groups)
+                if not _is_read(name, known, groups, text) and name not in _own_ids()
+            ]
+            for name in unread:
+                # what is like nothing that there is may be for a file to come
+                if close := _nearest(name, known, _ALIKE):
+                    fail(f"{path}: nothing reads the setting {name}; did you mean {close}?")
+        known |= _known_ids(content)
+
+
+@cache
+def _own_ids() -> frozenset[str]:
+    """Of all the bundle's files: who copies one takes over what another one reads."""
+    files = [path for path in (ROOT / "configs").glob("*.yaml") if path.stem != "structures"]
+    return frozenset(key.lstrip("+~") for path in files for key in ConfigParser.load_config_file(str(path)))
+
+
+def _is_group(content: Any) -> bool:
+    """Several settings under one id, such as ct, and nothing else."""
+    return (
+        isinstance(content, dict)
+        and "_target_" not in content
+        and not any(isinstance(one, dict) for one in content.values())
+    )
+
+
+def _settings_in(content: Mapping[str, Any], groups: set[str]) -> Iterator[str]:
+    """Ids that a file sets, of groups of settings each by itself."""
+    for key, value in content.items():
+        name = key.lstrip("+~").replace("::", "#")
+        yield name
+        if name in groups and isinstance(value, dict):
+            yield from (f"{name}#{one}" for one in value)
+
+
+def _is_read(name: str, known: set[str], groups: set[str], text: str) -> bool:
+    top, _, rest = name.partition("#")
+    if name in known or name.startswith("_") or top in _SECTIONS:
+        return True
+    if rest:
+        # a component may have arguments that no file has given yet
+        return top not in groups and top in known
+    return re.search(rf"[@%]{re.escape(top)}\b", text) is not None
 
 
 def overridden() -> list[str]:
@@ -142,27 +226,35 @@ def _named_arguments(arguments: Sequence[str]) -> dict[str, str]:
     return named
 
 
-def _nearest(name: str, known: set[str]) -> str | None:
+def _nearest(name: str, known: set[str], cutoff: float = 0.6) -> str | None:
     """The id that an unknown one may mean: a nested one that was written flat, or one that is spelt alike."""
     inside = sorted(item for item in known if item.count("#") == 1 and item.endswith(f"#{name}"))
     flat = {item.replace("#", "_"): item for item in known if not item.startswith("_")}
     if name in flat or inside:
         return flat.get(name) or inside[0]
-    top = sorted(item for item in known if "#" not in item and not item.startswith("_"))
-    close = difflib.get_close_matches(name, top, n=1)
-    return close[0] if close else None
+    alike = {
+        item: item
+        for item in sorted(known)
+        if item.count("#") == name.count("#") and not item.startswith("_")
+    }
+    # 'ouput' means output_dir, not input
+    words = {item.partition("_")[0]: item for item in alike if "#" not in name}
+    close = difflib.get_close_matches(name, {**words, **alike}, 1, cutoff)
+    return {**words, **alike}[close[0]] if close else None
 
 
-def _known_ids(config_file: str | None, args_file: str | None) -> set[str] | None:
-    """Every id of the merged configuration files, nested ones joined by '#'; None where they cannot be told."""
+def _config_files(config_file: str | None, args_file: str | None) -> list[str]:
+    """The configuration files of the command; none where they cannot be told."""
     if not config_file and args_file:
         config_file = ConfigParser.load_config_file(args_file).get("config_file")
-    if not config_file:
-        return None
-    files: Any = config_file
-    if isinstance(files, str) and files.lstrip().startswith("["):
-        files = ast.literal_eval(files)
-    config = ConfigParser.load_config_files(files)
+    files: Any = config_file or []
+    if isinstance(files, str):
+        files = ast.literal_eval(files) if files.lstrip().startswith("[") else files.split(",")
+    return [str(one) for one in files]
+
+
+def _known_ids(config: Mapping[str, Any]) -> set[str]:
+    """Every id of a configuration, nested ones joined by '#'."""
     ids = {"_meta_"}
 
     def visit(content: Any, prefix: str) -> None:

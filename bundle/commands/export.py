@@ -14,6 +14,7 @@ from bundle.commands.options import (
     inference_workflow,
     refused,
 )
+from bundle.commands.parser import path_of
 from bundle.settings import DECIDES_NOTHING, OF_FILES, export_settings_of
 
 
@@ -23,8 +24,8 @@ def add_command(commands: Any, configs: Sequence[Path]) -> None:
         "export", help="write the network as ONNX or torch.export graphs (docs/export.md)"
     )
     export.add_argument("--format", required=True, choices=("onnx", "torch-export"))
-    export.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder for the graphs")
-    export.add_argument("--weights", type=Path, metavar="FILE", help="default: models/model.pt")
+    export.add_argument("--output", required=True, type=path_of, metavar="DIR", help="folder for the graphs")
+    export.add_argument("--weights", type=path_of, metavar="FILE", help="default: models/model.pt")
     export.add_argument(
         "--quantise", action="store_true", help="ONNX: 8-bit weights in matrix products; measure before use"
     )

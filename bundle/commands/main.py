@@ -10,7 +10,9 @@ from collections.abc import Sequence
 import bundle
 from bundle.commands import export, pacs, segment, workflows
 from bundle.commands.options import configs_in
-from bundle.exit_codes import INTERRUPTED
+from bundle.commands.parser import NO_DOCSTRINGS, Parser
+from bundle.commands.streams import enduring
+from bundle.exit_codes import INTERRUPTED, NOT_STARTED
 
 
 def parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
@@ -19,7 +21,7 @@ def parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
     Args:
         argv: configuration files that it names have options too.
     """
-    main = argparse.ArgumentParser(
+    main = Parser(
         prog="tpseg",
         description="Text-prior diffusion segmentation of CT, X-ray and H&E. For research use only.",
     )
@@ -35,8 +37,15 @@ def parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
-    argv = sys.argv[1:] if argv is None else argv
+    with enduring():
+        return _run(sys.argv[1:] if argv is None else argv)
+
+
+def _run(argv: Sequence[str]) -> int:
     arguments = parser(argv).parse_args(argv)
+    if sys.flags.optimize > 1:
+        print(f"error: {NO_DOCSTRINGS}", file=sys.stderr)
+        return NOT_STARTED
     if arguments.debug:
         logging.basicConfig(level=logging.DEBUG)
     elif arguments.command != "train":

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from bundle.commands.parser import path_of
+
 if TYPE_CHECKING:
     from monai.bundle import ConfigWorkflow
 
@@ -209,10 +211,10 @@ def add_network_options(command: argparse.ArgumentParser) -> None:
     """Options about the network, and further configuration."""
     command.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: the first GPU, or the CPU")
     network = command.add_mutually_exclusive_group()
-    network.add_argument("--weights", type=Path, metavar="FILE", help="default: models/model.pt")
+    network.add_argument("--weights", type=path_of, metavar="FILE", help="default: models/model.pt")
     network.add_argument(
         "--export",
-        type=Path,
+        type=path_of,
         metavar="DIR",
         help="ONNX graphs of `tpseg export` in place of weights, on the CPU (docs/export.md)",
     )
@@ -222,7 +224,7 @@ def add_network_options(command: argparse.ArgumentParser) -> None:
 def add_config_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--config",
-        type=Path,
+        type=path_of,
         action="append",
         default=[],
         metavar="FILE",
@@ -255,8 +257,10 @@ def workflow_of(
     """
     from monai.bundle import ConfigWorkflow
 
+    from bundle.commands.command_line import check_files
     from bundle.networks.weights import usable_device
 
+    check_files(files)
     workflow = ConfigWorkflow(
         config_file=[str(path) for path in files],
         meta_file=str(CONFIGS / "metadata.json"),

@@ -10,12 +10,23 @@ from pathlib import Path
 from typing import Any
 
 from bundle.commands.options import INFERENCE, add_network_options, add_settings
+from bundle.commands.parser import path_of
 
 #: Packages of the extra 'pacs', by the names that they are imported by.
 _PACKAGES = {"dicomweb_client": "dicomweb-client", "pynetdicom": "pynetdicom"}
 #: Settings that a node decides itself: it takes series one by one, and sends DICOM objects.
 _OF_THE_NODE = frozenset(
-    ("split", "text_key", "modality", "series_modality", "resume", "identifiers", "replacement_seed", "jobs")
+    (
+        "split",
+        "text_key",
+        "text_beside",
+        "modality",
+        "series_modality",
+        "resume",
+        "identifiers",
+        "replacement_seed",
+        "jobs",
+    )
     + ("num_workers", "progress", "dicom_seg", "geojson", "slide_mpp")
 )
 #: DICOM modalities whose images are segmented.
@@ -31,7 +42,7 @@ def add_commands(commands: Any, configs: Sequence[Path]) -> None:
     dicomweb = kinds.add_parser("dicomweb", help="watch a DICOMweb server")
     dicomweb.add_argument("--url", required=True, help="of the DICOMweb service; credentials: docs/pacs.md")
     dicomweb.add_argument(
-        "--ca", type=Path, metavar="FILE", help="certificates to check the server's by, PEM"
+        "--ca", type=path_of, metavar="FILE", help="certificates to check the server's by, PEM"
     )
     dicomweb.add_argument(
         "--query",
@@ -60,13 +71,13 @@ def add_commands(commands: Any, configs: Sequence[Path]) -> None:
     )
     listen.add_argument("--forward-tls", action="store_true", help="send results by TLS")
     listen.add_argument(
-        "--tls-cert", type=Path, metavar="FILE", help="certificate of this node, PEM: receive by TLS"
+        "--tls-cert", type=path_of, metavar="FILE", help="certificate of this node, PEM: receive by TLS"
     )
     listen.add_argument(
-        "--tls-key", type=Path, metavar="FILE", help="its key; default: in the file of --tls-cert"
+        "--tls-key", type=path_of, metavar="FILE", help="its key; default: in the file of --tls-cert"
     )
     listen.add_argument(
-        "--tls-ca", type=Path, metavar="FILE", help="certificates that those of others must be signed by"
+        "--tls-ca", type=path_of, metavar="FILE", help="certificates that those of others must be signed by"
     )
     listen.add_argument(
         "--max-gb", type=float, default=20.0, metavar="GB", help="of all that waits; default: %(default)g"
@@ -87,7 +98,7 @@ def add_commands(commands: Any, configs: Sequence[Path]) -> None:
 
 def _add_node_options(command: argparse.ArgumentParser, poll: float) -> None:
     command.add_argument(
-        "--state", required=True, type=Path, metavar="DIR", help="journal and results; one folder a node"
+        "--state", required=True, type=path_of, metavar="DIR", help="journal and results; one folder a node"
     )
     command.add_argument(
         "--poll", type=float, default=poll, metavar="SECONDS", help="between two looks; default: %(default)g"

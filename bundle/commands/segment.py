@@ -14,6 +14,7 @@ from bundle.commands.options import (
     inference_workflow,
     refused,
 )
+from bundle.commands.parser import path_of
 
 
 def add_command(commands: Any, configs: Sequence[Path]) -> None:
@@ -22,15 +23,17 @@ def add_command(commands: Any, configs: Sequence[Path]) -> None:
     segment.add_argument(
         "paths",
         nargs="+",
-        type=Path,
+        type=path_of,
         metavar="PATH",
         help="image file, folder (images, DICOM series) or datalist JSON",
     )
-    segment.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder for the results")
+    segment.add_argument(
+        "--output", required=True, type=path_of, metavar="DIR", help="folder for the results"
+    )
     prompt = segment.add_mutually_exclusive_group()
     prompt.add_argument("--prompt", metavar="TEXT", help="what to segment, one for all cases")
     prompt.add_argument(
-        "--prompt-file", type=Path, metavar="FILE", help="text, or JSON from case id to prompt"
+        "--prompt-file", type=path_of, metavar="FILE", help="text, or JSON from case id to prompt"
     )
     segment.add_argument(
         "--series",

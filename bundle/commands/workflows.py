@@ -16,6 +16,7 @@ from bundle.commands.options import (
     refused,
     workflow_of,
 )
+from bundle.commands.parser import path_of
 
 _HELP = {
     "train": "train a network, or go on with a training; the best weights are DIR/model.pt",
@@ -28,14 +29,16 @@ def add_commands(commands: Any, configs: Sequence[Path]) -> None:
     sets = sorted(path.stem.removeprefix("data_") for path in CONFIGS.glob("data_*.yaml"))
     for name, about in _HELP.items():
         command = commands.add_parser(name, help=about)
-        command.add_argument("--datalist", required=True, type=Path, nargs="+", metavar="FILE", help="JSON")
         command.add_argument(
-            "--output", required=True, type=Path, metavar="DIR", help="folder for what it makes"
+            "--datalist", required=True, type=path_of, nargs="+", metavar="FILE", help="JSON"
+        )
+        command.add_argument(
+            "--output", required=True, type=path_of, metavar="DIR", help="folder for what it makes"
         )
         command.add_argument("--set", choices=sets, help="configs/data_SET.yaml: how its images are shown")
         command.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: the first GPU, or the CPU")
         if name == "evaluate":
-            command.add_argument("--weights", type=Path, metavar="FILE", help="default: models/model.pt")
+            command.add_argument("--weights", type=path_of, metavar="FILE", help="default: models/model.pt")
         add_config_options(command)
         add_settings(command, [INFERENCE, CONFIGS / f"{name}.yaml", *configs])
         command.set_defaults(start=start)

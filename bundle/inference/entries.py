@@ -16,6 +16,8 @@ from bundle.results.result_files import ResultWriter
 
 #: What the journal needs of a case and run.json does not.
 INTERNAL = ("fingerprint", "checks", "notices")
+#: The sentences themselves, for the terminal; report.json has them.
+WARNINGS = "warning_texts"
 
 
 class CaseResults:
@@ -68,6 +70,7 @@ class CaseResults:
             "files": result["files"],
             "warnings": len(result["report"]["warnings"]),
             "flags": [flag["text"] for flag in result["report"]["flags"]],
+            WARNINGS: list(result["report"]["warnings"]),
             "notices": result["report"]["notices"],
             "checks": checks_of(self.output_dir, result["files"]),
         }

@@ -27,6 +27,7 @@ from bundle.inference.prompts import PromptReader
 from bundle.inference.slides import SlideSegmenter
 from bundle.inference.workers import Workers
 from bundle.transforms import reference_item
+from bundle.worker_items import packed, unpacked
 
 logger = logging.getLogger(__name__)
 
@@ -249,8 +250,9 @@ class CaseEvaluator(SupervisedEvaluator):
             if isinstance(self.data_loader, Workers):
                 self.data_loader.close()
 
-    def _iteration(self, engine: Engine, batchdata: LoadedCase | dict[str, Any]) -> dict[str, Any]:  # type: ignore[override]
-        return batchdata if isinstance(batchdata, dict) else self.case_segmenter(batchdata)
+    def _iteration(self, engine: Engine, batchdata: LoadedCase | dict[str, Any] | bytes) -> dict[str, Any]:  # type: ignore[override]
+        given: LoadedCase | dict[str, Any] = unpacked(batchdata)
+        return given if isinstance(given, dict) else self.case_segmenter(given)
 
 
 @dataclass(frozen=True)
@@ -278,5 +280,5 @@ class _WholeCase:
         return {"entry": self.results(output)}
 
 
-def _only(batch: Sequence[LoadedCase]) -> LoadedCase:
-    return batch[0]
+def _only(batch: Sequence[LoadedCase]) -> Any:
+    return packed(batch[0])

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -12,7 +13,10 @@ from bundle.cases import CaseError, CaseFailure, CaseReference, collect, read_pr
 from bundle.cases.dicom.selection import SeriesSelection
 from bundle.cases.dicom.series import Exclusion
 from bundle.cases.modality import MODALITIES, Modality
+from bundle.cases.structures import Structures
 from bundle.inference.journal import is_whole, read_journal
+from bundle.results.result_files import known_files
+from bundle.wording.asides import reads_like_prompt
 
 #: Whether results and messages hide or keep what names a patient; 'replace' hides it and has other identifiers in
 #: DICOM objects, which have those of the source otherwise.
@@ -76,6 +80,8 @@ def find_cases(
     text_key: str = "text",
     identifiers: Identifiers = "hide",
     reports: Sequence[Path] = (),
+    text_beside: bool | Literal["auto"] = "auto",
+    structures: Structures | None = None,
     **selection: Any,
 ) -> CaseList:
     """What a run has to do.
@@ -92,6 +98,8 @@ def find_cases(
         text_key: field of a datalist's entry that is its prompt, where none is given.
         identifiers: see `Identifiers`.
         reports: see `bundle.cases.collect`.
+        text_beside: whether a text file beside an image is its prompt; 'auto' where it reads like one.
+        structures: of the network, which prompts speak of.
         selection: which DICOM series are taken, see `bundle.cases.dicom.SeriesSelection`.
 
     Raises:
@@ -99,9 +107,13 @@ def find_cases(
     """
     if source is None:
         raise CaseError("input", "was not given", "name a file, a folder or a datalist")
+    for one in [source] if isinstance(source, (str, Path)) else source:
+        if not str(one).strip():
+            raise CaseError("input", "is an empty path", "name a file, a folder or a datalist")
     for setting, value, known in (
         ("modality", modality, (None, *MODALITIES)),
         ("identifiers", identifiers, get_args(Identifiers)),
+        ("text_beside", text_beside, ("auto", True, False)),
     ):
         if value not in known:
             choices = ", ".join(str(choice) for choice in known if choice is not None)
@@ -119,6 +131,8 @@ def find_cases(
         selection=SeriesSelection(**selection),
         hide_identifiers=identifiers != "keep",
         reports=reports,
+        reads_like_prompt=_reads_like_prompt(text_beside, structures),
+        result_names=tuple(known_files()),
     )
     references, failures = found.references, found.failures
     if strict and failures:
@@ -134,6 +148,14 @@ def find_cases(
         excluded = [replace(one, series="", remedy="") for one in excluded]
     hidden = {} if identifiers == "keep" else _hidden(source, prompt)
     return CaseList(references, failures, excluded, earlier, hidden)
+
+
+def _reads_like_prompt(
+    text_beside: bool | Literal["auto"], structures: Structures | None
+) -> Callable[[str], bool] | None:
+    if isinstance(text_beside, bool):
+        return bool if text_beside else None
+    return partial(reads_like_prompt, structures=structures)
 
 
 def _hidden(source: Any, prompt: str | None) -> dict[str, str]:

@@ -27,9 +27,11 @@ from tqdm import tqdm
 import bundle
 from bundle.atomic import remove_leftovers, write_atomically
 from bundle.cases import CaseError
+from bundle.cases.privacy import printable
 from bundle.diffusion.sampling import Sampling
-from bundle.exit_codes import INTERRUPTED, SOME_FAILED
-from bundle.inference.entries import INTERNAL, CaseResults, entry_of
+from bundle.exit_codes import INTERRUPTED, NOT_STARTED, SOME_FAILED
+from bundle.folder_lock import FolderInUseError, folder_lock
+from bundle.inference.entries import INTERNAL, WARNINGS, CaseResults, entry_of
 from bundle.inference.evaluator import CaseEvaluator
 from bundle.inference.find import CaseList
 from bundle.inference.journal import RunJournal
@@ -86,21 +88,19 @@ class RunRecord:
         self.progress = progress
         self.results = CaseResults(self.output_dir, writers, write_results)
         _check_writable(self.output_dir)
-        for name in ("run.json", "index.html"):
-            remove_leftovers(self.output_dir / name)
         self.journal = RunJournal(self.output_dir)
         self.entries = [entry_of(failure.id, failure.input, failure.error) for failure in cases.failures]
         for failure in cases.failures:
-            tqdm.write(f"failed: {failure.error}", file=sys.stderr)
+            _say(f"failed: {failure.error}")
         for one in cases.excluded:
-            tqdm.write(f"left out: {one}", file=sys.stderr)
+            _say(f"left out: {one}")
         chosen = {} if sampling is None else asdict(sampling)
         self.about: dict[str, Any] = {
             "versions": versions(),
             "weights": None if weights is None else Path(weights).name,
             "weights_sha256": None if weights is None else file_sha256(weights),
             "device": str(device),
-            "command": shlex.join(cases.shown_arguments(sys.argv)),
+            "command": printable(shlex.join(cases.shown_arguments(sys.argv))),
             "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             **({"left_out": [asdict(one) for one in cases.excluded]} if cases.excluded else {}),
             **chosen,
@@ -131,8 +131,20 @@ class RunRecord:
         An interruption (Ctrl-C, SIGTERM) leaves whole files, and says how to go on.
 
         Raises:
-            SystemExit: 1 where cases failed or the folder cannot be written any more, 130 where it was interrupted.
+            SystemExit: 1 where cases failed or the folder cannot be written any more, 2 where another run is writing
+                into it, 130 where it was interrupted.
         """
+        try:
+            with folder_lock(self.output_dir):
+                self._run(evaluator)
+        except FolderInUseError as error:
+            print(
+                f"error: {self.output_dir}: {error.strerror}; wait for it, or give another folder.",
+                file=sys.stderr,
+            )
+            raise SystemExit(NOT_STARTED) from error
+
+    def _run(self, evaluator: CaseEvaluator) -> None:
         try:
             # SIGTERM does what Ctrl-C does
             with _on_signals([signal.SIGTERM], signal.default_int_handler):
@@ -144,29 +156,41 @@ class RunRecord:
         except OSError as error:  # of journal, run.json or index.html; those of cases are theirs
             print(f"error: {error}.", file=sys.stderr)
             self._leave("stopped", SOME_FAILED, write=False)
+        except RuntimeError as error:
+            # of a process that reads ahead, which torch tells of in this way alone
+            if "DataLoader worker" not in str(error):
+                raise
+            remedy = "if memory ran out, set num_workers to 0"
+            print(f"error: a process that reads cases ahead was ended; {remedy}.", file=sys.stderr)
+            self._leave("stopped", SOME_FAILED)
         self.finish()
 
     def start(self, engine: Engine) -> None:
+        for name in ("run.json", "index.html"):
+            remove_leftovers(self.output_dir / name)
         self.journal.start(self.settings, self.entries)
         self._publish()
         self.bar = tqdm(total=len(self.cases.references), unit="case", disable=not self.progress)
 
     def keep(self, engine: Engine) -> None:
         output = engine.state.output
-        entry = output.get("entry") or self.results(output)
+        entry = dict(output.get("entry") or self.results(output))
+        warnings = entry.pop(WARNINGS, ())
         # in this order: what an interruption between the two leaves out of the journal is done again, no more
         self.entries.append(entry)
         self.journal.add(entry)
         if entry["error"] is not None:
-            tqdm.write(f"failed: {entry['error']}", file=sys.stderr)
+            _say(f"failed: {entry['error']}")
         if entry.get("flags"):
             more = len(entry["flags"]) - _MOST_FLAGS
             texts = entry["flags"][:_MOST_FLAGS] + [f"{more} more are in its report."] * (more > 0)
-            tqdm.write(f"implausible: {entry['id']}: {' '.join(texts)}", file=sys.stderr)
+            _say(f"implausible: {entry['id']}: {' '.join(texts)}")
+        if warnings:
+            _say(f"warning: {entry['id']}: {' '.join(warnings)}")
         for notice in entry.get("notices", []):
             if notice not in self._noticed:
                 self._noticed.add(notice)
-                tqdm.write(f"note: {notice}", file=sys.stderr)
+                _say(f"note: {notice}")
         self.bar.update()
         if time.monotonic() >= self._due:
             self._publish()
@@ -179,7 +203,7 @@ class RunRecord:
         """
         self._close()
         self._publish()
-        print(f"{self._counts()}: {self.output_dir / 'index.html'}")
+        print(printable(f"{self._counts()}: {self.output_dir / 'index.html'}"))
         if self.failed:
             raise SystemExit(SOME_FAILED)
 
@@ -225,6 +249,11 @@ class RunRecord:
         write_index(self.output_dir, content)
         now = time.monotonic()
         self._due = now + max(_INTERVAL, _SHARE * (now - started))
+
+
+def _say(sentence: str) -> None:
+    """One line above the bar."""
+    tqdm.write(printable(sentence), file=sys.stderr)
 
 
 @contextmanager

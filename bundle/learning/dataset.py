@@ -21,6 +21,7 @@ from bundle.learning.losses import MaskTarget, log_inverse_frequency
 from bundle.learning.prompting import PromptDrawer
 from bundle.transforms import RandByModalityd, reference_item
 from bundle.wording import exchange_sides
+from bundle.worker_items import packed, unpacked
 
 
 def training_references(
@@ -233,15 +234,19 @@ def possible_channels(structures: Structures, modality: Modality) -> Tensor:
     return channels
 
 
-def by_size(items: Sequence[Mapping[str, Any]]) -> dict[str, Any] | list[dict[str, Any]]:
-    """Collate square images of one size to a batch, and of several to a list of batches, the smallest first."""
+def by_size(items: Sequence[Mapping[str, Any]]) -> Any:
+    """Collate square images of one size to a batch, and of several to a list of batches, the smallest first.
+
+    Returns:
+        It, for `prepare_batch`; packed where this is another process.
+    """
     sides = sorted({item["image"].shape[-1] for item in items})
     parts = [default_collate([item for item in items if item["image"].shape[-1] == side]) for side in sides]
-    return parts[0] if len(parts) == 1 else parts
+    return packed(parts[0] if len(parts) == 1 else parts)
 
 
 def prepare_batch(
-    batch: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+    batch: Mapping[str, Any] | Sequence[Mapping[str, Any]] | bytes,
     device: torch.device | str | None,
     non_blocking: bool = False,
     **_: Any,
@@ -250,23 +255,24 @@ def prepare_batch(
 
     Of a list of batches: lists of images and targets, and `parts`, what the step needs for each.
     """
-    if isinstance(batch, Sequence):
+    content: Any = unpacked(batch)
+    if isinstance(content, Sequence):
         images, targets, _, needs = zip(
-            *(prepare_batch(part, device, non_blocking) for part in batch), strict=True
+            *(prepare_batch(part, device, non_blocking) for part in content), strict=True
         )
         return list(images), list(targets), (), {"parts": list(needs)}
     moved = {
         key: value.to(device, non_blocking=non_blocking)
-        for key, value in batch.items()
+        for key, value in content.items()
         if isinstance(value, Tensor)
     }
     image = moved["image"].contiguous(memory_format=torch.channels_last)
     # as the texts of a step: the prompts of all images first
     named = moved["named"].transpose(0, 1).flatten(0, 1) if "named" in moved else None
     target = MaskTarget(moved["label"], moved["labelled"], moved["possible"], named, moved["standalone"])
-    needed: dict[str, Any] = {"target": target, "prompts": list(batch["prompt"])}
-    if "text" in batch:
-        needed["texts"] = list(batch["text"])
+    needed: dict[str, Any] = {"target": target, "prompts": list(content["prompt"])}
+    if "text" in content:
+        needed["texts"] = list(content["text"])
     return image, target, (), needed | ({"noise": moved["noise"]} if "noise" in moved else {})
 
 

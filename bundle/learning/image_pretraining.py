@@ -18,6 +18,7 @@ from bundle.cases import CaseReference
 from bundle.diffusion.schedule import DDPM_STEPS, linear_beta_log_snr, noised
 from bundle.learning.drawing import DrawnImages, once_if_grey, vary
 from bundle.transforms import RandByModalityd, reference_item
+from bundle.worker_items import unpacked
 
 
 class UnlabelledImages(DrawnImages):
@@ -77,10 +78,13 @@ class UnlabelledImages(DrawnImages):
 
 
 def prepare_image_batch(
-    batch: Mapping[str, Tensor], device: torch.device | str | None, non_blocking: bool = False, **_: Any
+    batch: Mapping[str, Tensor] | bytes,
+    device: torch.device | str | None,
+    non_blocking: bool = False,
+    **_: Any,
 ) -> tuple[Tensor, Tensor, tuple[()], dict[str, Any]]:
     """For MONAI's SupervisedTrainer: images in [-1, 1], and as their target the noise that they are given."""
-    image = batch["image"].to(device, non_blocking=non_blocking)
+    image = unpacked(batch)["image"].to(device, non_blocking=non_blocking)
     image = image * 2.0 - 1.0
     noise = torch.randn_like(image)
     return image, noise, (), {"noise": noise}

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from bundle.networks.blocks import PyramidNeck
 from bundle.networks.image_prior import PvtV2Prior
+from bundle.worker_items import unpacked
 
 
 class Restored(NamedTuple):
@@ -92,9 +93,12 @@ class MaskedImageLoss(nn.Module):
 
 
 def prepare_masked_batch(
-    batch: Mapping[str, Tensor], device: torch.device | str | None, non_blocking: bool = False, **_: Any
+    batch: Mapping[str, Tensor] | bytes,
+    device: torch.device | str | None,
+    non_blocking: bool = False,
+    **_: Any,
 ) -> tuple[Tensor, Tensor]:
     """For MONAI's SupervisedTrainer: images, which are their own target."""
-    image = batch["image"].to(device, non_blocking=non_blocking)
+    image = unpacked(batch)["image"].to(device, non_blocking=non_blocking)
     image = image.contiguous(memory_format=torch.channels_last)
     return image, image

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import CLIPVisionModel
 
 from bundle.networks.vision_prior import clip_normalised, vision_config
+from bundle.worker_items import unpacked
 
 
 class ViewEncoder(nn.Module):
@@ -47,10 +48,14 @@ class ViewEncoder(nn.Module):
 
 
 def prepare_views(
-    batch: Mapping[str, Tensor], device: torch.device | str | None, non_blocking: bool = False, **_: Any
+    batch: Mapping[str, Tensor] | bytes,
+    device: torch.device | str | None,
+    non_blocking: bool = False,
+    **_: Any,
 ) -> tuple[Tensor, Tensor]:
     """For MONAI's SupervisedTrainer: both views of every image, and where the other view of each is."""
-    views = torch.cat([batch["image"], batch["other"]]).to(device, non_blocking=non_blocking)
+    both = unpacked(batch)
+    views = torch.cat([both["image"], both["other"]]).to(device, non_blocking=non_blocking)
     return views, torch.arange(len(views), device=views.device).roll(len(views) // 2)
 
 

@@ -1,0 +1,36 @@
+"""One run at a time in a folder, by a lock that ends with the process that holds it, however that ends."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class FolderInUseError(OSError):
+    """Another process holds the folder."""
+
+
+@contextmanager
+def folder_lock(folder: Path) -> Iterator[None]:
+    """Hold a folder that exists.
+
+    The lock is on the folder itself: no file is left in it. File systems that know no such locks go without.
+
+    Raises:
+        FolderInUseError: another run holds it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise FolderInUseError(errno.EBUSY, "another run is writing into it", str(folder)) from error
+        except OSError:
+            pass
+        yield
+    finally:
+        os.close(descriptor)
