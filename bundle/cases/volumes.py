@@ -30,6 +30,10 @@ _SPLIT = "split it into 3-D volumes"
 _DATA_FILE = re.compile(r"^\s*(?:element\s*)?data\s*file\s*[=:]\s*(.*?)\s*$", re.IGNORECASE | re.MULTILINE)
 _META_GEOMETRY = re.compile(r"^\s*(TransformMatrix|Rotation|Orientation)\s*[=:]", re.MULTILINE)
 _NRRD_GEOMETRY = re.compile(r"^\s*space directions\s*:", re.IGNORECASE | re.MULTILINE)
+# Other spaces, such as scanner-xyz, say nothing of the patient's left and right.
+_NRRD_ANATOMY = re.compile(
+    r"^\s*space\s*:\s*(LPS|RAS|LAS|(left|right)-(anterior|posterior)-superior)", re.IGNORECASE | re.MULTILINE
+)
 _NRRD_UNITS = re.compile(r"^\s*space units\s*:\s*(.*?)\s*$", re.IGNORECASE | re.MULTILINE)
 _META_UNITS = re.compile(r"^\s*DistanceUnits\s*[=:]\s*(.*?)\s*$", re.MULTILINE)
 # mm in what headers give lengths in: the codes of NIfTI's xyzt_units, and names in MetaImage and NRRD.
@@ -195,7 +199,8 @@ def _decode_itk(path: Path) -> SourceImage:
         )
     dimensions = tuple(int(io.GetDimensions(axis)) for axis in range(io.GetNumberOfDimensions()))
     shape = _spatial_shape(path, dimensions, warnings)
-    if not (_META_GEOMETRY if is_meta else _NRRD_GEOMETRY).search(text):
+    stated = (_META_GEOMETRY,) if is_meta else (_NRRD_GEOMETRY, _NRRD_ANATOMY)
+    if not all(pattern.search(text) for pattern in stated):
         warnings.append(_NOMINAL)
     affine = _ras_affine(io)
     affine[:3] *= _unit(path, text, is_meta)

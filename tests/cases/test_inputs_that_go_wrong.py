@@ -241,6 +241,28 @@ def test_lengths_of_nrrd_become_mm(tmp_path: Path, unit: str, known: bool) -> No
         assert "units that are not known" in refusal(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("space", "x", "y", "known"),
+    [
+        ("left-posterior-superior", -2.0, -1.5, True),
+        ("right-anterior-superior", 2.0, 1.5, True),
+        ("left-anterior-superior", -2.0, 1.5, True),
+        ("scanner-xyz", -2.0, -1.5, False),
+    ],
+)
+def test_a_space_that_is_not_the_patients_is_said(
+    tmp_path: Path, space: str, x: float, y: float, known: bool
+) -> None:
+    header = (
+        f"NRRD0004\ntype: short\ndimension: 4\nspace: {space}\nsizes: 7 9 11 1\nendian: little\n"
+        "space directions: (2,0,0) (0,1.5,0) (0,0,3) none\nencoding: raw\nspace origin: (0,0,0)\n\n"
+    )
+    (tmp_path / "a.nrrd").write_bytes(header.encode() + HU.astype("<i2").tobytes(order="F"))
+    case = one_case(tmp_path)
+    assert case.affine is not None and np.allclose(np.diag(case.affine), (x, y, 3, 1))
+    assert any("nominal" in text for text in case.warnings) != known
+
+
 def test_a_per_cent_sign_is_named(tmp_path: Path) -> None:
     (tmp_path / "dose 50%.raw").write_bytes(bytes(128))
     (tmp_path / "a.mhd").write_text(
