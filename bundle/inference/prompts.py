@@ -12,7 +12,7 @@ from bundle.cases.modality import Modality
 from bundle.cases.structures import Structures
 from bundle.networks.prompt_reading import PromptReading
 from bundle.networks.protocol import Segmenter
-from bundle.wording import Request, exchange_sides, request_reader
+from bundle.wording import Request, exchange_sides, names_a_side, request_reader
 
 
 class PromptReader:
@@ -59,7 +59,7 @@ def _bytes(reading: PromptReading) -> int:
 
 def side_notices(case: Case, reading: PromptReading) -> list[str]:
     """What was assumed of left and right in a prompt, where nothing says it."""
-    if case.modality != "X-ray" or exchange_sides(reading.text) == reading.text:
+    if case.modality != "X-ray" or not names_a_side(reading.text):
         return []
     if not reading.means_patient:
         return [
@@ -87,6 +87,8 @@ def asked_for(reading: PromptReading, text: str, request: Request, structures: S
         return replace(reading, text=text)
     chooses = reading.channels is not None or not request.affirmed
     if not request.decided:
+        if not request.learnt or not request.affirmed:
+            reading = replace(reading, channels=() if chooses else None)
         missed = (text,) if reading.channels == () else ()
         return replace(reading, text=text, not_understood=missed)
     return replace(

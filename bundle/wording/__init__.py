@@ -1,6 +1,6 @@
 """Wording of prompts, reports and notes, written for this project, to train and test what reads them."""
 
-from bundle.wording.requests import Request, RequestReader, request_reader
+from bundle.wording.requests import Request, RequestReader, names_a_side, request_reader
 from bundle.wording.sentences import (
     Infection,
     Meaning,
@@ -30,6 +30,7 @@ __all__ = [
     "everyday",
     "exchange_sides",
     "is_held_out",
+    "names_a_side",
     "request_reader",
     "templates",
 ]

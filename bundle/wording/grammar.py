@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bundle.cases.structures_file import SIDES
-from bundle.wording.terms import Term
+from bundle.wording.terms import Term, grammar
+
+_BEFORE_COLON = ("not", "except", "unwanted", "nothing")
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Reading:
     sides: tuple[str, ...] = ()  # that stand right before an organ
     thing: tuple[int, int] | None = None  # a thing whose organ may follow
     reported: bool = False  # a finding was named: organs are places
+    clause: set[str] = field(default_factory=set)  # named since the last mark
 
     def take(self, items: list[Item], position: int, item: Item) -> None:
         """Read the item at a position."""
@@ -45,12 +48,23 @@ class Reading:
         kind = item.kind
         if kind == "split":
             self.scope, self.thing, self.pair_is_new = None, None, False
-        elif kind == "comma":
+        elif kind == "comma" or (
+            kind == "colon" and position and items[position - 1].kind not in _BEFORE_COLON
+        ):
             self.thing = None
-            if self.scope == "not" and not _list_goes_on(items, position):
+            if kind == "colon" or (self.scope == "not" and not _list_goes_on(items, position)):
                 self.scope = None
-        elif kind in ("not", "except"):
-            self._negate(kind, items, position)
+        elif kind == "unwanted" or (kind == "not" and self.clause and _ends_here(following)):
+            self._take_back(items, position)
+        elif kind in ("not", "except", "free", "nothing"):
+            self._negate("except" if kind == "except" else "not", items, position)
+        elif kind == "quantifiers":
+            self.implied = self.implied or (
+                self.scope is None and _ends_here(_following(items, position, "transparent", "verbs"))
+            )
+            self.decided = self.decided or self.implied
+        elif kind == "contrast" and _is_but_of_everything(items, position, following):
+            self._negate("except", items, position)
         elif kind in ("contrast", "only", "verbs"):
             self.scope, self.pair_is_new = None, kind == "only" and self.pair_is_new
         elif kind == "everything":
@@ -65,6 +79,8 @@ class Reading:
             self._thing(item)
         elif kind == "unknown":
             self._miss(item.start, item.end)
+        if kind in ("split", "comma", "contrast"):
+            self.clause = set()
         if kind in ("and", "term", "things"):
             self.pair_is_new = kind == "term"
 
@@ -76,7 +92,17 @@ class Reading:
         if kind == "except" and not wanted and any(item.kind == "term" for item in items[position:]):
             self.implied = self.decided = True
 
+    def _take_back(self, items: list[Item], position: int) -> None:
+        """'the liver is not needed'; before what it speaks of it is a negation: 'not needed: the liver'."""
+        if not self.clause:
+            self._negate("not", items, position)
+        self.named -= self.clause
+        self.excluded |= self.clause - self.findings
+        self.clause = set()
+
     def _everything(self, item: Item, following: Item | None) -> None:
+        if self.scope == "except" and self.excluded:  # 'except for the lungs, everything'
+            self.scope = None
         if self.scope is not None or (
             following is not None and following.kind in ("term", "adjective", "side")
         ):
@@ -96,8 +122,8 @@ class Reading:
         self.sides = ()
         if term.name in self.findings:
             self.reported = True
-            self.named -= {name for name in self.named if name not in self.findings}
-        elif self.reported:
+            self.named &= self.findings | (self.clause if _is_listed(items, position) else set())
+        elif self.reported and not _is_listed(items, position):
             return
         if self.scope == "not" and term.name in self.findings:
             return  # denied of one place, it may still be affirmed of another
@@ -105,6 +131,7 @@ class Reading:
             self.excluded |= wanted
         else:
             self.named |= wanted
+            self.clause |= wanted
             self.excluded -= wanted
 
     def _is_place(self, items: list[Item], position: int, item: Item) -> bool:
@@ -142,8 +169,13 @@ class Reading:
         sides = SIDES if side == "both" else (side,)
         before = _before(items, position)
         joined = before is not None and before.kind == "and"
+        if side == "both" and self.sides and before is not None and before.kind == "of":
+            return  # 'the left one of both kidneys'
         ahead = next((one for one in items[position + 1 :] if one.kind in ("term", "split")), None)
         after = _following(items, position)
+        if after is not None and after.kind == "of" and side != "both":
+            rest = (one for one in items[position + 1 :] if one.kind not in ("filler", "of"))
+            after = next((one for one in rest if (one.kind, one.value) != ("side", "both")), None)
         if after is not None and after.kind == "term" and _noun_of(after.value, self.pairs) is not None:
             self.sides = sides
             return
@@ -181,13 +213,64 @@ def _noun_of(term: Term, pairs: Mapping[str, Any]) -> str | None:
     return next((noun for noun in nouns if noun in pairs), None) if len(term.parts) == 2 else None
 
 
-def _following(items: list[Item], position: int) -> Item | None:
-    return next((one for one in items[position + 1 :] if one.kind != "filler"), None)
+def _following(items: list[Item], position: int, *passed: str) -> Item | None:
+    return next((one for one in items[position + 1 :] if one.kind not in ("filler", *passed)), None)
+
+
+def _ends_here(following: Item | None) -> bool:
+    """Whether nothing follows that a word could go with."""
+    return following is None or following.kind in ("split", "comma", "except", "not", "contrast", "only")
 
 
 def _before(items: list[Item], position: int) -> Item | None:
     passed = ("filler", "transparent", "side")
     return next((one for one in reversed(items[:position]) if one.kind not in passed), None)
+
+
+def _is_listed(items: list[Item], position: int) -> bool:
+    """Whether a thing stands right beside another: 'liver and infection', not 'infection of liver and spleen'."""
+    before = [item.kind for item in items[:position] if item.kind not in ("filler", "transparent", "side")]
+    return before[-2:] == ["term", "and"] and before[-3:-2] not in (["of"], ["near"])
+
+
+def _is_but_of_everything(items: list[Item], position: int, following: Item | None) -> bool:
+    """'everything else but the liver'."""
+    before = _before(items, position)
+    return (
+        before is not None
+        and before.kind in ("everything", "quantifiers")
+        and following is not None
+        and following.kind in ("term", "side")
+    )
+
+
+def apart(items: list[Item], words: list[str]) -> list[Item]:
+    """The items of a prompt, those that only mean something together read so.
+
+    'leave the liver out' is an exception, and 'nothing apart from the liver' is only the liver.
+
+    Args:
+        words: of the prompt.
+    """
+    found = grammar()["apart"]
+    read = list(items)
+    for position, item in enumerate(items):
+        word = words[item.start] if item.end == item.start + 1 else ""
+        if word in found["verbs"]:
+            for later in range(position + 1, len(items)):
+                if items[later].kind in ("split", "comma", "contrast", "verbs"):
+                    break
+                if words[items[later].start] in found["particles"]:
+                    read[position] = replace(item, kind="except")
+                    read[later] = replace(items[later], kind="filler")
+                    break
+        if item.kind == "except":
+            ahead = [one for one in range(position) if items[one].kind != "filler"]
+            last = ahead[-1] if ahead else None
+            if last is not None and (items[last].kind in ("not", "nothing")):
+                read[position] = replace(item, kind="only")
+                read[last] = replace(items[last], kind="filler")
+    return read
 
 
 def _is_genitive(item: Item, items: list[Item]) -> bool:

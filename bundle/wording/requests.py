@@ -14,20 +14,25 @@ from typing import Any
 
 from bundle.cases.structures import Structures
 from bundle.cases.structures_file import SIDES
-from bundle.wording.grammar import Item, Reading
+from bundle.wording.affirmed import DENYING, affirmed, zone_words
+from bundle.wording.grammar import Item, Reading, apart
 from bundle.wording.spelling import Spelling, Word, fold, folded, tokens
 from bundle.wording.terms import Term, all_terms, everyday, grammar, templates
 
-_SPLITS = frozenset(".;:!?\n")
+_SPLITS = frozenset(".;!?\n")
 _COMMAS = frozenset(",()[]")
 #: Kinds of phrases in grammar.yaml; a phrase of two kinds is of the one that comes first here.
 _KINDS = (
     "except",
+    "unwanted",
+    "free",
+    "nothing",
     "not",
     "only",
     "contrast",
     "verbs",
     "everything",
+    "quantifiers",
     "and",
     "near",
     "with",
@@ -35,6 +40,20 @@ _KINDS = (
     "things",
     "transparent",
     "absent",
+)
+#: Kinds that say nothing of what a structure is.
+_SMALL = (
+    "filler",
+    "transparent",
+    "of",
+    "with",
+    "and",
+    "split",
+    "comma",
+    "quantifiers",
+    "verbs",
+    "only",
+    "contrast",
 )
 
 
@@ -51,6 +70,7 @@ class Request:
         not_understood: parts of the prompt that name nothing asked for, as written.
         read_as: words with typing errors -> what they were read as.
         affirmed: the prompt without the clauses that deny something; the prompt itself where none does.
+        learnt: whether the network's learnt reading counts where nothing is decided.
     """
 
     named: frozenset[str] = frozenset()
@@ -60,6 +80,7 @@ class Request:
     not_understood: tuple[str, ...] = ()
     read_as: Mapping[str, str] = field(default_factory=dict)
     affirmed: str = ""
+    learnt: bool = True
 
     def values(self, structures: Structures) -> tuple[int, ...]:
         """Mask values of the structures that are asked for; of organs that a structure joins, all must be."""
@@ -117,12 +138,40 @@ class RequestReader:
         self._things = {folded(phrase) for phrase in words["things"]}
         self._longest = max(map(len, self._phrases))
         self._names = {term.name.lower(): term.name for term in self._terms}
+        found = [phrase for phrases in findings.values() for phrase in phrases]
         said = [
-            phrase for term in self._terms for phrase in (*term.phrasings, *term.held_out, *term.adjectives)
+            phrase
+            for term in self._terms
+            for phrase in (term.name, *term.phrasings, *term.held_out, *term.adjectives, *found)
+            if phrase == term.name or len(tokens(phrase)) == 1
         ]
-        right = {word for phrase in self._phrases for word in phrase} | _everyday_words()
+        self._alike = {fold(word): fold(group[0]) for group in words["alike"] for word in group}
+        small = {phrase for phrase, meaning in self._phrases.items() if meaning[0] in _SMALL}
+        told = [(frozenset(folded(phrase)), term) for term in self._terms for phrase in term.known_by]
+        stated = len(told)
+        told += [
+            (frozenset(word for word in folded(phrase) if (word,) not in small), term)
+            for term in self._terms
+            for phrase in term.described
+        ]
+        self._descriptions = [
+            (frozenset(map(self._concept, words)), term)
+            for position, (words, term) in enumerate(told)
+            if len(words) > 1 or position < stated
+        ]
+        clinical = {word for phrase, meaning in named.items() for word in phrase}
+        self._clinical = clinical - {word for phrase in words["filler"] for word in folded(phrase)}
+        self._clinical |= set(self._alike)
+        self._pairs_of_words = {
+            phrase.replace(" ", "").lower(): phrase.lower()
+            for term in self._terms
+            for phrase in (term.name, *term.phrasings, *term.held_out)
+            if phrase.count(" ") == 1 and phrase.replace(" ", "").isalpha()
+        }
+        right = {word for phrase in self._phrases for word in phrase} | _everyday_words() | set(self._alike)
         self._spelling = Spelling(
-            {word.text.lower() for phrase in said for word in tokens(phrase)},
+            {word.text.lower() for phrase in (*said, *SIDES) for word in tokens(phrase)}
+            | {word for kind in ("except", "everything") for word in words[kind] if len(word) > 5},
             right | {fold(word) for word in words["not_typos"]},
         )
         self._pairs = {
@@ -147,12 +196,17 @@ class RequestReader:
 
     def __call__(self, prompt: str) -> Request:
         """What a prompt asks for; nothing of it is evaluated."""
-        words, read_as = self._spelling.corrected(tokens(prompt))
+        words, read_as = self._spelling.corrected(self._joined(tokens(prompt)))
         items = self._items(words)
         reading = Reading(self._pairs, self._findings)
         for position, item in enumerate(items):
             reading.take(items, position, item)
+        self._described(reading, words, items)
         spans = reading.not_understood
+        if reading.reported:  # places of a finding
+            spans = [
+                span for span in spans if not {word.folded for word in words[slice(*span)]} <= zone_words()
+            ]
         return Request(
             named=frozenset(reading.named - reading.excluded),
             everything=reading.everything or (reading.implied and not reading.named),
@@ -160,8 +214,50 @@ class RequestReader:
             decided=reading.decided,
             not_understood=_as_written(prompt, words, spans),
             read_as=read_as,
-            affirmed=self._affirmed(prompt, words, items),
+            affirmed=affirmed(prompt, words, items, read_as, self._findings),
+            learnt=self._may_be_learnt(words, items),
         )
+
+    def _joined(self, words: list[Word]) -> list[Word]:
+        """Two words that stand for one name, with an error in it, replaced by those of the name."""
+        for position in range(len(words) - 1):
+            first, second = words[position : position + 2]
+            phrase = self._spelling.joined(first, second, self._pairs_of_words)
+            if phrase is not None:
+                meant = [fold(word) for word in phrase.split()]
+                words[position] = Word(first.text, meant[0], first.start, first.end)
+                words[position + 1] = Word(second.text, meant[1], second.start, second.end)
+        return words
+
+    def _concept(self, word: str) -> str:
+        return self._alike.get(word, word)
+
+    def _described(self, reading: Reading, words: list[Word], items: list[Item]) -> None:
+        """Takes a prompt that names nothing for the one structure of which it says most."""
+        kinds = {item.kind for item in items}
+        if reading.everything or reading.named & self._own or kinds & {*DENYING, "adjective"}:
+            return
+        things = [
+            word.folded for item in items if item.kind == "things" for word in words[item.start : item.end]
+        ]
+        if any(word not in self._alike for word in things):
+            return
+        given = {self._concept(word.folded) for word in words}
+        fitting = [(len(concepts), term) for concepts, term in self._descriptions if concepts <= given]
+        most = max((size for size, _ in fitting), default=0)
+        meant = {term.name: term for size, term in fitting if size == most}
+        if len(meant) != 1:
+            return
+        (term,) = meant.values()
+        sides = {item.value for item in items if item.kind == "side"} & set(SIDES)
+        one_sided = len(term.parts) == 2 and len(sides) == 1
+        reading.named = {part for part in term.parts if not one_sided or part.split(" ", 1)[0] in sides}
+        reading.decided, reading.implied, reading.not_understood = True, False, []
+
+    def _may_be_learnt(self, words: list[Word], items: list[Item]) -> bool:
+        """Whether the network's learnt reading counts: several words, half of them known in clinical wording."""
+        told = [words[item.start].folded for item in items if item.kind not in _SMALL]
+        return len(told) > 1 and 2 * sum(word in self._clinical for word in told) >= len(told)
 
     def _items(self, words: list[Word]) -> list[Item]:
         items: list[Item] = []
@@ -175,8 +271,17 @@ class RequestReader:
             else:
                 length = 1
                 text = words[position].folded
-                kind = "split" if text in _SPLITS else "comma" if text in _COMMAS else "unknown"
-                kind = "and" if text in "/&+" else kind
+                kind = "filler" if text == "." and _is_abbreviated(words, position) else "unknown"
+                kind = (
+                    kind
+                    if kind == "filler"
+                    else "split"
+                    if text in _SPLITS
+                    else "comma"
+                    if text in _COMMAS
+                    else "unknown"
+                )
+                kind = "and" if text in "/&+" else "colon" if text == ":" else kind
                 kind = "things" if kind == "unknown" and _names_a_thing(text) else kind
                 found = kind, None
             follows_term = bool(items) and items[-1].kind == "term" and items[-1].end == position
@@ -185,28 +290,14 @@ class RequestReader:
                 found = "things", None  # 'liver tumour', though a tumour is also a term of its own
             items.append(Item(found[0], found[1], position, position + length))
             position += length
-        return items
+        return apart(items, [word.folded for word in words])
 
-    def _affirmed(self, prompt: str, words: list[Word], items: list[Item]) -> str:
-        """The prompt without the clauses that deny something."""
-        clauses: list[list[Item]] = [[]]
-        for item in items:
-            if item.kind in ("split", "comma", "contrast"):
-                clauses.append([])
-            elif item.kind in ("not", "except") and clauses[-1]:
-                clauses.append([item])
-            else:
-                clauses[-1].append(item)
-        kept = [
-            clause
-            for clause in clauses
-            if clause and not any(item.kind in ("not", "except", "absent") for item in clause)
-        ]
-        if len(kept) == sum(bool(clause) for clause in clauses):
-            return prompt
-        return ", ".join(
-            prompt[words[clause[0].start].start : words[clause[-1].end - 1].end] for clause in kept
-        )
+
+def names_a_side(text: str) -> bool:
+    """Whether a text speaks of left or right, abbreviated ones too."""
+    sides = grammar()["sides"]
+    known = {word for side in SIDES for phrase in sides[side] for word in folded(phrase)[:1]}
+    return any(word.folded in known for word in tokens(text))
 
 
 @lru_cache(maxsize=8)
@@ -225,6 +316,16 @@ def _everyday_words() -> frozenset[str]:
     content = everyday()
     phrases = [*content["words"], *content["sentences"], *content["held_out"]]
     return frozenset(word for phrase in phrases for word in folded(str(phrase)))
+
+
+def _is_abbreviated(words: list[Word], position: int) -> bool:
+    """Whether a full stop belongs to a word such as 'Rt.' or 'excl.'."""
+    before = words[position - 1] if position else None
+    return (
+        before is not None
+        and before.end == words[position].start
+        and before.folded in grammar()["abbreviations"]
+    )
 
 
 def _names_a_thing(word: str) -> bool:

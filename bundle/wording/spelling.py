@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -65,6 +65,26 @@ class Spelling:
         self.names = sorted(word for word in set(names) if len(word) >= _SHORT and word.isalpha())
         self._right = frozenset(right)
 
+    def joined(self, first: Word, second: Word, phrases: Mapping[str, str]) -> str | None:
+        """The phrase of two words that two words with an error in one of them stand for: 'gal blader'.
+
+        Args:
+            phrases: without the space -> with it.
+        """
+        word = first.text.lower() + second.text.lower()
+        if (
+            len(word) < _LONG
+            or not word.isalpha()
+            or (first.folded in self._right and second.folded in self._right)
+        ):
+            return None
+        near = {
+            phrase
+            for known, phrase in phrases.items()
+            if abs(len(known) - len(word)) <= 2 and known[0] == word[0] and _edits(word, known) <= 2
+        }
+        return near.pop() if len(near) == 1 else None
+
     def corrected(self, words: list[Word]) -> tuple[list[Word], dict[str, str]]:
         """Words with typing errors replaced by the one known word that is closest."""
         read_as: dict[str, str] = {}
@@ -86,6 +106,8 @@ class Spelling:
             if abs(len(known) - len(word)) <= allowed and (known[0] == word[0] or known[:2] == word[1::-1])
             for distance in [_edits(word, known)]
             if distance <= (allowed if len(known) >= _LONG else 1)
+            # 'long' is no error for 'lung', but 'lnug' is
+            and (len(known) > _SHORT or len(word) != len(known) or sorted(word) == sorted(known))
         ]
         near.sort()
         if not near or (len(near) > 1 and near[0][0] == near[1][0]):

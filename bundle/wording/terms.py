@@ -30,6 +30,8 @@ class Term:
         held_out: ways to name it that are never generated.
         opposite: name of the same thing on the other side of the body, if there is one.
         adjectives: words that name it beside 'tissue' and the like; beside others they name something of it.
+        known_by: words that say together, in any order, what it is: 'makes bile'.
+        described: paraphrases, those of its phrasings that are sentences about it.
     """
 
     name: str
@@ -39,6 +41,8 @@ class Term:
     held_out: tuple[str, ...] = ()
     opposite: str | None = None
     adjectives: tuple[str, ...] = ()
+    known_by: tuple[str, ...] = ()
+    described: tuple[str, ...] = ()
 
 
 @cache
@@ -144,6 +148,8 @@ def _single(entry: Mapping[str, Any]) -> Term:
         phrasings=_distinct([entry["name"], *known, *derived, *entry.get("described", [])], held_out),
         held_out=tuple(held_out),
         adjectives=tuple(entry.get("adjectives", [])),
+        known_by=tuple(entry.get("known_by", [])),
+        described=tuple(entry.get("described", [])),
     )
 
 
@@ -204,6 +210,8 @@ def _paired(entry: Mapping[str, Any]) -> list[Term]:
             phrasings=_distinct([*usual, *both, *derived], both_held_out),
             held_out=tuple(both_held_out),
             adjectives=tuple(adjectives),
+            known_by=tuple(entry.get("known_by", [])),
+            described=tuple(phrase.replace("{side}", "") for phrase in entry.get("described", [])),
         )
     )
     return terms
