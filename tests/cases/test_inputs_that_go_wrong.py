@@ -255,6 +255,7 @@ def test_a_space_that_is_not_the_patients_is_said(
 ) -> None:
     header = (
         f"NRRD0004\ntype: short\ndimension: 4\nspace: {space}\nsizes: 7 9 11 1\nendian: little\n"
+        "kinds: domain domain domain list\n"
         "space directions: (2,0,0) (0,1.5,0) (0,0,3) none\nencoding: raw\nspace origin: (0,0,0)\n\n"
     )
     (tmp_path / "a.nrrd").write_bytes(header.encode() + HU.astype("<i2").tobytes(order="F"))
