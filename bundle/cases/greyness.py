@@ -1,7 +1,8 @@
 """Whether a picture in colour shows a grey one: a film with a tint, a coloured marker or the noise of compression.
 
 Of a film the colour follows from the brightness, whatever its tint; of H&E it does not, or green is what it lacks
-most. Measured on 201 H&E images and 60 films in nine tints: none was taken for the other.
+most. Measured: of 201 H&E images none was taken for a film, and of 60 films spoiled in twelve ways (720) 15 were not
+known again, most of them with a magenta marker or of hardly any contrast.
 """
 
 from __future__ import annotations
