@@ -270,19 +270,7 @@ class RequestReader:
                     break
             else:
                 length = 1
-                text = words[position].folded
-                kind = "filler" if text == "." and _is_abbreviated(words, position) else "unknown"
-                kind = (
-                    kind
-                    if kind == "filler"
-                    else "split"
-                    if text in _SPLITS
-                    else "comma"
-                    if text in _COMMAS
-                    else "unknown"
-                )
-                kind = "and" if text in "/&+" else "colon" if text == ":" else kind
-                kind = "things" if kind == "unknown" and _names_a_thing(text) else kind
+                kind = _kind_alone(words, position)
                 found = kind, None
             follows_term = bool(items) and items[-1].kind == "term" and items[-1].end == position
             foreign = found[0] == "term" and found[1] is not None and not found[1].parts & self._own
@@ -326,6 +314,18 @@ def _is_abbreviated(words: list[Word], position: int) -> bool:
         and before.end == words[position].start
         and before.folded in grammar()["abbreviations"]
     )
+
+
+def _kind_alone(words: list[Word], position: int) -> str:
+    """The kind of a word or mark that is part of no known phrase."""
+    text = words[position].folded
+    if text == "." and _is_abbreviated(words, position):
+        return "filler"
+    kinds = (("and", ("/", "&", "+")), ("colon", (":",)), ("split", _SPLITS), ("comma", _COMMAS))
+    for kind, marks in kinds:
+        if text in marks:
+            return kind
+    return "things" if _names_a_thing(text) else "unknown"
 
 
 def _names_a_thing(word: str) -> bool:
