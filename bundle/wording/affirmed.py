@@ -9,7 +9,7 @@ from itertools import product
 from bundle.cases.structures_file import SIDES
 from bundle.wording.grammar import Item
 from bundle.wording.spelling import Word, fold, folded
-from bundle.wording.terms import ZONES, vocabulary
+from bundle.wording.terms import ZONES, grammar, templates, vocabulary
 
 #: Kinds of phrases that deny what a clause says.
 DENYING = ("not", "nothing", "except", "free", "absent", "unwanted")
@@ -61,6 +61,20 @@ def affirmed(
 def zone_words() -> frozenset[str]:
     """Words that say where in a lung something is, without the endings of plurals."""
     return frozenset().union(*_levels().values(), ("throughout",))
+
+
+@cache
+def report_words() -> frozenset[str]:
+    """Words of reports that say how or where a finding is: no one asks for what they name."""
+    said = [templates()[key] for key in ("infection", "nuclei", "notes")]
+    words = {*grammar()["report"], *vocabulary()["counts"]}
+    while said:
+        one = said.pop()
+        if isinstance(one, str):
+            words |= set(folded(one))
+        else:
+            said += one.values() if isinstance(one, Mapping) else one
+    return zone_words() | {fold(word) for word in words}
 
 
 @cache

@@ -14,7 +14,7 @@ from typing import Any
 
 from bundle.cases.structures import Structures
 from bundle.cases.structures_file import SIDES
-from bundle.wording.affirmed import DENYING, affirmed, zone_words
+from bundle.wording.affirmed import DENYING, affirmed, report_words
 from bundle.wording.grammar import Item, Reading, apart
 from bundle.wording.spelling import Spelling, Word, fold, folded, tokens
 from bundle.wording.terms import Term, all_terms, everyday, grammar, templates
@@ -102,6 +102,7 @@ class RequestReader:
         own: names of the structures of a network; they come before all other meanings of the same words.
         findings: name -> further phrasings of terms that are reported with their place, such as an infection of zones
             of the lung: organs beside them say where it is and are not asked for.
+        described_at_length: names of terms that reports describe.
     """
 
     def __init__(
@@ -109,7 +110,9 @@ class RequestReader:
         terms: Iterable[Term],
         own: Iterable[str] = (),
         findings: Mapping[str, Iterable[str]] | None = None,
+        described_at_length: Iterable[str] = (),
     ) -> None:
+        self._described_at_length = frozenset(described_at_length)
         self._own = frozenset(own)
         self._terms = sorted(terms, key=lambda term: not term.parts & self._own)
         findings = findings or {}
@@ -203,9 +206,9 @@ class RequestReader:
             reading.take(items, position, item)
         self._described(reading, words, items)
         spans = reading.not_understood
-        if reading.reported:  # places of a finding
+        if reading.reported or reading.named & self._described_at_length:
             spans = [
-                span for span in spans if not {word.folded for word in words[slice(*span)]} <= zone_words()
+                span for span in spans if not {word.folded for word in words[slice(*span)]} <= report_words()
             ]
         return Request(
             named=frozenset(reading.named - reading.excluded),
@@ -296,7 +299,8 @@ def request_reader(structures: Structures) -> RequestReader:
         report = templates().get(one.words.get("reports", ""), {})
         if "findings" in report:
             findings[one.name] = report["findings"]
-    return RequestReader(all_terms(structures).values(), [one.name for one in structures], findings)
+    reported = [one.name for one in structures if one.words.get("reports")]
+    return RequestReader(all_terms(structures).values(), [one.name for one in structures], findings, reported)
 
 
 @lru_cache(maxsize=1)
