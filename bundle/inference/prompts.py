@@ -124,10 +124,17 @@ def prompt_warnings(reading: PromptReading, structures: Structures, modality: Mo
             "The prompt names nothing that this network segments: the mask is empty. "
             f"On {modality} it knows {names}{_did_you_mean(reading, structures)}."
         )
+    request = request_reader(structures)(reading.text)
+    warnings += [
+        f"The prompt names {' and '.join(sorted(parts))} alone: this network segments {name} only as a whole."
+        for name, parts in request.halves(structures).items()
+        if name in known.values() and reading.channels is not None
+    ]
     elsewhere = [structures[value - 1] for value in reading.channels or () if value not in known]
     return warnings + [
         f"The prompt names {entry.name}, which this network segments on {entry.modality}, not on {modality}."
         for entry in elsewhere
+        if not request.everything
     ]
 
 

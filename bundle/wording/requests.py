@@ -93,6 +93,12 @@ class Request:
                 wanted.append(one.value)
         return tuple(wanted)
 
+    def halves(self, structures: Structures) -> dict[str, frozenset[str]]:
+        """Structure -> its parts that are asked for, where not all of them are: the left lung of a network's lung."""
+        terms = {one.name: all_terms(structures).get(one.name) for one in structures}
+        asked = {name: term.parts & self.named for name, term in terms.items() if term is not None}
+        return {name: parts for name, parts in asked.items() if parts and parts != terms[name].parts}  # type: ignore[union-attr]
+
 
 class RequestReader:
     """Reads prompts.

@@ -75,6 +75,8 @@ def wrong(expected: dict[str, Any], known: list[str], read: Any) -> str:
     missing = [name for name in expected.get("elsewhere", ()) if name not in said]
     if missing:
         return f"does not say {missing}: {said}"
+    if "side" in expected and "only as a whole" not in said:
+        return f"does not say that there is but one: {said}"
     sides = {side for side, words in _SIDES.items() if re.search(words, guiding, re.IGNORECASE)}
     levels = {level for level, words in _LEVELS.items() if re.search(words, guiding, re.IGNORECASE)}
     if expected.get("free") in sides:

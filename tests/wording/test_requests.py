@@ -183,3 +183,10 @@ def test_structures_of_ones_own_are_named_too() -> None:
 
     assert reader("the left femur").values(own) == (1,)
     assert reader("stone").values(own) == (2,)
+
+
+def test_half_of_a_structure_is_told_from_nothing() -> None:
+    structures = shipped_structures()
+
+    assert read("left lung").halves(structures) == {"lung": {"left lung"}}
+    assert read("both lungs").halves(structures) == {} == read("left kidney").halves(structures)
