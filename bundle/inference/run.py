@@ -227,13 +227,9 @@ class RunRecord:
     def _counts(self) -> str:
         warned = sum(bool(entry.get("warnings")) for entry in self.entries)
         flagged = sum(bool(entry.get("flags")) for entry in self.entries)
-        counts = [
-            f"{count} {what}"
-            for count, what in ((warned, "with warnings"), (flagged, "implausible"))
-            if count
-        ]
-        note = f" ({', '.join(counts)})" if counts else ""
-        return f"{len(self.entries) - self.failed} done{note}, {self.failed} failed"
+        warnings = f" ({warned} with warnings)" if warned else ""
+        implausible = f" ({flagged} implausible)" if flagged else ""
+        return f"{len(self.entries) - self.failed} done{warnings}, {self.failed} failed{implausible}"
 
     def content(self) -> dict[str, Any]:
         """What run.json holds."""

@@ -214,7 +214,8 @@ def _noun_of(term: Term, pairs: Mapping[str, Any]) -> str | None:
 
 
 def _following(items: list[Item], position: int, *passed: str) -> Item | None:
-    return next((one for one in items[position + 1 :] if one.kind not in ("filler", *passed)), None)
+    kinds = ("filler", *passed)  # by index: a copy of the rest for each word would make long prompts slow
+    return next((items[i] for i in range(position + 1, len(items)) if items[i].kind not in kinds), None)
 
 
 def _ends_here(following: Item | None) -> bool:
@@ -224,7 +225,7 @@ def _ends_here(following: Item | None) -> bool:
 
 def _before(items: list[Item], position: int) -> Item | None:
     passed = ("filler", "transparent", "side")
-    return next((one for one in reversed(items[:position]) if one.kind not in passed), None)
+    return next((items[i] for i in range(position - 1, -1, -1) if items[i].kind not in passed), None)
 
 
 def _is_listed(items: list[Item], position: int) -> bool:
