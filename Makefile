@@ -73,7 +73,7 @@ test: $(DEV) label-versions
 # In MONAI Label's own environment; skipped where that cannot be set up.
 test-label: $(DEV)
 	-@$(MAKE) --silent label-setup
-	$(PYTEST) tests/serving/label
+	$(PYTEST) -n 0 tests/serving/label
 
 check: $(DEV) label-versions
 	$(BIN)/ruff check .
