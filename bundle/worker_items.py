@@ -6,16 +6,24 @@ Tensors would go through shared memory, of which containers have 64 MB, and a pr
 from __future__ import annotations
 
 import pickle
+from dataclasses import dataclass
 from typing import Any
 
 from torch.utils.data import get_worker_info
 
 
+@dataclass(frozen=True)
+class _Packed:
+    """What a worker of this process packed. Only that is unpickled, never bytes that an item came with."""
+
+    content: bytes
+
+
 def packed(item: Any) -> Any:
-    """As bytes where this is a worker of a DataLoader, else the item itself."""
-    return item if get_worker_info() is None else pickle.dumps(item, pickle.HIGHEST_PROTOCOL)
+    """Packed where this is a worker of a DataLoader, else the item itself."""
+    return item if get_worker_info() is None else _Packed(pickle.dumps(item, pickle.HIGHEST_PROTOCOL))
 
 
 def unpacked(item: Any) -> Any:
-    """What `packed` was given; the bytes are those of this process's own workers."""
-    return pickle.loads(item) if isinstance(item, bytes) else item
+    """What `packed` was given."""
+    return pickle.loads(item.content) if isinstance(item, _Packed) else item

@@ -126,7 +126,7 @@ def test_workers_send_bytes_and_no_shared_memory() -> None:
     assert packed(item) is item and unpacked(item) is item
     loaded = list(DataLoader(_Items(), batch_size=2, num_workers=1, collate_fn=by_size))
     here = list(DataLoader(_Items(), batch_size=2, collate_fn=by_size))
-    assert all(isinstance(one, bytes) for one in loaded) and isinstance(here[0], dict)
+    assert all(isinstance(one.content, bytes) for one in loaded) and isinstance(here[0], dict)
     for one, other in zip(loaded, here, strict=True):
         assert torch.equal(unpacked(one)["image"], other["image"])
     assert prepare_batch  # unpacks what it is given
