@@ -127,7 +127,7 @@ def _identified(path: Path) -> Iterator[Image.Image]:
             if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
                 problem = f"holds {image.n_frames} pages"  # type: ignore[attr-defined]
                 remedy = (
-                    "save one page a file; a slide is segmented with the command segment, as a tiled pyramid"
+                    "save one page a file, or a slide as a tiled pyramid for the command segment"
                 )
                 raise CaseError(path, problem, remedy)
             planes = _planes(path) if image.format == "TIFF" else 1
