@@ -15,10 +15,13 @@ class FolderInUseError(OSError):
 
 
 @contextmanager
-def folder_lock(folder: Path) -> Iterator[None]:
+def folder_lock(folder: Path, shared: bool = False) -> Iterator[None]:
     """Hold a folder that exists.
 
     The lock is on the folder itself: no file is left in it. File systems that know no such locks go without.
+
+    Args:
+        shared: with others that share it too, against those that want it for themselves.
 
     Raises:
         FolderInUseError: another run holds it.
@@ -26,7 +29,7 @@ def folder_lock(folder: Path) -> Iterator[None]:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise FolderInUseError(errno.EBUSY, "another run is writing into it", str(folder)) from error
         except OSError:

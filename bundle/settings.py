@@ -25,7 +25,7 @@ _SPEED = "changes the speed alone"
 #: not hold them.
 DECIDES_NOTHING: Mapping[str, str] = {
     **dict.fromkeys(
-        ("input", "prompt_file", "split", "text_key", "text_beside", "modality", "series"), _CASES
+        ("input", "part", "prompt_file", "split", "text_key", "text_beside", "modality", "series"), _CASES
     ),
     **dict.fromkeys(("series_description", "series_modality", "min_slices", "orientation"), _CASES),
     **dict.fromkeys(("resample_slices", "datalist", "validation_datalist", "validation_split"), _CASES),

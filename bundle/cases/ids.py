@@ -16,8 +16,12 @@ MAX_LENGTH = 100
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 # Names that stand for devices on Windows, with or without a suffix.
 _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
+#: Folder in a run's folder, of the journals of its parts.
+PARTS = "parts"
 #: What a run writes beside the folders of its cases.
-RUN_FILES = frozenset(("run.json", "journal.jsonl", "index.html", "viewer", "metrics.csv", "summary.json"))
+RUN_FILES = frozenset(
+    ("run.json", "journal.jsonl", "index.html", "viewer", "metrics.csv", "summary.json", PARTS)
+)
 _JOINT = "__"
 _HASH_LENGTHS = (8, 16, 32, 64)
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 import bundle
-from bundle.commands import export, pacs, segment, workflows
+from bundle.commands import export, merge, pacs, segment, workflows
 from bundle.commands.options import configs_in
 from bundle.commands.parser import NO_DOCSTRINGS, Parser
 from bundle.commands.streams import enduring
@@ -29,6 +29,7 @@ def parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
     commands = main.add_subparsers(dest="command", required=True)
     configs = configs_in(argv)
     segment.add_command(commands, configs)
+    merge.add_command(commands)
     workflows.add_commands(commands, configs)
     export.add_command(commands, configs)
     pacs.add_commands(commands, configs)

@@ -23,6 +23,7 @@ _OF_THE_NODE = frozenset(
         "modality",
         "series_modality",
         "resume",
+        "part",
         "identifiers",
         "replacement_seed",
         "jobs",

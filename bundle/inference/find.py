@@ -14,7 +14,8 @@ from bundle.cases.dicom.selection import SeriesSelection
 from bundle.cases.dicom.series import Exclusion
 from bundle.cases.modality import MODALITIES, Modality
 from bundle.cases.structures import Structures
-from bundle.inference.journal import is_whole, read_journal
+from bundle.inference.journal import is_whole
+from bundle.inference.parts import Part, journals_in
 from bundle.results.result_files import known_files
 from bundle.wording.asides import reads_like_prompt
 
@@ -25,14 +26,14 @@ Identifiers = Literal["hide", "keep", "replace"]
 
 @dataclass(frozen=True)
 class Earlier:
-    """What an earlier run in the output folder has left.
+    """What earlier runs in the output folder, or their parts, have left.
 
     Attributes:
-        settings: it was made with.
-        done: entries of its journal whose files are all there as they were written.
+        settings: they were made with.
+        done: entries of their journals whose files are all there as they were written.
     """
 
-    settings: dict[str, Any]
+    settings: list[dict[str, Any]]
     done: list[dict[str, Any]]
 
 
@@ -42,6 +43,7 @@ class CaseList:
 
     Attributes:
         earlier: of a run that is resumed; None of one that begins anew.
+        part: that these are of all cases; None where they are all.
         hidden: arguments of the command that are not to be written down, and what stands for each.
     """
 
@@ -49,6 +51,7 @@ class CaseList:
     failures: list[CaseFailure]
     excluded: list[Exclusion] = field(default_factory=list)
     earlier: Earlier | None = None
+    part: Part | None = None
     hidden: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
@@ -76,9 +79,11 @@ def find_cases(
     split: str | None = None,
     modality: Modality | None = None,
     resume: bool = False,
+    part: str | None = None,
     strict: bool = False,
     text_key: str = "text",
     identifiers: Identifiers = "hide",
+    replacement_seed: str | None = None,
     reports: Sequence[Path] = (),
     text_beside: bool | Literal["auto"] = "auto",
     structures: Structures | None = None,
@@ -93,10 +98,12 @@ def find_cases(
         prompt: one for all cases, instead of a file.
         split: list of a datalist.
         modality: of all cases; None to take the datalist's or tell it from the file.
-        resume: leave out cases that the journal in `output_dir` says are done and whose files are whole.
+        resume: leave out cases that a journal in `output_dir` says are done and whose files are whole.
+        part: 'I/N' for every N-th case alone, by their sorted ids; None for all.
         strict: refuse all where one cannot be used, instead of listing it.
         text_key: field of a datalist's entry that is its prompt, where none is given.
         identifiers: see `Identifiers`.
+        replacement_seed: that identifiers are replaced with, without which each part of a run would draw its own.
         reports: see `bundle.cases.collect`.
         text_beside: whether a text file beside an image is its prompt; 'auto' where it reads like one.
         structures: of the network, which prompts speak of.
@@ -118,6 +125,9 @@ def find_cases(
         if value not in known:
             choices = ", ".join(str(choice) for choice in known if choice is not None)
             raise CaseError(setting, f"{value!r} is not known", f"give one of {choices}")
+    if part is not None and identifiers == "replace" and replacement_seed is None:
+        problem = "is not set, and each part of a run would replace identifiers in its own way"
+        raise CaseError("replacement_seed", problem, "give the same one to all parts")
     prompts = read_prompts(Path(prompt_file)) if prompt_file is not None else prompt
     output = None if output_dir is None else Path(output_dir)
     found = collect(
@@ -135,19 +145,37 @@ def find_cases(
         result_names=tuple(known_files()),
     )
     references, failures = found.references, found.failures
+    chosen = None if part is None else Part.of(part)
+    if chosen is not None:
+        mine = chosen.ids([case.id for case in references] + [failure.id for failure in failures])
+        references = [case for case in references if case.id in mine]
+        failures = [failure for failure in failures if failure.id in mine]
     if strict and failures:
         raise CaseError(source, f"{failures[0].error} ({len(failures)} such cases)", "mend the datalist")
     earlier = None
     if resume and output is not None:
-        settings, entries = read_journal(output)
-        earlier = Earlier(settings, [entry for entry in entries if is_whole(entry, output)])
+        earlier = _earlier(output, chosen, {case.id for case in references})
         done = {(entry["id"], entry.get("fingerprint")) for entry in earlier.done}
         references = [case for case in references if (case.id, case_fingerprint(case)) not in done]
     excluded = found.excluded
     if identifiers == "replace":
         excluded = [replace(one, series="", remedy="") for one in excluded]
     hidden = {} if identifiers == "keep" else _hidden(source, prompt)
-    return CaseList(references, failures, excluded, earlier, hidden)
+    return CaseList(references, failures, excluded, earlier, chosen, hidden)
+
+
+def _earlier(output: Path, part: Part | None, ids: set[str]) -> Earlier:
+    """What journals in the output folder say is done; of a part, with the `ids` of its cases, what is its own."""
+    settings, done = [], dict[str, dict[str, Any]]()
+    for journal in journals_in(output, part):
+        before = len(done)
+        for entry in journal.entries:
+            is_new = entry["id"] not in done and (part is None or entry["id"] in ids)
+            if is_new and is_whole(entry, output):
+                done[entry["id"]] = entry
+        if len(done) > before:
+            settings.append(journal.settings)
+    return Earlier(settings, list(done.values()))
 
 
 def _reads_like_prompt(

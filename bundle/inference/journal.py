@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from bundle.atomic import remove_leftovers, write_atomically
 from bundle.cases import CaseError
@@ -13,55 +13,81 @@ from bundle.json_lines import append_json, json_line, read_json_lines
 from bundle.networks.weights import file_sha256
 
 NAME = "journal.jsonl"
-_SETTINGS = "settings"
+_SETTINGS, _IDS = "settings", "ids"
 
 
 class RunJournal:
-    """Writes the journal in a run's folder.
+    """Writes the journal in a run's folder, or in that of one of its parts.
 
     Args:
-        output_dir: of the run.
+        folder: that it lies in.
     """
 
-    def __init__(self, output_dir: Path) -> None:
-        self.path = output_dir / NAME
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / NAME
 
-    def start(self, settings: Mapping[str, Any], entries: Iterable[Mapping[str, Any]]) -> None:
+    def start(
+        self,
+        settings: Mapping[str, Any],
+        entries: Iterable[Mapping[str, Any]],
+        ids: Collection[str] | None = None,
+    ) -> None:
         """Begin with the settings and the entries that stand, in place of an older journal.
+
+        Args:
+            ids: of all cases of a part, so that those are known which it does not come to.
 
         Raises:
             OSError: naming the file, when it cannot be written.
         """
         remove_leftovers(self.path)
+        head = {_SETTINGS: dict(settings), **({} if ids is None else {_IDS: sorted(ids)})}
         with write_atomically(self.path) as temporary, temporary.open("w", encoding="ascii") as stream:
-            stream.writelines(json_line(content) for content in ({_SETTINGS: dict(settings)}, *entries))
+            stream.writelines(json_line(content) for content in (head, *entries))
 
     def add(self, entry: Mapping[str, Any]) -> None:
         """Write one case; see `append_json`."""
         append_json(self.path, entry)
 
 
-def read_journal(output_dir: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The settings and the last entry of each case; nothing where there is no journal.
+class Journalled(NamedTuple):
+    """What a journal holds.
+
+    Attributes:
+        settings: results were made with.
+        entries: the last one of each case.
+        ids: of all cases of a part; empty of a whole run.
+    """
+
+    settings: dict[str, Any]
+    entries: list[dict[str, Any]]
+    ids: frozenset[str] = frozenset()
+
+
+def read_journal(output_dir: Path) -> Journalled:
+    """The journal in a folder; nothing where there is none.
 
     Raises:
         CaseError: the journal cannot be read.
     """
     settings: dict[str, Any] = {}
+    ids: frozenset[str] = frozenset()
     entries: dict[str, dict[str, Any]] = {}
     try:
         for content in read_json_lines(output_dir / NAME):
             if isinstance(content.get(_SETTINGS), dict):
                 settings = content[_SETTINGS]
+                named = content.get(_IDS)
+                ids = frozenset(map(str, named)) if isinstance(named, list) else frozenset()
             elif isinstance(content.get("id"), str):
                 entries[content["id"]] = content
     except FileNotFoundError:
-        return {}, []
+        return Journalled({}, [])
     except OSError as error:
         raise CaseError(
             output_dir / NAME, os_problem(error), "check the folder and its permissions"
         ) from error
-    return settings, list(entries.values())
+    return Journalled(settings, list(entries.values()), ids)
 
 
 def checks_of(output_dir: Path, files: Iterable[str]) -> dict[str, list[Any]]:

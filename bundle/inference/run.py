@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
 import platform
 import shlex
 import signal
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
@@ -25,18 +24,19 @@ from ignite.engine import Engine, Events
 from tqdm import tqdm
 
 import bundle
-from bundle.atomic import remove_leftovers, write_atomically
+from bundle.atomic import remove_leftovers
 from bundle.cases import CaseError
 from bundle.cases.privacy import printable
 from bundle.diffusion.sampling import Sampling
 from bundle.exit_codes import INTERRUPTED, NOT_STARTED, SOME_FAILED
 from bundle.folder_lock import FolderInUseError, folder_lock
-from bundle.inference.entries import INTERNAL, WARNINGS, CaseResults, entry_of
+from bundle.inference.entries import WARNINGS, CaseResults, entry_of
 from bundle.inference.evaluator import CaseEvaluator
 from bundle.inference.find import CaseList
 from bundle.inference.journal import RunJournal
+from bundle.inference.parts import remove_parts
+from bundle.inference.publishing import counts, failed, publish, run_content, write_record
 from bundle.networks.weights import file_sha256
-from bundle.results.page import write_index
 from bundle.results.result_files import ResultWriter
 from bundle.settings import differences
 
@@ -52,6 +52,8 @@ class RunRecord:
     The journal has every case as soon as it is done. run.json and index.html are made from the same entries at the
     start, now and then, and at the end or where the run is interrupted.
 
+    A part of a run has journal and run.json in a folder of its own, and no page.
+
     Args:
         output_dir: of the run.
         cases: of the run, with those that cannot be used and, of a run that is resumed, those that are done.
@@ -62,7 +64,7 @@ class RunRecord:
         write_results: write masks and the rest; without, the record alone.
         writers: of further files of each case, see `bundle.results.write_prediction`.
         settings: what decides on results and files, so that `--resume` mixes nothing, see `bundle.settings`.
-        resumable: the run can be taken up again.
+        resumable: the run can be taken up again, and be done in parts.
 
     Raises:
         CaseError: the folder cannot be written, or resuming would mix results of different settings.
@@ -83,12 +85,17 @@ class RunRecord:
     ) -> None:
         if cases.earlier is not None and not resumable:
             raise CaseError("resume", "every case counts, and none is kept", "leave it out")
+        if cases.part is not None and not resumable:
+            raise CaseError("part", "every case counts", "leave it out")
         self.output_dir = Path(output_dir)
         self.cases = cases
+        #: Of journal and run.json.
+        self.folder = self.output_dir if cases.part is None else cases.part.folder(self.output_dir)
         self.progress = progress
         self.results = CaseResults(self.output_dir, writers, write_results)
         _check_writable(self.output_dir)
-        self.journal = RunJournal(self.output_dir)
+        _check_writable(self.folder)
+        self.journal = RunJournal(self.folder)
         self.entries = [entry_of(failure.id, failure.input, failure.error) for failure in cases.failures]
         for failure in cases.failures:
             _say(f"failed: {failure.error}")
@@ -102,6 +109,7 @@ class RunRecord:
             "device": str(device),
             "command": printable(shlex.join(cases.shown_arguments(sys.argv))),
             "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            **({} if cases.part is None else {"part": str(cases.part)}),
             **({"left_out": [asdict(one) for one in cases.excluded]} if cases.excluded else {}),
             **chosen,
         }
@@ -113,7 +121,8 @@ class RunRecord:
             "bundle": bundle.__version__,
         }
         if cases.earlier is not None and cases.earlier.done:
-            _check_same(cases.earlier.settings, self.settings, self.output_dir)
+            for earlier in cases.earlier.settings:
+                _check_same(earlier, self.settings, self.output_dir)
             ids = cases.ids
             self.entries += [entry for entry in cases.earlier.done if entry["id"] not in ids]
         self.resumable = resumable
@@ -135,7 +144,10 @@ class RunRecord:
                 into it, 130 where it was interrupted.
         """
         try:
-            with folder_lock(self.output_dir):
+            with ExitStack() as locks:
+                locks.enter_context(folder_lock(self.output_dir, shared=self.cases.part is not None))
+                if self.cases.part is not None:
+                    locks.enter_context(folder_lock(self.folder))
                 self._run(evaluator)
         except FolderInUseError as error:
             print(
@@ -167,8 +179,12 @@ class RunRecord:
 
     def start(self, engine: Engine) -> None:
         for name in ("run.json", "index.html"):
-            remove_leftovers(self.output_dir / name)
-        self.journal.start(self.settings, self.entries)
+            remove_leftovers(self.folder / name)
+        part = self.cases.part
+        ids = self.cases.ids | {entry["id"] for entry in self.entries}
+        self.journal.start(self.settings, self.entries, None if part is None else ids)
+        if part is None:
+            remove_parts(self.output_dir)
         self._publish()
         self.bar = tqdm(total=len(self.cases.references), unit="case", disable=not self.progress)
 
@@ -203,7 +219,11 @@ class RunRecord:
         """
         self._close()
         self._publish()
-        print(printable(f"{self._counts()}: {self.output_dir / 'index.html'}"))
+        if self.cases.part is None:
+            print(printable(f"{counts(self.entries)}: {self.output_dir / 'index.html'}"))
+        else:
+            joined = f"tpseg merge {self.output_dir} joins it with the others"
+            print(printable(f"part {self.cases.part}: {counts(self.entries)}; {joined}"))
         if self.failed:
             raise SystemExit(SOME_FAILED)
 
@@ -213,7 +233,7 @@ class RunRecord:
             self._publish()
         left = len(self.cases.ids - {entry["id"] for entry in self.entries})
         remedy = "; repeat the command with resume to go on" if self.resumable else ""
-        print(f"{how}: {self._counts()}, {left} left{remedy}.", file=sys.stderr)
+        print(f"{how}: {counts(self.entries)}, {left} left{remedy}.", file=sys.stderr)
         raise SystemExit(code)
 
     def _close(self) -> None:
@@ -222,27 +242,14 @@ class RunRecord:
 
     @property
     def failed(self) -> int:
-        return sum(entry["status"] == "failed" for entry in self.entries)
-
-    def _counts(self) -> str:
-        warned = sum(bool(entry.get("warnings")) for entry in self.entries)
-        flagged = sum(bool(entry.get("flags")) for entry in self.entries)
-        warnings = f" ({warned} with warnings)" if warned else ""
-        implausible = f" ({flagged} implausible)" if flagged else ""
-        return f"{len(self.entries) - self.failed} done{warnings}, {self.failed} failed{implausible}"
-
-    def content(self) -> dict[str, Any]:
-        """What run.json holds."""
-        entries = sorted(self.entries, key=lambda entry: str(entry["id"]))
-        shown = [{key: value for key, value in one.items() if key not in INTERNAL} for one in entries]
-        return {"cases": shown, **self.about}
+        return failed(self.entries)
 
     def _publish(self) -> None:
         started = time.monotonic()
-        content = self.content()
-        with write_atomically(self.output_dir / "run.json") as path:
-            path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        write_index(self.output_dir, content)
+        if self.cases.part is None:
+            publish(self.output_dir, self.entries, self.about)
+        else:
+            write_record(self.folder, run_content(self.entries, self.about))
         now = time.monotonic()
         self._due = now + max(_INTERVAL, _SHARE * (now - started))
 
@@ -291,7 +298,9 @@ def versions() -> dict[str, str]:
 def _check_writable(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".probe-{os.getpid()}"
+        probe = (
+            folder / f".probe-{uuid.uuid4().hex}"
+        )  # parts on other machines may have this process's number
         probe.touch()
         probe.unlink()
     except OSError as error:

@@ -25,11 +25,11 @@ def test_what_was_added_is_read_again_and_the_last_word_counts(tmp_path: Path) -
     journal.start({"steps": 2}, [{"id": "before", "status": "done"}])
     for status in ("failed", "done"):
         journal.add({"id": "\u00e9 \ud800", "status": status})
-    settings, entries = read_journal(tmp_path)
+    settings, entries, _ = read_journal(tmp_path)
     assert settings == {"steps": 2}
     assert [(one["id"], one["status"]) for one in entries] == [("before", "done"), ("\u00e9 \ud800", "done")]
     RunJournal(tmp_path).start({}, [])
-    assert read_journal(tmp_path) == ({}, [])
+    assert read_journal(tmp_path) == ({}, [], frozenset())
 
 
 @pytest.mark.parametrize("cut", [1, 2, 30])
@@ -40,7 +40,7 @@ def test_a_torn_last_line_costs_its_case_alone(tmp_path: Path, cut: int) -> None
         journal.add({"id": f"case_{number}", "status": "done"})
     content = (tmp_path / NAME).read_bytes()
     (tmp_path / NAME).write_bytes(content[:-cut])
-    settings, entries = read_journal(tmp_path)
+    settings, entries, _ = read_journal(tmp_path)
     assert settings == {"seed": 1}
     # the line end alone may be missing
     assert [one["id"] for one in entries] == [f"case_{number}" for number in range(3 if cut == 1 else 2)]
