@@ -20,6 +20,7 @@ from bundle.cases.errors import CaseError
 from bundle.cases.files import image_suffix, os_problem, read_head
 from bundle.cases.ids import case_ids, series_ids
 from bundle.cases.left_out import left_out, unread
+from bundle.cases.manifest import is_manifest_name, read_manifest
 from bundle.cases.modality import Modality
 from bundle.cases.own_results import OwnResults
 from bundle.cases.privacy import Naming
@@ -65,7 +66,7 @@ def collect(
 
     Args:
         source: an image file, a folder (searched in depth, each image file and each DICOM series a case), a
-            datalist (JSON), or several of these.
+            datalist (JSON), a manifest (see `bundle.cases.manifest`), or several of these.
         modality: holds for all cases; else the datalist's, else it is told from the file when read.
         prompts: one prompt for all cases, or case id -> prompt; else, and for ids not in the mapping,
             the datalist's text, a text file beside the image, or the report of the DICOM study.
@@ -267,7 +268,9 @@ class _Found:
         if path.is_dir():
             self._add_folder(path)
         elif is_datalist_name(path):
-            self._add_datalist(path)
+            self._add_listed(read_datalist(path, self.split, self.text_key))
+        elif is_manifest_name(path):
+            self._add_manifest(path)
         elif _is_dicom(path):
             self._add_dicom_file(path)
         else:
@@ -287,8 +290,20 @@ class _Found:
             self.named.add(path)
             self.dicom.append(path)
 
-    def _add_datalist(self, path: Path) -> None:
-        for entry in read_datalist(path, self.split, self.text_key):
+    def _add_manifest(self, path: Path) -> None:
+        if self.split is not None:
+            raise CaseError(path, "is a list without splits", "leave out split, or give a datalist")
+        try:
+            entries = read_manifest(path, self.text_key)
+        except CaseError as error:
+            # a shell's * names texts and tables too that are no lists
+            self.missing.add(path)
+            self.problems[path] = error
+        else:
+            self._add_listed(entries)
+
+    def _add_listed(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
             try:
                 if os.path.isdir(entry.image):
                     entry = replace(entry, series=series_at(entry.image, entry.modality))

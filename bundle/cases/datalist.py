@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from bundle.cases.modality import MODALITIES, Modality
 
 SPLITS = ("training", "validation", "test")
 
-_MAX_BYTES = 200_000_000
+MOST_BYTES = 200_000_000
 _SPELLINGS: dict[str, Modality] = {
     "ct": "CT",
     "x-ray": "X-ray",
@@ -71,7 +71,7 @@ def read_datalist(path: Path, split: str | None = None, text_key: str = "text") 
         CaseError: the file is not a datalist, has no such split, has texts but none under `text_key`,
             names one image twice in a split with different text or label, or names one that has no entry.
     """
-    content = read_json(path, _MAX_BYTES)
+    content = read_json(path, MOST_BYTES)
     if not isinstance(content, dict):
         raise CaseError(path, "is not a datalist", "make it a JSON object with lists of images")
     lists = {key: value for key, value in content.items() if _is_list_of_entries(key, value, split)}
@@ -92,6 +92,26 @@ def read_datalist(path: Path, split: str | None = None, text_key: str = "text") 
         for entry in parsed[key]:
             entries.setdefault(entry.image, entry)
     return list(entries.values())
+
+
+def read_items(path: Path, items: Iterable[tuple[str, Any]], text_key: str) -> list[Entry]:
+    """The entries of items that are written as in a datalist, each image once.
+
+    Args:
+        path: the file that they are from; paths in them are relative to its folder.
+        items: where in the file it stands, and an object with 'image' or a path.
+        text_key: as of `read_datalist`.
+
+    Raises:
+        CaseError: one is no entry, there are texts but none under `text_key`, or an image stands there twice with
+            different values.
+    """
+    parser = _Parser(path, {}, text_key)
+    found: dict[Path, Entry] = {}
+    for where, item in items:
+        parser.add(parser.entry(item, where), where, found)
+    parser.check_text_key()
+    return list(found.values())
 
 
 def is_datalist_name(path: Path) -> bool:
@@ -128,16 +148,20 @@ class _Parser:
         must_be_known = bool(objects) and key not in SPLITS and all(isinstance(item, str) for item in items)
         for number, item in enumerate(items, start=1):
             where = f"entry {number} of '{key}'"
-            entry = self._entry(item, where)
+            entry = self.entry(item, where)
             if isinstance(item, str):
                 if must_be_known and entry.image not in objects:
                     raise self._error(f"{where} names {item}, which no other list has", "name it as they do")
                 entry = objects.get(entry.image, entry)
             else:
                 objects.setdefault(entry.image, entry)
-            if found.setdefault(entry.image, entry) != entry:
-                raise self._error(f"{where} lists an image again with different values", "keep one of them")
+            self.add(entry, where, found)
         return list(found.values())
+
+    def add(self, entry: Entry, where: str, found: dict[Path, Entry]) -> None:
+        """Take an entry in, unless it says something else of an image than an earlier one."""
+        if found.setdefault(entry.image, entry) != entry:
+            raise self._error(f"{where} lists an image again with different values", "keep one of them")
 
     def check_text_key(self) -> None:
         """Refuse a `text_key` that no entry has where texts stand under the usual one."""
@@ -147,7 +171,8 @@ class _Parser:
                 f"has no texts under text_key '{self.text_key}'", f"use one of {', '.join(others)}"
             )
 
-    def _entry(self, item: Any, where: str) -> Entry:
+    def entry(self, item: Any, where: str) -> Entry:
+        """One entry of a list."""
         fields = {"image": item} if isinstance(item, str) else item
         if not isinstance(fields, dict):
             raise self._error(f"{where} is not an object", "give it an 'image'")

@@ -25,7 +25,7 @@ def add_command(commands: Any, configs: Sequence[Path]) -> None:
         nargs="+",
         type=path_of,
         metavar="PATH",
-        help="image file, folder (images, DICOM series) or datalist JSON",
+        help="image file, folder (images, DICOM series) or datalist JSON, or list of paths (.txt, .csv, .jsonl)",
     )
     segment.add_argument(
         "--output", required=True, type=path_of, metavar="DIR", help="folder for the results"
