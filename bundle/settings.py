@@ -127,7 +127,7 @@ def apply_settings(
 
 def _leaves(name: str, value: Any, present: Any) -> Iterator[tuple[str, Any]]:
     """Of a group of settings each by itself."""
-    if isinstance(value, Mapping) and isinstance(present, Mapping) and value.keys() == present.keys():
+    if isinstance(value, Mapping) and isinstance(present, Mapping) and value.keys() <= present.keys():
         yield from ((f"{name}#{key}", value[key]) for key in value)
     else:
         yield name, value

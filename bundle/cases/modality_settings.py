@@ -19,6 +19,7 @@ Sides = Literal["auto", "image", "patient"]
 View = Literal["axial", "coronal", "sagittal"]
 #: Micrometres per pixel of slide scanners; what lies outside is the resolution of print or of a film.
 LEAST_MPP, MOST_MPP = 0.05, 10.0
+_MPP_40X = 0.25
 _Settings = TypeVar("_Settings", bound="_OfOneModality")
 
 
@@ -160,6 +161,9 @@ class HistologySettings(_OfOneModality):
         zoom: pixels of the network per pixel of the image, which is taken to be 40x; 0.5 brings it to 20x.
         resolution: micrometres per pixel at which slides are segmented; 0.25 is 40x.
         mirrored: as of X-rays.
+        instances: part what touches of structures of kind 'cell', and count it, see `bundle.results.instances`.
+        image_mpp: micrometres per pixel of images, for areas and densities in micrometres; None where they are not
+            known.
         stain_borders: draw the borders of images where their stain has them too, see
             `bundle.inference.stain_borders`. It starts from probabilities at their temperature, and what it gives is no
             longer calibrated. Entropy is that of the result; variance, of the predictions, stays. Slides are refused.
@@ -168,6 +172,8 @@ class HistologySettings(_OfOneModality):
     zoom: float = 1.0
     resolution: float = 0.25
     mirrored: bool = False
+    instances: bool = False
+    image_mpp: float | None = None
     stain_borders: bool = False
 
     prefix = "histology"
@@ -177,8 +183,15 @@ class HistologySettings(_OfOneModality):
         self._check("zoom", _is_number(self.zoom, 0.01, 100.0), "a number from 0.01 to 100")
         expected = f"micrometres per pixel from {LEAST_MPP} to {MOST_MPP}"
         self._check("resolution", _is_number(self.resolution, LEAST_MPP, MOST_MPP), expected)
-        for name in ("mirrored", "stain_borders"):
+        known = self.image_mpp is None or _is_number(self.image_mpp, LEAST_MPP, MOST_MPP)
+        self._check("image_mpp", known, expected)
+        for name in ("mirrored", "instances", "stain_borders"):
             self._check(name, isinstance(getattr(self, name), bool), "True or False")
+
+    @property
+    def image_pixel(self) -> float:
+        """Micrometres that a pixel of an image is taken to be wide: what is known, else what `zoom` says of it."""
+        return _MPP_40X * self.zoom if self.image_mpp is None else self.image_mpp
 
 
 @dataclass(frozen=True)

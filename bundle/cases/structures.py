@@ -51,6 +51,11 @@ class Structure:
     least_end: float = 0.0
     plausible: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def is_cell(self) -> bool:
+        """Whether it is seen many times, each for itself, so that it is counted: of kind 'cell'."""
+        return self.words.get("kind") == "cell"
+
 
 class Structures(Sequence[Structure]):
     """What the channels of a network mean, by mask value: channel 0 is background, each structure's channel its value.
@@ -136,6 +141,11 @@ class Structures(Sequence[Structure]):
     def in_one_piece(self) -> list[int]:
         """Mask values of the structures that are one connected piece."""
         return [one.value for one in self._structures if one.one_piece]
+
+    def cells(self, labels: Mapping[int, str]) -> list[int]:
+        """Of labels (mask value -> name) the values of those that are counted one by one."""
+        known = {value: self.get(name) for value, name in labels.items()}
+        return [value for value, one in known.items() if one is not None and one.is_cell]
 
     def least_pieces(self) -> dict[int, float]:
         """Mask value -> the share of the largest piece under which pieces are dropped, where there is one."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from bundle.cases.case import Case
+from bundle.cases.modality_settings import HistologySettings
 from bundle.cases.structures import Structures
 from bundle.inference.inferer import READING, SegmentationInferer
 from bundle.inference.prompts import prompt_warnings, side_notices
 from bundle.networks.prompt_reading import PromptReading
+from bundle.results.instances import Instances, find_instances
 from bundle.results.plausibility import flags_of
 from bundle.results.prediction import Prediction
 from bundle.transforms.source_grid import SourceGrid, SourceMaps
@@ -87,6 +89,11 @@ class ToPredictiond(MapTransform):
             notices=side_notices(case, reading) if self.inferer.modalities.xray.sides != "image" else [],
             structures=self.structures,
             flags=flags_of(case, mask, labels, self.structures),
+            instances=None
+            if case.modality != "H&E" or isinstance(probability, SourceMaps)
+            else picture_instances(
+                mask, labels, self.structures, self.inferer.modalities.histology, probability
+            ),
         )
         return {
             **item,
@@ -94,6 +101,39 @@ class ToPredictiond(MapTransform):
             "pred": _mask_to_write(prediction),
             "result": _told(prediction),
         }
+
+
+def picture_instances(
+    mask: NDArray[np.uint8],
+    labels: Mapping[int, str],
+    structures: Structures,
+    settings: HistologySettings,
+    probability: NDArray[np.float32] | None = None,
+) -> Instances | None:
+    """The cells of an H&E image that is no slide; None where there are none among the labels, or none are wanted.
+
+    Args:
+        mask, labels: as of `bundle.results.Prediction`.
+        structures: of the network.
+        settings: of the run.
+        probability: (K, H, W), a channel a label; None where it is not known, and 1 everywhere.
+    """
+    cells = structures.cells(labels)
+    if not (settings.instances and cells):
+        return None
+    mpp = None if settings.image_mpp is None else (settings.image_mpp, settings.image_mpp)
+    own = None if probability is None else _own_probability(mask, labels, probability)
+    return find_instances(mask, own, cells, settings.image_pixel, mpp)
+
+
+def _own_probability(
+    mask: NDArray[np.uint8], labels: Iterable[int], probability: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Of each pixel, that of the label that the mask gives it."""
+    own = np.zeros(mask.shape, dtype=np.float32)
+    for value, channel in zip(labels, probability, strict=True):
+        np.copyto(own, channel, where=mask == value)
+    return own
 
 
 def _mask_to_write(prediction: Prediction) -> MetaTensor:
@@ -168,6 +208,11 @@ def joined(found: Mapping[int, Prediction], names: Mapping[int, str]) -> Predict
     asked = dict.fromkeys(prediction.case.reference.prompt for prediction in found.values())
     reference = replace(first.case.reference, prompt="; ".join(asked))
     labels = {value: names[value] for value in found}
+    instances = first.instances
+    if instances is not None:
+        own = _own_probability(mask, labels, probability)
+        cells = first.structures.cells(labels)
+        instances = find_instances(mask, own, cells, instances.pixel, instances.mpp)
     return replace(
         first,
         case=replace(first.case, reference=reference),
@@ -176,6 +221,7 @@ def joined(found: Mapping[int, Prediction], names: Mapping[int, str]) -> Predict
         uncertainty=np.mean([prediction.uncertainty for prediction in found.values()], axis=0),
         labels=labels,
         flags=flags_of(first.case, mask, labels, first.structures),
+        instances=instances,
         reading=None,
         warnings=list(dict.fromkeys(text for prediction in found.values() for text in prediction.warnings)),
     )

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import cast
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
@@ -26,10 +26,13 @@ from bundle.inference.prompts import PromptReader, prompt_warnings
 from bundle.inference.slide_tiles import Box, Tiles, blended
 from bundle.networks.prompt_reading import PromptReading
 from bundle.networks.protocol import Segmenter
+from bundle.results.files.images import to_bytes
+from bundle.results.instances import Instances, find_instances
 from bundle.results.slide_prediction import RegionPrediction, SlidePrediction, StructureSums
 from bundle.transforms.content_key import content_key
 
 _MODALITY: Modality = "H&E"
+_Number = TypeVar("_Number", np.uint8, np.int32)
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,7 @@ class SlideSegmenter:
             tiles = self._tiles(grid, overview, tissue, inside)
             result = _RegionResult(inside, tiles.left, known, labels)
             self._run(slide, overview, tiles, segmenter, reading, device, result.add)
+            numbers = np.zeros(result.mask.shape, dtype=np.int32)
             return RegionPrediction(
                 mask=result.mask,
                 grid=grid,
@@ -133,7 +137,22 @@ class SlideSegmenter:
                 labels=labels,
                 structures=self.structures,
                 warnings=prompt_warnings(reading, self.structures, _MODALITY),
+                instances=self._instances(result.mask, result.probability, numbers, labels, grid),
             )
+
+    def _instances(
+        self,
+        mask: NDArray[np.uint8],
+        probability: NDArray[np.uint8],
+        numbers: NDArray[np.int32],
+        labels: Mapping[int, str],
+        grid: SlideGrid,
+    ) -> Instances | None:
+        cells = self.structures.cells(labels)
+        if not (self.inferer.modalities.histology.instances and cells):
+            return None
+        pixel = float(np.sqrt(grid.mpp[0] * grid.mpp[1]))
+        return find_instances(mask, probability, cells, pixel, grid.mpp, numbers)
 
     @contextmanager
     def _opened(self, reference: CaseReference) -> Iterator[tuple[Slide, Overview, NDArray[np.bool_]]]:
@@ -233,7 +252,16 @@ class SlideSegmenter:
             about=about,
             warnings=prompt_warnings(reading, self.structures, _MODALITY),
             settings=self.inferer.settings(_MODALITY),
+            instances=self._instances(
+                result.mask, result.probability, _in_file(np.int32, result.mask.shape), labels, grid
+            ),
         )
+
+
+def _in_file(dtype: type[_Number], shape: tuple[int, ...]) -> NDArray[_Number]:
+    """Zeros in a file without a name: it goes when the process does, however that ends."""
+    file = tempfile.TemporaryFile()  # noqa: SIM115
+    return np.memmap(file, dtype, "w+", shape=shape)
 
 
 def _on_grid(grid: SlideGrid, slide: Slide, box: Box | None) -> Box:
@@ -265,6 +293,11 @@ def _decided(
     return maps, mask, covered
 
 
+def _own_probability(maps: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Of each pixel, that of the label that it is given, in 255ths."""
+    return to_bytes(maps[:-1].max(axis=0))
+
+
 class _RegionResult:
     """Takes rows of pixels, as `_Result` does, and keeps the mask of a box alone.
 
@@ -279,6 +312,7 @@ class _RegionResult:
         self._columns = slice(self._left - left, right - left)
         self._values = _values(known, labels)
         self.mask = np.zeros((self._bottom - self._top, right - self._left), dtype=np.uint8)
+        self.probability = np.zeros_like(self.mask)
 
     def add(self, top: int, total: NDArray[np.float32], weight: NDArray[np.float32]) -> None:
         """Rows of pixels from `top` on; see `blended`."""
@@ -286,8 +320,9 @@ class _RegionResult:
         if first >= last:
             return
         rows = slice(first - top, last - top)
-        _, mask, _ = _decided(total[:, rows, self._columns], weight[rows, self._columns], self._values)
+        maps, mask, _ = _decided(total[:, rows, self._columns], weight[rows, self._columns], self._values)
         self.mask[first - self._top : last - self._top] = mask
+        self.probability[first - self._top : last - self._top] = _own_probability(maps)
 
 
 class _Result:
@@ -306,9 +341,8 @@ class _Result:
         self.labels = labels
         self._values = _values(known, labels)
         self._kept = [channel for channel, value in enumerate(known, start=1) if value in labels]
-        # without a name: it goes when the process does, however that ends
-        file = tempfile.TemporaryFile()  # noqa: SIM115
-        self.mask: NDArray[np.uint8] = np.memmap(file, np.uint8, "w+", shape=(grid.height, grid.width))
+        self.mask = _in_file(np.uint8, (grid.height, grid.width))
+        self.probability = _in_file(np.uint8, self.mask.shape)
         self._columns = -(-np.arange(overview.width) * grid.width // overview.width)
         self._rows = np.arange(grid.height) * overview.height // grid.height
         self._overview = np.zeros((len(self._kept) + 1, overview.height, overview.width))
@@ -321,6 +355,7 @@ class _Result:
         """Rows of pixels from `top` on; see `blended`."""
         maps, mask, covered = _decided(total, weight, self._values)
         self.mask[top : top + len(mask)] = mask
+        self.probability[top : top + len(mask)] = _own_probability(maps)
         for value, channel in zip(self.labels, self._kept, strict=True):
             inside = mask == value
             probability = maps[channel][inside].sum(dtype=np.float64)

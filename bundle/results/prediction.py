@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from bundle.cases.case import Case
 from bundle.cases.structures import Structures, shipped_structures
 from bundle.networks.prompt_reading import PromptReading
+from bundle.results.instances import Instances
 from bundle.results.plausibility import Flag
 from bundle.transforms.source_grid import SourceMaps
 
@@ -35,6 +36,7 @@ class Prediction:
         settings: steps, members, seed, sampler and the like; they go into the report as they are.
         source_series: for DICOM input what identifies the series (UIDs); None for other formats.
         is_overview: whether case and mask are the overview of a whole-slide image, not its own pixels.
+        instances: the cells of an H&E image; None where none are looked for.
         reading: what the network made of the prompt; None where several prompts were joined.
 
     Raises:
@@ -54,6 +56,7 @@ class Prediction:
     structures: Structures = field(default_factory=shipped_structures)
     notices: list[str] = field(default_factory=list)
     flags: list[Flag] = field(default_factory=list)
+    instances: Instances | None = None
 
     def __post_init__(self) -> None:
         spatial = self.case.array.shape[1:]

@@ -109,9 +109,22 @@ def label_entry(prediction: Prediction, channel: int, value: int, count: int) ->
         "value": value,
         "found": count > 0,
         **measured,
+        **_cells(prediction, value),
         "mean_probability": _mean_probability(prediction, channel, inside, count),
         "mean_uncertainty": _mean(prediction.uncertainty[inside]),
     }
+
+
+def _cells(prediction: Prediction, value: int) -> dict[str, Any]:
+    """How many cells there are, how large and, where the resolution is known, how close together."""
+    instances = prediction.instances
+    if instances is None or value not in prediction.structures.cells(prediction.labels):
+        return {}
+    found = instances.measured(value)
+    if instances.mpp is not None:
+        pixel_mm2 = instances.mpp[0] * instances.mpp[1] * 1e-6
+        found["per_mm2"] = found["count"] / (prediction.mask.size * pixel_mm2)
+    return found
 
 
 def _mean_probability(

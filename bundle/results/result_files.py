@@ -59,8 +59,9 @@ IMAGE_FILES = (
     ResultFile("mask.png", "label values", "mask"),
     ResultFile("probability.png", _PROBABILITY, "probability"),
     ResultFile("uncertainty.png", _UNCERTAINTY, "uncertainty"),
+    ResultFile("instances.tif", "number of each cell", "instances"),
 )
-SLIDE_FILES = (ResultFile("mask.tif", "label values, pyramid TIFF", "mask.tif"), *IMAGE_FILES[1:])
+SLIDE_FILES = (ResultFile("mask.tif", "label values, pyramid TIFF", "mask.tif"), *IMAGE_FILES[1:3])
 GEOJSON_FILES = (ResultFile("mask.geojson", "polygons for QuPath", "mask.geojson"),)
 DICOM_FILES = (
     ResultFile("seg.dcm", "DICOM segmentation", "seg.dcm"),

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from bundle.cases.case import Case
 from bundle.cases.slides import SlideGrid
 from bundle.cases.structures import Structures
+from bundle.results.instances import Instances
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class SlidePrediction:
         sums: label value -> its sums.
         mean_uncertainty: over the tiles; None where there were none.
         about: what the report says of the slide.
+        instances: its cells; None where none are looked for.
     """
 
     case: Case
@@ -56,6 +58,7 @@ class SlidePrediction:
     about: dict[str, Any]
     warnings: list[str] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
+    instances: Instances | None = None
 
 
 @dataclass
@@ -66,7 +69,7 @@ class RegionPrediction:
         mask: (h, w) uint8, a part of `grid`; 0 or keys of `labels`.
         grid: of the mask of the whole slide.
         corner: column and row of the grid that the mask begins at.
-        labels, structures: as of `SlidePrediction`.
+        labels, structures, instances: as of `SlidePrediction`; cells at the region's border as far as they lie in it.
     """
 
     mask: NDArray[np.uint8]
@@ -75,6 +78,7 @@ class RegionPrediction:
     labels: dict[int, str]
     structures: Structures
     warnings: list[str] = field(default_factory=list)
+    instances: Instances | None = None
 
     @property
     def offset(self) -> tuple[float, float]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from bundle.atomic import replace_folder
 from bundle.cases.dicom.source import DicomSource
 from bundle.cases.errors import CaseError
-from bundle.results.files.images import BYTE_SLOPE, to_bytes, write_nifti, write_png
+from bundle.results.files.images import BYTE_SLOPE, to_bytes, write_nifti, write_numbers, write_png
 from bundle.results.page.case import write_case_page
 from bundle.results.pictures.preview import write_preview
 from bundle.results.prediction import Prediction
@@ -29,7 +29,8 @@ def write_prediction(
 ) -> dict[str, Any]:
     """Write mask, probability, uncertainty, preview, report and page to `output_dir`/<case id>/.
 
-    Volumes become NIfTI, two-dimensional images PNG. An older folder of the same case is replaced as a whole.
+    Volumes become NIfTI, two-dimensional images PNG, and their numbered cells instances.tif. An older folder of the
+    same case is replaced as a whole.
     Identical predictions give identical bytes.
 
     Args:
@@ -122,6 +123,8 @@ def _probability_bytes(prediction: Prediction) -> Iterator[NDArray[np.uint8]]:
 
 def _write_image(prediction: Prediction, folder: Path) -> None:
     write_png(folder / "mask.png", prediction.mask)
+    if prediction.instances is not None:
+        write_numbers(folder / "instances.tif", prediction.instances.numbers)
     write_png_maps(prediction, folder)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
@@ -22,8 +23,10 @@ from bundle.inference import CaseDataset, CaseEvaluator, SegmentationInferer, Sl
 from bundle.inference.entries import CaseResults
 from bundle.phantoms.slide import write_slide_phantom
 from bundle.results import DicomResults, GeoJsonResults, Prediction, write_index, write_slide
+from bundle.results.instances import find_instances
 from bundle.results.pictures.preview import facts_of
 from bundle.results.pictures.views import select_views
+from bundle.results.slide_prediction import SlidePrediction
 from tests.support.dicom_slides import write_dicom_slide
 from tests.support.fake_segmenter import FakeSegmenter
 
@@ -44,9 +47,22 @@ def dark() -> FakeSegmenter:
 
 
 def segmenter(**options: Any) -> SlideSegmenter:
-    modalities = ModalitySettings(histology=HistologySettings(resolution=options.pop("mpp", 0.5)))
-    inferer = SegmentationInferer(STRUCTURES, modalities, batch_size=3, tile_size=128)
-    return SlideSegmenter(STRUCTURES, inferer, **options)
+    structures = options.pop("structures", STRUCTURES)
+    histology = HistologySettings(
+        resolution=options.pop("mpp", 0.5), instances=options.pop("instances", False)
+    )
+    inferer = SegmentationInferer(
+        structures, ModalitySettings(histology=histology), batch_size=3, tile_size=options.pop("tile", 128)
+    )
+    return SlideSegmenter(structures, inferer, **options)
+
+
+def cells_probability(prediction: SlidePrediction) -> NDArray[np.uint8]:
+    """Of `dark`, from what the slide shows."""
+    with open_slide(prediction.case.reference.image) as slide:
+        red = slide.read(prediction.grid, 0, 0, prediction.grid.width, prediction.grid.height)[..., 0]
+    scores = (0.55 - red.astype(np.float32) / 255.0) * 20.0
+    return np.rint(255.0 / (1.0 + np.exp(-np.abs(scores)))).astype(np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +124,37 @@ def test_the_report_measures_the_whole_mask(results: tuple[Path, dict[str, Any]]
     assert report["shape"] == [800, 1100] and report["found"] is True
     tiles = 1 + -(-(800 - 128) // 96), 1 + -(-(1100 - 128) // 96)
     assert 0 < report["slide"]["tiles"] < tiles[0] * tiles[1]
+
+
+def test_cells_at_borders_of_tiles_are_whole_and_counted_once(slide_file: Path, tmp_path: Path) -> None:
+    counts = []
+    for tile in (128, 384, 2048):
+        prediction = segmenter(instances=True, tile=tile)(CaseReference("slide", slide_file), dark())
+        cells = prediction.instances
+        assert cells is not None and cells.mpp == pytest.approx((0.5, 0.5))
+        expected = find_instances(prediction.mask, cells_probability(prediction), [2], pixel=0.5, block=4096)
+        assert np.array_equal(cells.numbers > 0, expected.numbers > 0)
+        counts.append((len(cells.pixels), len(expected.pixels)))
+    assert counts == [counts[0]] * 3 and counts[0][0] == counts[0][1] > 100
+    report = write_slide(prediction, tmp_path, 1.0)["report"]
+    polygons = json.loads((tmp_path / "slide" / "mask.geojson").read_text())["features"]
+    nuclei = report["labels"]["nucleus"]
+    assert nuclei["count"] == len(polygons) == counts[0][0]
+    assert nuclei["per_mm2_tissue"] == pytest.approx(counts[0][0] / report["slide"]["tissue_mm2"], rel=1e-4)
+    areas = [one["properties"]["measurements"]["Area µm^2"] for one in polygons]
+    assert nuclei["median_area_um2"] == pytest.approx(np.median(areas))
+    page = (tmp_path / "slide" / "index.html").read_text(encoding="utf-8")
+    assert f"{counts[0][0]:,} cells" in page and "per mm² of tissue" in page
+
+
+def test_the_kind_of_a_structure_says_whether_it_is_counted(slide_file: Path, tmp_path: Path) -> None:
+    structures = Structures(
+        [{"name": "liver", "modality": "CT"}, {"name": "gland", "modality": "H&E", "kind": "hollow"}]
+    )
+    prediction = segmenter(instances=True, structures=structures)(CaseReference("slide", slide_file), dark())
+    assert prediction.instances is None
+    gland = write_slide(prediction, tmp_path, 1.0)["report"]["labels"]["gland"]
+    assert gland["count"] == ndimage.label(prediction.mask == 2)[1] and "median_area_um2" not in gland
 
 
 def test_the_preview_shows_a_small_slide_up_close(slide_file: Path) -> None:

@@ -57,6 +57,7 @@ def pixel_edges(piece: NDArray[np.bool_]) -> list[Ring]:
 def pieces_of(pieces: NDArray[np.int32]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.bool_]]]:
     """The corner (row, column) and the pixels of each numbered piece, see `scipy.ndimage.label`."""
     for number, box in enumerate(ndimage.find_objects(pieces), start=1):
+        assert box is not None  # all numbers up to the highest are there
         yield np.array([box[0].start, box[1].start]), pieces[box] == number
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from scipy.spatial import cKDTree
 
 from bundle.cases.structures import Structures, shipped_structures
 from bundle.results.files.contours import pieces_of, pixel_edges
+from bundle.results.instances import Instances
 from bundle.results.prediction import Prediction
 from bundle.results.result_files import GEOJSON_FILES, ReportAdditions
 
@@ -44,7 +45,11 @@ class GeoJsonResults:
         if not self.images or prediction.case.modality != "H&E" or prediction.is_overview:
             return None
         pieces = write_geojson(
-            folder / "mask.geojson", prediction.mask, prediction.labels, structures=prediction.structures
+            folder / "mask.geojson",
+            prediction.mask,
+            prediction.labels,
+            structures=prediction.structures,
+            instances=prediction.instances,
         )
         names = {prediction.labels[value]: count for value, count in pieces.items()}
         return ReportAdditions({"geojson": {"file": "mask.geojson", "pieces": names}})
@@ -56,15 +61,16 @@ def write_geojson(
     labels: Mapping[int, str],
     scale: tuple[float, float] = (1.0, 1.0),
     structures: Structures | None = None,
+    instances: Instances | None = None,
 ) -> dict[int, int]:
     """Write a FeatureCollection of `polygon_features`. It says nothing of the patient or the file.
 
     Args:
         path: the file.
-        mask, labels, scale, structures: see `polygon_features`.
+        mask, labels, scale, structures, instances: see `polygon_features`.
 
     Returns:
-        Mask value -> number of pieces.
+        Mask value -> number of features.
 
     Raises:
         OSError: the file cannot be written.
@@ -73,7 +79,7 @@ def write_geojson(
     with path.open("w", encoding="utf-8") as stream:
         stream.write('{"type": "FeatureCollection", "features": [')
         separator = "\n"
-        for value, feature in polygon_features(mask, labels, scale, structures):
+        for value, feature in polygon_features(mask, labels, scale, structures, instances=instances):
             counts[value] += 1
             stream.write(separator + json.dumps(feature, ensure_ascii=False))
             separator = ",\n"
@@ -88,8 +94,9 @@ def polygon_features(
     structures: Structures | None = None,
     offset: tuple[float, float] = (0.0, 0.0),
     least_area: float = 0.0,
+    instances: Instances | None = None,
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """A GeoJSON feature a connected piece, pieces that meet at a corner apart.
+    """A GeoJSON feature a connected piece, pieces that meet at a corner apart; of cells, a feature a cell.
 
     A ring runs along the edges of pixels, so the polygons cover the mask exactly. Coordinates count pixels from the
     upper left corner of the image; holes are the rings after the first (RFC 7946, 3.1.6).
@@ -102,33 +109,61 @@ def polygon_features(
             annotations, others detections.
         offset: coordinates of the mask's upper left corner, across and down.
         least_area: in square pixels of the coordinates; smaller pieces are left out.
+        instances: the cells of the mask, which become detections with measurements, named as QuPath names its own;
+            None for pieces alone.
 
     Yields:
         Mask value, and the feature.
     """
     structures = shipped_structures() if structures is None else structures
+    cells = {} if instances is None else {value: labels[value] for value in structures.cells(labels)}
+    others = {value: name for value, name in labels.items() if value not in cells}
+
+    def feature(
+        name: str, corner: NDArray[np.int64], piece: NDArray[np.bool_], measurements: dict[str, float]
+    ) -> dict[str, Any]:
+        known = structures.get(name)
+        rings = ((ring + corner)[:, ::-1] * scale + np.asarray(offset) for ring in pixel_edges(piece))
+        coordinates = [np.round(ring, _DECIMALS).tolist() for ring in rings]
+        properties: dict[str, Any] = {
+            "objectType": "annotation" if known is not None and known.one_piece else "detection",
+            "classification": {"name": name, "color": list(structures.colour(name))},
+        }
+        if measurements:
+            properties["measurements"] = measurements
+        geometry = {"type": "Polygon", "coordinates": coordinates}
+        return {"type": "Feature", "geometry": geometry, "properties": properties}
+
+    pixel_area = scale[0] * scale[1]
+    for value, corner, piece in _pieces(mask, others):
+        if piece.sum() * pixel_area >= least_area:
+            yield value, feature(labels[value], corner, piece, {})
+    if instances is None:
+        return
+    for number, (corner, piece) in enumerate(pieces_of(instances.numbers)):
+        value, pixels = int(instances.values[number]), int(instances.pixels[number])
+        if value in cells and pixels * pixel_area >= least_area:
+            measurements = {"Mean probability": round(float(instances.probability[number]), _DECIMALS)}
+            if instances.mpp is None:
+                measurements["Area px^2"] = round(pixels * pixel_area, _DECIMALS)
+            else:
+                measurements["Area µm^2"] = round(pixels * instances.mpp[0] * instances.mpp[1], _DECIMALS)
+            yield value, feature(cells[value], corner, piece, measurements)
+
+
+def _pieces(
+    mask: NDArray[np.uint8], labels: Iterable[int]
+) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.bool_]]]:
+    """Mask value, corner and pixels of each connected piece."""
     with tempfile.TemporaryFile() as file, tempfile.TemporaryFile() as other:
         # of a slide these are large; in files, the system may take their memory back
         pieces = np.memmap(file, np.int32, "w+", shape=mask.shape)
         chosen = np.memmap(other, np.bool_, "w+", shape=mask.shape)
-        for value, name in labels.items():
-            known = structures.get(name)
-            properties = {
-                "objectType": "annotation" if known is not None and known.one_piece else "detection",
-                "classification": {
-                    "name": name,
-                    "color": list(structures.colour(name)),
-                },
-            }
+        for value in labels:
             np.equal(mask, value, out=chosen)
             ndimage.label(chosen, output=pieces)
             for corner, piece in pieces_of(pieces):
-                if piece.sum() * scale[0] * scale[1] < least_area:
-                    continue
-                rings = ((ring + corner)[:, ::-1] * scale + np.asarray(offset) for ring in pixel_edges(piece))
-                coordinates = [np.round(ring, _DECIMALS).tolist() for ring in rings]
-                geometry = {"type": "Polygon", "coordinates": coordinates}
-                yield value, {"type": "Feature", "geometry": geometry, "properties": properties}
+                yield value, corner, piece
 
 
 def joined_ring(rings: Sequence[Sequence[Sequence[float]]]) -> list[list[float]]:

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 
 import nibabel as nib
 import numpy as np
+import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -117,3 +118,21 @@ def _prepared_header(source: Any) -> Any:
 def write_png(path: Path, data: NDArray[np.uint8]) -> None:
     """Write (H, W) as 8-bit grey PNG; identical data give identical bytes."""
     Image.fromarray(np.ascontiguousarray(data)).save(path, format="PNG", compress_level=6)
+
+
+def write_numbers(path: Path, numbers: NDArray[np.int32]) -> None:
+    """Write (H, W) of numbers from 0 as 16-bit grey TIFF, or 32-bit where they need it, as Cellpose and StarDist do.
+
+    Identical numbers give identical bytes.
+    """
+    small = int(numbers.max(initial=0)) <= np.iinfo(np.uint16).max
+    data = numbers.astype(np.uint16 if small else np.uint32)
+    tifffile.imwrite(
+        path,
+        data,
+        compression="zlib",
+        photometric="minisblack",
+        metadata=None,
+        software=False,
+        maxworkers=1,
+    )

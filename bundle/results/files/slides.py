@@ -42,7 +42,12 @@ def write_slide(
         write_mask_pyramid(folder / "mask.tif", prediction.mask, prediction.grid)
         polygons = folder / "mask.geojson"
         pieces = write_geojson(
-            polygons, prediction.mask, prediction.labels, prediction.grid.scale, prediction.structures
+            polygons,
+            prediction.mask,
+            prediction.labels,
+            prediction.grid.scale,
+            prediction.structures,
+            prediction.instances,
         )
         write_png_maps(overview, folder)
         return _measured(prediction, pieces)
@@ -80,9 +85,13 @@ def _measured(prediction: SlidePrediction, pieces: dict[int, int]) -> dict[str, 
     labels: dict[str, Any] = {}
     for value, name in prediction.labels.items():
         sums = prediction.sums[value]
-        many = {} if value in prediction.structures.in_one_piece() else {"count": pieces[value]}
+        many: dict[str, Any] = (
+            {} if value in prediction.structures.in_one_piece() else {"count": pieces[value]}
+        )
+        if prediction.instances is not None and value in prediction.structures.cells(prediction.labels):
+            many = prediction.instances.measured(value)
         if many and tissue:
-            many["per_mm2_tissue"] = pieces[value] / tissue
+            many["per_mm2_tissue"] = many["count"] / tissue
         labels[name] = {
             "value": value,
             "colour": prediction.structures.colour(name),

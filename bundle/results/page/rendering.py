@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.colors import to_hex
 
-from bundle.results.pictures.preview import volume_text
+from bundle.results.pictures.preview import count_text, volume_text
 
 STATIC = Path(__file__).parent / "static"
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -71,6 +71,7 @@ def _environment() -> Environment:
     environment.filters.update(
         colour=colour_hex,
         times=times,
+        count=count_text,
         volume=volume_text,
         link=link,
     )

@@ -23,6 +23,7 @@ from PIL import Image
 from bundle.cases import CaseError
 from bundle.cases.errors import root_cause
 from bundle.cases.slides import is_slide
+from bundle.inference.postprocess import picture_instances
 from bundle.networks import WeightsError
 from bundle.results.files.geojson import polygon_features
 from bundle.serving.label.datastore import CheckedDatastore
@@ -130,7 +131,7 @@ class LabelApp(MONAILabelApp):
         if path.is_file() and is_slide(path):
             found = task.region(path, request, region.box)
             labels, scale, structures = found.labels, found.grid.scale, found.structures
-            mask, offset = found.mask, found.offset
+            mask, offset, instances = found.mask, found.offset, found.instances
         else:
             picture = {**request, "image": str(path), "modality": "H&E", "result_extension": ".png"}
             file = Path(super().infer({**picture, "save_label": False}, datastore)["file"])
@@ -144,7 +145,10 @@ class LabelApp(MONAILabelApp):
             mask, offset = mask[top:bottom, left:right], (float(left), float(top))
             if not mask.size:
                 raise RequestError("The region lies outside the image; name one inside it.")
-        for _, feature in polygon_features(mask, labels, scale, structures, offset, region.least_area):
+            settings = task.slides().inferer.modalities.histology
+            instances = picture_instances(mask, labels, structures, settings)
+        least = region.least_area
+        for _, feature in polygon_features(mask, labels, scale, structures, offset, least, instances):
             yield feature
 
     def train(self, request: dict[str, Any]) -> dict[str, Any]:

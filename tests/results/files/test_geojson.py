@@ -11,10 +11,11 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy import ndimage
-from skimage.draw import polygon2mask
+from skimage.draw import disk, polygon2mask
 
 from bundle.cases.structures import shipped_structures
 from bundle.results.files.geojson import GeoJsonResults, joined_ring, polygon_features, write_geojson
+from bundle.results.instances import find_instances
 
 
 def random_mask(seed: int, sigma: float, shape: tuple[int, int] = (60, 80)) -> NDArray[np.uint8]:
@@ -134,3 +135,37 @@ def test_pieces_are_moved_and_small_ones_left_out() -> None:
     assert sorted(first["geometry"]["coordinates"][0][:-1]) == [[10, 20], [10, 24], [12, 20], [12, 24]]
     assert sorted(second["geometry"]["coordinates"][0][:-1]) == [[14, 20], [14, 22], [16, 20], [16, 22]]
     assert list(polygon_features(mask, {1: "nucleus"}, **options, least_area=5.0)) == [(1, first)]
+
+
+@pytest.mark.parametrize("mpp", [None, (0.25, 0.5)])
+def test_each_cell_is_a_detection_with_measurements(tmp_path: Path, mpp: tuple[float, float] | None) -> None:
+    mask = np.zeros((60, 90), dtype=np.uint8)
+    for column in (25, 44):
+        mask[disk((30, column), 11)] = 1
+    mask[:8] = 2
+    cells = find_instances(mask, np.full(mask.shape, 0.75), [1], mpp=mpp)
+    path = tmp_path / "mask.geojson"
+    counts = write_geojson(path, mask, {1: "nucleus", 2: "liver"}, instances=cells)
+    assert counts == {1: 2, 2: 1}
+    features = json.loads(path.read_text(encoding="utf-8"))["features"]
+    detections = [one for one in features if one["properties"]["objectType"] == "detection"]
+    assert len(detections) == 2 and len(features) == 3
+    rings = np.zeros(mask.shape, dtype=np.int64)
+    for number, feature in enumerate(detections, start=1):
+        [ring] = feature["geometry"]["coordinates"]
+        inside = polygon2mask(mask.shape, np.array(ring)[:, ::-1] - 0.5)
+        rings[inside] = number
+        area = int(inside.sum())
+        unit, expected = ("px^2", area) if mpp is None else ("µm^2", area * 0.125)
+        measured = feature["properties"]["measurements"]
+        assert measured == {"Mean probability": 0.75, f"Area {unit}": pytest.approx(expected)}
+    assert np.array_equal(rings, cells.numbers)
+    least = polygon_features(mask, {1: "nucleus"}, least_area=10_000, instances=cells)
+    assert list(least) == []
+
+
+def test_cells_of_a_structure_that_was_not_asked_for_have_no_polygon() -> None:
+    mask = np.zeros((40, 40), dtype=np.uint8)
+    mask[disk((20, 20), 9)] = 1
+    cells = find_instances(mask, None, [1])
+    assert list(polygon_features(mask, {2: "liver"}, instances=cells)) == []
