@@ -35,6 +35,7 @@ class CaseReference:
         series: of DICOM, the files; None to look for them at `image` when the case is read.
         notes: what a reader of the report should know of how the case was found.
         naming: how results and messages name the image and its files.
+        instances: of the ground truth, a picture with the number of each pixel's cell; None where there is none.
     """
 
     id: str
@@ -48,6 +49,7 @@ class CaseReference:
     series: DicomSeries | None = None
     notes: tuple[str, ...] = ()
     naming: Naming = field(default=Naming(), compare=False)
+    instances: Path | None = None
 
     @property
     def shown(self) -> str:

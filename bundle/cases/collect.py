@@ -125,6 +125,7 @@ def collect(
             id=case_id,
             image=entry.image,
             label=entry.label,
+            instances=entry.instances,
             prompt=prompt,
             modality=modality or entry.modality,
             labels=entry.labels,

@@ -33,6 +33,7 @@ class Entry:
     Attributes:
         image: the image file.
         label: the ground truth, where the entry has one.
+        instances: the number of each pixel's cell in the ground truth, where the entry has them.
         text: what the entry says of the image, as written; empty where it says nothing.
         modality: the entry's own, else the datalist's, else None.
         labels: value in the ground truth -> name of the structure, background left out; of what the entry's
@@ -48,15 +49,17 @@ class Entry:
     labels: Mapping[int, str] = field(default_factory=dict)
     series: DicomSeries | None = None
     listed: bool = False
+    instances: Path | None = None
 
 
 def read_datalist(path: Path, split: str | None = None, text_key: str = "text") -> list[Entry]:
     """Read the entries of one split, or of all splits.
 
-    A split is a list of objects with 'image' and perhaps 'label', 'text', 'modality' and 'labelled_classes', the
-    values that the label may hold where not all structures of the list are labelled in it; or a list of
-    strings, which name images of the lists of objects and stand for their entries. In the three usual
-    splits, and where there is no list of objects, strings may also name images that have no entry.
+    A split is a list of objects with 'image' and perhaps 'label', 'text', 'modality', 'instances', a picture
+    that numbers the cells of the label, and 'labelled_classes', the values that the label may hold where not
+    all structures of the list are labelled in it; or a list of strings, which name images of the lists of
+    objects and stand for their entries. In the three usual splits, and where there is no list of objects,
+    strings may also name images that have no entry.
 
     Args:
         path: the JSON file; the paths in it are relative to its folder.
@@ -186,7 +189,9 @@ class _Parser:
         own = self._modality(fields.get("modality"), f"'modality' in {where}")
         label = self._file(fields, "label", where)
         labels = self._labelled(fields, where)
-        return Entry(image, label, text or "", own or self.modality, labels, listed=True)
+        instances = self._file(fields, "instances", where)
+        modality = own or self.modality
+        return Entry(image, label, text or "", modality, labels, listed=True, instances=instances)
 
     def _labelled(self, fields: Mapping[str, Any], where: str) -> dict[int, str]:
         """What the entry's label says anything of: all structures of the list, or those in 'labelled_classes'."""

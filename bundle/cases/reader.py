@@ -166,6 +166,28 @@ def read_label(reference: CaseReference, case: Case | None = None) -> NDArray[np
         return _label_values(path, values, reference.labels)
 
 
+def read_instances(reference: CaseReference, case: Case) -> NDArray[np.int32] | None:
+    """Read which cell each pixel of a picture's ground truth belongs to.
+
+    Returns:
+        (H, W), 0 or the number of a cell; None where the case has no such picture.
+
+    Raises:
+        CaseError: as `read_label`.
+    """
+    path = reference.instances
+    if path is None:
+        return None
+    with _only_case_errors(path):
+        values = read_mask(path)
+        _check_fit(path, values.shape, None, case)
+        numbers = values.astype(np.int32)
+        if numbers.min() < 0 or not np.array_equal(numbers, values):
+            problem = "numbers cells by something else than whole numbers from 0"
+            raise CaseError(path, problem, "save it as 16-bit PNG or TIFF")
+        return numbers
+
+
 @contextmanager
 def _only_case_errors(path: Path) -> Iterator[None]:
     """Turn whatever a library raises into a `CaseError`, so that one file never stops a run over many."""

@@ -54,6 +54,12 @@ class Instances:
     pixel: float
     mpp: tuple[float, float] | None = None
 
+    def only(self, value: int) -> NDArray[np.int32]:
+        """`numbers` of the cells of one mask value, and 0."""
+        kept = np.where(self.values == value, np.arange(1, len(self.values) + 1, dtype=np.int32), 0)
+        numbers: NDArray[np.int32] = np.concatenate([np.zeros(1, dtype=np.int32), kept])[self.numbers]
+        return numbers
+
     def measured(self, value: int) -> dict[str, Any]:
         """What a report says of the cells of one mask value: their count and, of any, the median of their areas."""
         pixels = self.pixels[self.values == value]

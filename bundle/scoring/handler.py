@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from bundle.atomic import write_atomically
 from bundle.cases import CaseError, CaseReference, read_label
+from bundle.cases.reader import read_instances
 from bundle.cases.structures import Structures
 from bundle.results.prediction import Prediction
 from bundle.scoring.calibration import (
@@ -24,6 +26,7 @@ from bundle.scoring.calibration import (
     relevant_voxels,
     unit_certainties,
 )
+from bundle.scoring.instances import CellReference, connected_pieces, score_cells
 from bundle.scoring.metrics import Score, score_masks
 from bundle.scoring.summary import metrics_csv, summarise
 from bundle.scoring.text_effect import TextMode
@@ -111,10 +114,43 @@ class Scoring:
         spacing = case.spacing if self.spacing_is_true else None
         truth = read_label(reference, case) if truth is None else truth
         axis = case.head_foot_axis
+        cells: dict[str, NDArray[np.int32]] = {}
+        numbers = None
+        if any(prediction.instances is not None for prediction in predictions.values()):
+            numbers = read_instances(reference, case)
+            cells = self._true_cells(truth, labels, numbers)
+        source: CellReference = "connected pieces" if numbers is None else "instances"
         for mode in self.modes:
             mask = predictions[mode].mask
-            self.scores.extend(score_masks(reference.id, mask, truth, labels, spacing, mode, axis))
+            scores = score_masks(reference.id, mask, truth, labels, spacing, mode, axis)
+            self.scores.extend(self._with_cells(score, predictions[mode], cells, source) for score in scores)
         self._add_certainty(predictions[self.modes[0]], truth, labels, axis)
+
+    def _true_cells(
+        self,
+        truth: NDArray[np.uint8],
+        labels: Mapping[int, tuple[int, str]],
+        numbers: NDArray[np.int32] | None,
+    ) -> dict[str, NDArray[np.int32]]:
+        """Name of a structure that is counted one by one -> the true ones."""
+        names = {value: name for value, (_, name) in labels.items()}
+        return {
+            names[value]: connected_pieces(truth == value) if numbers is None else numbers * (truth == value)
+            for value in self.structures.cells(names)
+        }
+
+    def _with_cells(
+        self,
+        score: Score,
+        prediction: Prediction,
+        cells: Mapping[str, NDArray[np.int32]],
+        source: CellReference,
+    ) -> Score:
+        found = prediction.instances
+        if found is None or score.label not in cells:
+            return score
+        own = found.only(self.structures.value(score.label))
+        return replace(score, cells=score_cells(own, cells[score.label], source))
 
     def labels_of(self, reference: CaseReference) -> dict[int, tuple[int, str]]:
         """Value in a case's ground truth -> (value in the mask, name)."""

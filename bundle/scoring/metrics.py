@@ -11,6 +11,8 @@ import torch
 from monai.metrics.hausdorff_distance import compute_hausdorff_distance
 from numpy.typing import NDArray
 
+from bundle.scoring.instances import CellScore
+
 
 @dataclass(frozen=True)
 class Score:
@@ -23,6 +25,7 @@ class Score:
         truth, predicted, overlap: voxels or pixels of the ground truth, the mask and both.
         absent: slices, or 2-D images, whose ground truth does not show the label.
         left_empty: those of them where the mask does not show it either.
+        cells: of what is counted one by one; None of all else.
     """
 
     case: str
@@ -36,13 +39,18 @@ class Score:
     overlap: int
     absent: int
     left_empty: int
+    cells: CellScore | None = None
 
     @staticmethod
-    def columns() -> list[str]:
-        return [field.name for field in fields(Score)]
+    def columns(cells: bool = False) -> list[str]:
+        """Of `row`, with those of cells or without."""
+        own = [field.name for field in fields(Score) if field.name != "cells"]
+        return [*own, *(field.name for field in fields(CellScore))] if cells else own
 
     def row(self) -> dict[str, Any]:
-        return asdict(self)
+        """Column -> value."""
+        values = asdict(self)
+        return values | (values.pop("cells") or {})
 
 
 def score_label(

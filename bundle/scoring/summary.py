@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import bootstrap
 
+from bundle.scoring.instances import CellScore
 from bundle.scoring.metrics import Score
 
 
@@ -40,7 +41,8 @@ def summarise(scores: Sequence[Score]) -> dict[str, Any]:
         dice, dice_ci95, iou, iou_ci95: mean over cases of the mean over the labels present in the ground truth;
         dice_global: overlap accumulated over all cases, mean over labels; hd95_mm where spacing is true;
         cases; empty_truth: cases that show nothing, and how many were left empty; per_label, where `absent` counts
-        slices or 2-D images without the label and `left_empty` is the share of them in which none was found. Per
+        slices or 2-D images without the label and `left_empty` is the share of them in which none was found, and
+        `instances` is of what is counted one by one: see `bundle.scoring.instances.CellScore`, means over cases. Per
         cent; null where there is nothing to average.
     """
     dice, iou, distance = (case_means(scores, figure) for figure in ("dice", "iou", "hd95_mm"))
@@ -73,8 +75,10 @@ def _label_figures(scores: Sequence[Score]) -> dict[str, Any]:
     size = sum(score.predicted + score.truth for score in scores)
     overlap = sum(score.overlap for score in scores)
     absent = sum(score.absent for score in scores)
+    cells = [score.cells for score in present if score.cells is not None]
     return {
         "cases": len(present),
+        **({"instances": _cell_figures(cells)} if cells else {}),
         "dice": _mean(score.dice for score in present),
         "dice_ci95": bootstrap_ci95([score.dice for score in present]),
         "dice_global": round(100.0 * 2 * overlap / size, 4) if size else None,
@@ -87,15 +91,32 @@ def _label_figures(scores: Sequence[Score]) -> dict[str, Any]:
     }
 
 
+def _cell_figures(scores: Sequence[CellScore]) -> dict[str, Any]:
+    return {
+        "reference": " and ".join(sorted({score.cell_reference for score in scores})),
+        "aji": _mean(score.aji for score in scores),
+        "aji_ci95": bootstrap_ci95([score.aji for score in scores]),
+        "pq": _mean(score.pq for score in scores),
+        "pq_ci95": bootstrap_ci95([score.pq for score in scores]),
+        "dq": _mean(score.dq for score in scores),
+        "sq": _mean(score.sq for score in scores if math.isfinite(score.sq)),
+        **{
+            name: sum(getattr(score, name) for score in scores)
+            for name in ("truth_cells", "predicted_cells", "matched_cells")
+        },
+    }
+
+
 def _mean(values: Iterable[float]) -> float | None:
     collected = list(values)
     return round(float(np.mean(collected)), 4) if collected else None
 
 
 def metrics_csv(scores: Iterable[Score]) -> str:
-    """The rows as CSV; empty where a figure has no meaning."""
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, Score.columns(), lineterminator="\n")
+    """The rows as CSV; empty where a figure has no meaning. Columns of cells are there where any are counted."""
+    scores, stream = list(scores), io.StringIO()
+    columns = Score.columns(cells=any(score.cells is not None for score in scores))
+    writer = csv.DictWriter(stream, columns, lineterminator="\n")
     writer.writeheader()
     for score in scores:
         row = score.row()

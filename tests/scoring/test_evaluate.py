@@ -6,19 +6,22 @@ import csv
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import nibabel
 import numpy as np
 import pytest
+import tifffile
 from monai.bundle import ConfigWorkflow
 from PIL import Image
 
 from bundle.cases import collect_cases, read_case, read_label
 from bundle.cases.structures import Structures
 from bundle.commands.command_line import sentence_for
-from bundle.scoring import Score, metrics_csv, score_masks, summarise
+from bundle.scoring import Score, metrics_csv, score_cells, score_masks, summarise
+from bundle.scoring.instances import connected_pieces
 
 
 def read_mask(folder: Path) -> np.ndarray:
@@ -59,9 +62,13 @@ def test_the_figures_are_those_of_the_masks_that_segmenting_writes(
         case = read_case(reference)
         mask = read_mask(tmp_path / "masks" / reference.id)
         axis = case.head_foot_axis
-        scores += score_masks(
-            reference.id, mask, read_label(reference), labels, case.spacing, slice_axis=axis
-        )
+        truth = read_label(reference)
+        own = score_masks(reference.id, mask, truth, labels, case.spacing, slice_axis=axis)
+        if modality == "H&E":
+            found = tifffile.imread(tmp_path / "masks" / reference.id / "instances.tif").astype(np.int32)
+            cells = score_cells(found, connected_pieces(truth > 0), "connected pieces")
+            own = [replace(score, cells=cells) for score in own]
+        scores += own
     assert len(scores) >= 3 and any(score.predicted for score in scores)
     assert (tmp_path / "figures" / "metrics.csv").read_text() == metrics_csv(scores)
     summary = json.loads((tmp_path / "figures" / "summary.json").read_text())
@@ -72,6 +79,34 @@ def test_the_figures_are_those_of_the_masks_that_segmenting_writes(
         assert summary["text"]["off"]["dice"] > 30
     record = json.loads((tmp_path / "figures" / "run.json").read_text())
     assert [entry["status"] for entry in record["cases"]] == ["done"] * 3
+
+
+def test_numbered_cells_of_a_datalist_are_what_cells_are_compared_with(
+    tiny: Any, workflow: Callable[..., ConfigWorkflow], phantoms: dict[str, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(phantoms["H&E"].parent, tmp_path / "data")
+    datalist = tmp_path / "data" / "datalist.json"
+    content = json.loads(datalist.read_text())
+    pieces = {}
+    for number, entry in enumerate(content["test"]):
+        with Image.open(tmp_path / "data" / entry["label"]) as label:
+            pieces[Path(entry["image"]).stem] = connected_pieces(np.array(label) > 0)
+        numbers = pieces[Path(entry["image"]).stem] * 300
+        entry["instances"] = f"cells{number}.png"
+        Image.fromarray(numbers.astype(np.uint16)).save(tmp_path / "data" / entry["instances"])
+    Image.new("L", (5, 5)).save(tmp_path / "data" / content["test"][2]["instances"])
+    datalist.write_text(json.dumps(content))
+    assert evaluate(workflow, datalist, tmp_path / "out", weights=str(tiny.trained)) == 1
+    record = json.loads((tmp_path / "out" / "run.json").read_text())["cases"]
+    assert [entry["status"] for entry in record] == ["done", "done", "failed"]
+    assert "cells2.png" in record[2]["error"] and "5 x 5" in record[2]["error"]
+    nuclei = json.loads((tmp_path / "out" / "summary.json").read_text())["text"]["off"]["per_label"][
+        "nucleus"
+    ]
+    assert nuclei["instances"]["reference"] == "instances"
+    done = [Path(entry["image"]).stem for entry in content["test"][:2]]
+    assert nuclei["instances"]["truth_cells"] == sum(int(pieces[name].max()) for name in done)
+    assert nuclei["instances"]["aji"] > 0
 
 
 def test_distances_are_given_only_where_the_spacing_is_true(
