@@ -31,6 +31,7 @@ DECIDES_NOTHING: Mapping[str, str] = {
     **dict.fromkeys(("resample_slices", "datalist", "validation_datalist", "validation_split"), _CASES),
     **dict.fromkeys(("bundle_root", "output_dir", "dataset_dir", "feature_dir", "text_cache"), _PLACE),
     **dict.fromkeys(("device", "batch_size", "num_workers", "jobs", "progress"), _SPEED),
+    **dict.fromkeys(("engine", "ray_address", "actor_cpus", "actor_gpus", "actor_memory"), _SPEED),
     **dict.fromkeys(("keep_features", "feature_bytes", "keep_texts"), _SPEED),
     "weights": "compared by their content",
     **dict.fromkeys(("initial_weights", "inherit_weights"), "read before a training's first epoch alone"),

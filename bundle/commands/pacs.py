@@ -27,6 +27,11 @@ _OF_THE_NODE = frozenset(
         "identifiers",
         "replacement_seed",
         "jobs",
+        "engine",
+        "ray_address",
+        "actor_cpus",
+        "actor_gpus",
+        "actor_memory",
     )
     + ("num_workers", "progress", "dicom_seg", "geojson", "slide_mpp")
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,12 +25,14 @@ from bundle.cases.structures import Structures
 from bundle.inference.find import case_fingerprint
 from bundle.inference.postprocess import joined
 from bundle.inference.prompts import PromptReader
+from bundle.inference.ray_actors import Actors, RayActors
 from bundle.inference.slides import SlideSegmenter
 from bundle.inference.workers import Workers
 from bundle.transforms import reference_item
 from bundle.worker_items import packed, unpacked
 
 logger = logging.getLogger(__name__)
+ENGINES = ("local", "ray")
 
 
 @dataclass(frozen=True)
@@ -179,7 +182,9 @@ class CaseEvaluator(SupervisedEvaluator):
         val_handlers: what watches the cases, see `bundle.inference.run` and `bundle.scoring.handler`.
         num_workers: processes that read cases ahead.
         jobs: processes that each segment cases from the file to the results; 1 does so in this one.
-        results: output of an iteration -> entry: what writes the results, for several `jobs`.
+        results: output of an iteration -> entry: what writes the results, for several `jobs` and for Ray.
+        engine: what runs the jobs: 'local' on this machine, or 'ray'.
+        actors: of Ray.
         slides: segments whole-slide images; None refuses them.
         reader: of prompts, kept from run to run while the network's weights stay as they are; None reads each text
             once a run.
@@ -202,6 +207,8 @@ class CaseEvaluator(SupervisedEvaluator):
         num_workers: int = 0,
         jobs: int = 1,
         results: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None,
+        engine: str = "local",
+        actors: Actors | None = None,
         slides: SlideSegmenter | None = None,
         reader: PromptReader | None = None,
     ) -> None:
@@ -215,13 +222,22 @@ class CaseEvaluator(SupervisedEvaluator):
         )
         self._forgets = reader is None
         loader: Any
-        if jobs == 1:
+        if engine not in ENGINES:
+            raise ValueError(f"engine must be {' or '.join(ENGINES)}, not {engine!r}")
+        if jobs == 1 and engine == "local":
             loader = DataLoader(dataset, batch_size=1, num_workers=num_workers, collate_fn=_only)
         elif results is None:
-            raise ValueError("jobs: several processes need something that writes their results")
+            name = "jobs: several processes" if engine == "local" else "engine: other processes"
+            raise ValueError(f"{name} need something that writes their results")
         else:
             task = _WholeCase(dataset.preprocessing, self.case_segmenter, results)
-            loader = Workers(dataset.references, task, task.lost, jobs)
+            if engine == "ray":
+                of_ray = actors or Actors()
+                sent = task.on(torch.device("cpu"))
+                gpus = of_ray.gpus_for(device)
+                loader = RayActors(dataset.references, sent, task.lost, jobs, of_ray, gpus)
+            else:
+                loader = Workers(dataset.references, task, task.lost, jobs)
         super().__init__(
             device=device,
             val_data_loader=loader,
@@ -247,7 +263,7 @@ class CaseEvaluator(SupervisedEvaluator):
         try:
             super().run(global_epoch)
         finally:
-            if isinstance(self.data_loader, Workers):
+            if isinstance(self.data_loader, Workers | RayActors):
                 self.data_loader.close()
 
     def _iteration(self, engine: Engine, batchdata: LoadedCase | dict[str, Any] | bytes) -> dict[str, Any]:  # type: ignore[override]
@@ -266,6 +282,14 @@ class _WholeCase:
     def __call__(self, reference: CaseReference) -> dict[str, Any]:
         loaded = CaseDataset([reference], self.preprocessing)[0]
         return {"entry": self.results(self.segmenter(loaded))}
+
+    def on(self, device: torch.device) -> _WholeCase:
+        """The same with the network there."""
+        segmenter = self.segmenter
+        if device == segmenter.device:
+            return self
+        network = copy.deepcopy(segmenter.network).to(device)
+        return replace(self, segmenter=replace(segmenter, network=network, device=device))
 
     def lost(self, reference: CaseReference, ended: str) -> dict[str, Any]:
         """Of a case that took its process with it."""

@@ -36,6 +36,7 @@ from bundle.inference.find import CaseList
 from bundle.inference.journal import RunJournal
 from bundle.inference.parts import remove_parts
 from bundle.inference.publishing import counts, failed, publish, run_content, write_record
+from bundle.inference.ray_actors import Actors
 from bundle.networks.weights import file_sha256
 from bundle.results.result_files import ResultWriter
 from bundle.settings import differences
@@ -65,6 +66,7 @@ class RunRecord:
         writers: of further files of each case, see `bundle.results.write_prediction`.
         settings: what decides on results and files, so that `--resume` mixes nothing, see `bundle.settings`.
         resumable: the run can be taken up again, and be done in parts.
+        actors: of Ray that the cases are done by, for the record; None where this machine does them.
 
     Raises:
         CaseError: the folder cannot be written, or resuming would mix results of different settings.
@@ -82,6 +84,7 @@ class RunRecord:
         writers: Sequence[ResultWriter] = (),
         settings: Mapping[str, Any] | None = None,
         resumable: bool = True,
+        actors: Actors | None = None,
     ) -> None:
         if cases.earlier is not None and not resumable:
             raise CaseError("resume", "every case counts, and none is kept", "leave it out")
@@ -107,6 +110,7 @@ class RunRecord:
             "weights": None if weights is None else Path(weights).name,
             "weights_sha256": None if weights is None else file_sha256(weights),
             "device": str(device),
+            **({} if actors is None else {"engine": "ray", "actors": actors.shown}),
             "command": printable(shlex.join(cases.shown_arguments(sys.argv))),
             "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             **({} if cases.part is None else {"part": str(cases.part)}),
