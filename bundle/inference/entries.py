@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ class CaseResults:
     def __init__(
         self, output_dir: Path | str, writers: Sequence[ResultWriter] = (), write: bool = True
     ) -> None:
-        self.output_dir = Path(output_dir)
+        self.output_dir = Path(os.path.abspath(output_dir))  # actors of Ray work in a folder of their own
         self.writers = writers
         self.write = write
 

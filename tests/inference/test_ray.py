@@ -161,3 +161,33 @@ def test_what_cannot_be_reached_starts_nothing(
     options = ["--output", tmp_path / "out", "--engine", "ray", "--ray-address", "auto"]
     assert segment(pictures, *options) == 2
     assert "auto: Ray could not be reached" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_machine_that_is_removed_costs_nothing(
+    commands: Any, tiny: Any, segment: Callable[..., int], pictures: Path, tmp_path: Path
+) -> None:
+    from ray.cluster_utils import Cluster
+
+    assert segment(pictures, "--output", tmp_path / "local") == 1
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    node = cluster.add_node(num_cpus=1)
+    output, removed = tmp_path / "ray", list[bool]()
+
+    def watch(process: int) -> None:
+        deadline = time.monotonic() + 240
+        while not any(entry["status"] == "done" for entry in read_journal(output).entries):
+            assert time.monotonic() < deadline and psutil.pid_exists(process)
+            time.sleep(0.01)
+        cluster.remove_node(node, allow_graceful=False)
+        removed.append(True)
+
+    network = ["--config", tiny.config, "--weights", tiny.random, "--steps", "2"]
+    arguments = ["segment", pictures, "--output", output, *network, "--engine", "ray", "--jobs", 2]
+    try:
+        finished = commands("bundle", *arguments, "--ray-address", cluster.address, watch=watch)
+    finally:
+        cluster.shutdown()
+    assert finished.code == 1 and removed, finished
+    assert contents(output) == contents(tmp_path / "local")
+    assert len(json.loads((output / "run.json").read_text())["cases"]) == 7
