@@ -39,7 +39,7 @@ class Instances:
     """The cells of an image, numbered from 1.
 
     Attributes:
-        numbers: (H, W) int32, each pixel's cell; 0 where there is none, and in pieces too small for one.
+        numbers: (H, W) int32, each pixel's cell; 0 where there is none, and in lone pieces too small for one.
         values: (N,) of the mask, of each cell.
         pixels: (N,) of each cell.
         probability: (N,) mean over its pixels, in [0, 1].
@@ -141,25 +141,32 @@ def _cells(
     height[~inside] = 0.0
     markers, _ = ndimage.label(local_maxima(height, connectivity=1) & inside)
     basins = watershed(-height, markers, connectivity=1, mask=inside)
-    return _joined(basins, height)
+    return _joined(basins, height, pixel)
 
 
 def _joined(
-    basins: NDArray[np.int32], height: NDArray[np.float32]
+    basins: NDArray[np.int32], height: NDArray[np.float32], pixel: float
 ) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
-    """Basins that are parts of one cell as one, numbered from 1, and their summits."""
+    """Basins that are parts of one cell as one, numbered from 1, and their summits.
+
+    One that is too small for a cell is part of the neighbour to which the way is the highest.
+    """
     count = int(basins.max(initial=0))
     top = np.zeros(count + 1, dtype=np.float32)
     np.maximum.at(top, basins, height)
     sets = DisjointSet(range(count + 1))
     summit = top.tolist()
+    area = (np.bincount(basins.ravel(), minlength=count + 1) * pixel**2).tolist()
     for one, other, saddle in _saddles(basins, height):
         first, second = sets[one], sets[other]
-        lower = min(summit[first], summit[second])
-        if first != second and (lower - saddle < _DEPTH or saddle > _NECK * lower):
-            higher = max(summit[first], summit[second])
+        if first == second:
+            continue
+        lower, higher = sorted((summit[first], summit[second]))
+        shallow = lower - saddle < _DEPTH or saddle > _NECK * lower
+        if shallow or min(area[first], area[second]) < _LEAST_AREA:
+            together = area[first] + area[second]
             sets.merge(first, second)
-            summit[sets[first]] = higher
+            summit[sets[first]], area[sets[first]] = higher, together
     roots = np.array([sets[number] for number in range(count + 1)])
     kept, numbers = np.unique(roots, return_inverse=True)  # 0, the background, stays the first
     cells = numbers.astype(np.int32)[basins]

@@ -77,6 +77,15 @@ def test_every_cell_is_connected_and_specks_alone_are_left_out() -> None:
     assert found.pixels.tolist() == np.bincount(found.numbers.ravel())[1:].tolist()
 
 
+def test_a_lump_full_of_holes_loses_nothing() -> None:
+    mask = (np.random.default_rng(0).random((120, 120)) < 0.75).astype(np.uint8)
+    found = found_in(mask)
+    pieces, _ = ndimage.label(mask)
+    large = np.bincount(pieces.ravel())[pieces] >= 48
+    assert len(found.pixels) > 5 and found.pixels.min() >= 48
+    assert np.array_equal(found.numbers > 0, large & (mask > 0))
+
+
 @pytest.mark.parametrize("block", [64, 100, 256])
 def test_blocks_cut_nothing_and_count_nothing_twice(block: int) -> None:
     mask = crowd((400, 330), 160, 2)
