@@ -242,7 +242,8 @@ def _without_specks(
     """Number the cells anew without those that are too small, and measure them."""
     count = len(values)
     pixels, total = np.zeros(count + 1, dtype=np.int64), np.zeros(count + 1)
-    chunks = [slice(start, start + _BLOCK) for start in range(0, len(numbers), _BLOCK)]
+    rows_at_once = max(1, _BLOCK**2 // max(1, numbers.shape[1]))
+    chunks = [slice(start, start + rows_at_once) for start in range(0, len(numbers), rows_at_once)]
     for rows in chunks:
         flat = numbers[rows].ravel()
         pixels += np.bincount(flat, minlength=count + 1)
