@@ -33,6 +33,8 @@ GOOD = (
     ("ct_abdomen", "CT", ("training", "validation")),
     ("ct_lung", "CT", ("training", "validation")),
 )
+#: Slices of CT as pictures, which are taken for X-rays: each should be flagged.
+SLICES = (("ct_abdomen_partial", "X-ray", ("training",)), ("ct_lung_2d", "X-ray", ("training",)))
 DIRECTIONS = 8
 
 
@@ -180,7 +182,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.films:
         make_films(arguments.data, arguments.films)
-    for folder, modality, lists in GOOD:
+    for folder, modality, lists in (*GOOD, *SLICES):
         for name in lists:
             kinds: Counter[str] = Counter()
             flagged = cases = 0

@@ -21,6 +21,9 @@ _FILMS = Path(__file__).parent / "chest_films.npy"
 _EDGE = 16
 # Least correlation with the mean film, and most of the picture that no film explains.
 LEAST_LIKENESS, MOST_UNLIKE = 0.05, 0.6
+# A body within black, as slices of CT show it: the least black share of the corners, a tenth of the sides long, of what
+# is left without black edges, and the correlation with the mean film under which it is not just a slim patient's film.
+BLACK, LEAST_CORNERS, LEAST_LIKENESS_WITHIN_BLACK = 0.06, 0.6, 0.5
 # Share of blocks of one value, black ones left out (of sections white ones too), as drawn pictures have.
 MOST_FLAT = 0.2
 # Of what is not white: the least share that has colour, and of that in the hues of haematoxylin and eosin, degrees.
@@ -48,6 +51,14 @@ def why_no_film(grey: NDArray[np.float32], photometric: Photometric = "MONOCHROM
             "No lungs were found in the picture: it does not look like a frontal chest film (likeness "
             f"{likeness:.2f}, at least {LEAST_LIKENESS:g}; unexplained {unlike:.2f}, at most {MOST_UNLIKE:g})."
         )
+    inner = _without_black_edges(grey)
+    if _black_corners(inner) >= LEAST_CORNERS:
+        likeness, _ = film_likeness(inner)
+        if likeness < LEAST_LIKENESS_WITHIN_BLACK:
+            return (
+                "The picture shows a body with black all around, as a slice of CT does, and is hardly a frontal chest "
+                f"film (likeness {likeness:.2f}, at least {LEAST_LIKENESS_WITHIN_BLACK:g} within black)."
+            )
     return None
 
 
@@ -72,6 +83,29 @@ def why_no_stain(colour: NDArray[np.float32], full_scale: float | None, small: b
             f"{LEAST_COLOURED:.0%}; of that {stained:.0%} are blue, purple or pink, at least {LEAST_STAINED:.0%}."
         )
     return None
+
+
+def _is_black(grey: NDArray[np.float32]) -> NDArray[np.bool_]:
+    low, high = np.percentile(grey, [1, 99])
+    black: NDArray[np.bool_] = grey <= low + BLACK * (high - low)
+    return black
+
+
+def _without_black_edges(grey: NDArray[np.float32]) -> NDArray[np.float32]:
+    """From the first to the last row and column of which a tenth is not black: films are framed, shrunk and padded."""
+    shown = ~_is_black(grey)
+    rows, columns = (np.flatnonzero(shown.mean(axis=axis) > 0.1) for axis in (1, 0))
+    if not len(rows) or not len(columns):
+        return grey
+    return grey[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def _black_corners(grey: NDArray[np.float32]) -> float:
+    """Black share of that corner which has least."""
+    black = _is_black(grey)
+    rows, columns = (max(1, length // 10) for length in grey.shape)
+    ends = [(slice(rows), slice(-rows, None)), (slice(columns), slice(-columns, None))]
+    return min(float(black[across, down].mean()) for across in ends[0] for down in ends[1])
 
 
 def _drawn(flat: float, kind: str) -> str:

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 from bundle.cases.case import Case, CaseReference
 from bundle.cases.hounsfield import NO_HU
 from bundle.cases.structures import Structures, shipped_structures
-from bundle.phantoms import xray_phantom
+from bundle.phantoms import ct_phantom, xray_phantom
 from bundle.results.page.case import write_case_page
 from bundle.results.plausibility import Flag, flags_of
 from bundle.results.report import build_report
@@ -197,6 +197,23 @@ def test_photographs_and_pages(name: str, modality: str) -> None:
 def test_screenshots(modality: str, colour: bool) -> None:
     [flag] = of_picture(drawn(colour), modality)
     assert "flat areas" in flag.text or not colour
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("height", [0.4, 0.6, 0.8])
+def test_slices_of_ct_are_no_films(seed: int, height: float) -> None:
+    volume = ct_phantom(seed).image
+    hounsfield = volume[..., int(height * volume.shape[2])].T.astype(np.float32)
+    shown = np.clip((hounsfield + 160.0) / 400.0 * 255.0, 0.0, 255.0)
+    [flag] = of_picture(shown.astype(np.uint8), "X-ray")
+    assert flag.kind == "picture"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_films_with_a_black_frame_are_films(seed: int) -> None:
+    film = xray_phantom(seed, size=160).image
+    framed = np.pad(film, ((30, 30), (10, 60)))
+    assert not [one for one in of_picture(framed, "X-ray") if "black all around" in one.text]
 
 
 @pytest.mark.parametrize("value", [0, 30, 255])
