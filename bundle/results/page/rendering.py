@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.colors import to_hex
 
-from bundle.results.pictures.preview import count_text, volume_text
+from bundle.results.pictures.preview import volume_text
 
 STATIC = Path(__file__).parent / "static"
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -57,6 +57,19 @@ def link(path: str) -> str:
 def times(edges: Sequence[float]) -> str:
     """Lengths of edges: '192 \u00d7 192 \u00d7 64'."""
     return " \u00d7 ".join(f"{edge:.3g}" if isinstance(edge, float) else str(edge) for edge in edges)
+
+
+def count_text(entry: Mapping[str, Any]) -> str:
+    """How many there are, to follow a structure's size: ', 318 cells, 1,270 per mm²'; empty where none are counted."""
+    count = entry.get("count")
+    if not isinstance(count, int):
+        return ""
+    is_cells = "median_area_px" in entry or "median_area_um2" in entry
+    text = f", {count:,} {'cells' if is_cells else 'pieces'}"
+    for key, of in (("per_mm2", "per mm²"), ("per_mm2_tissue", "per mm² of tissue")):
+        if is_cells and entry.get(key) is not None:
+            text += f", {entry[key]:,.0f} {of}"
+    return text
 
 
 @cache

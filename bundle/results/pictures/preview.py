@@ -153,7 +153,7 @@ def _legend(prediction: Prediction, report: Mapping[str, Any]) -> list[tuple[str
             name,
             volume_text(entry["volume_ml"])
             if "volume_ml" in entry
-            else _area_text(entry["area_px"], pixels) + count_text(entry),
+            else _area_text(entry["area_px"], pixels, entry.get("count")),
             prediction.structures.rgb(name),
         )
         for name, entry in found.items()
@@ -168,22 +168,11 @@ def volume_text(millilitres: float) -> str:
     return f"{millilitres:,.{decimals}f} ml"
 
 
-def count_text(entry: Mapping[str, Any]) -> str:
-    """How many there are, to follow a structure's size: ', 318 cells, 1,270 per mm²'; empty where none are counted."""
-    count = entry.get("count")
-    if not isinstance(count, int):
-        return ""
-    is_cells = "median_area_px" in entry or "median_area_um2" in entry
-    text = f", {count:,} {'cells' if is_cells else 'pieces'}"
-    for key, of in (("per_mm2", "per mm²"), ("per_mm2_tissue", "per mm² of tissue")):
-        if is_cells and entry.get(key) is not None:
-            text += f", {entry[key]:,.0f} {of}"
-    return text
-
-
-def _area_text(area: int, pixels: int) -> str:
+def _area_text(area: int, pixels: int, count: int | None) -> str:
+    """Share of the image, and the count where there is one; no longer than fits beside a name."""
     part = 100 * area / pixels
-    return "< 0.1 % of the image" if part < 0.1 else f"{part:.1f} % of the image"
+    share = "< 0.1 %" if part < 0.1 else f"{part:.1f} %"
+    return f"{share} of the image" if count is None else f"{share}, {count:,} counted"
 
 
 def _lines_below(prediction: Prediction, report: Mapping[str, Any]) -> list[tuple[str, str]]:
