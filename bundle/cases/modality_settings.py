@@ -19,7 +19,6 @@ Sides = Literal["auto", "image", "patient"]
 View = Literal["axial", "coronal", "sagittal"]
 #: Micrometres per pixel of slide scanners; what lies outside is the resolution of print or of a film.
 LEAST_MPP, MOST_MPP = 0.05, 10.0
-_MPP_40X = 0.25
 _Settings = TypeVar("_Settings", bound="_OfOneModality")
 
 
@@ -190,8 +189,8 @@ class HistologySettings(_OfOneModality):
 
     @property
     def image_pixel(self) -> float:
-        """Micrometres that a pixel of an image is taken to be wide: what is known, else what `zoom` says of it."""
-        return _MPP_40X * self.zoom if self.image_mpp is None else self.image_mpp
+        """Micrometres that a pixel of an image is taken to be wide: `zoom` brings it to the network's resolution."""
+        return self.resolution * self.zoom if self.image_mpp is None else self.image_mpp
 
 
 @dataclass(frozen=True)

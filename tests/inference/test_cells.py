@@ -103,3 +103,16 @@ def test_several_prompts_of_one_picture_are_counted_together() -> None:
 def test_a_resolution_that_no_microscope_has_is_refused(value: object) -> None:
     with pytest.raises(ValueError, match="histology#image_mpp must be micrometres per pixel"):
         HistologySettings(image_mpp=value)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("settings", "pixel"),
+    [
+        ({}, 0.25),
+        ({"zoom": 0.5, "resolution": 0.5}, 0.25),  # 40x, shown at 20x to a network that learnt at 20x
+        ({"zoom": 2.0}, 0.5),  # 20x, shown at 40x
+        ({"zoom": 2.0, "image_mpp": 0.46}, 0.46),
+    ],
+)
+def test_how_wide_a_pixel_of_an_image_is_taken_to_be(settings: dict[str, float], pixel: float) -> None:
+    assert HistologySettings(**settings).image_pixel == pytest.approx(pixel)  # type: ignore[arg-type]
