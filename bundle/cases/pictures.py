@@ -126,9 +126,7 @@ def _identified(path: Path) -> Iterator[Image.Image]:
             _check_size(path, image.width, image.height)
             if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
                 problem = f"holds {image.n_frames} pages"  # type: ignore[attr-defined]
-                remedy = (
-                    "save one page a file, or a slide as a tiled pyramid for the command segment"
-                )
+                remedy = "save one page a file, or a slide as a tiled pyramid for the command segment"
                 raise CaseError(path, problem, remedy)
             planes = _planes(path) if image.format == "TIFF" else 1
             if planes > 1:
