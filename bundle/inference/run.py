@@ -228,7 +228,7 @@ class RunRecord:
         warned = sum(bool(entry.get("warnings")) for entry in self.entries)
         flagged = sum(bool(entry.get("flags")) for entry in self.entries)
         warnings = f" ({warned} with warnings)" if warned else ""
-        implausible = f" ({flagged} implausible)" if flagged else ""
+        implausible = f", {flagged} implausible" if flagged else ""
         return f"{len(self.entries) - self.failed} done{warnings}, {self.failed} failed{implausible}"
 
     def content(self) -> dict[str, Any]:
