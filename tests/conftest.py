@@ -56,7 +56,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "C
 # Starting Python with torch and MONAI takes far longer than most commands. This process has them loaded and
 # forks for each command, which then does to the letter what `python -m` does.
 COMMAND_SERVER = """
-import json, os, runpy, sys
+import json, os, runpy, signal, sys
 import monai.bundle, torch, torch.utils.tensorboard
 import bundle.inference, bundle.learning, bundle.networks, bundle.scoring, bundle.__main__
 torch.set_num_threads(1)
@@ -65,6 +65,8 @@ for line in sys.stdin:
     request = json.loads(line)
     child = os.fork()
     if child == 0:
+        # as in a terminal: tests that run in the background of a script inherit that it is ignored
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         for number, name in enumerate((os.devnull, *request["outputs"])):
             os.dup2(os.open(name, os.O_RDWR | os.O_CREAT), number)
         break

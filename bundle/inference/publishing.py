@@ -52,10 +52,10 @@ def failed(entries: Sequence[Mapping[str, Any]]) -> int:
 
 
 def counts(entries: Sequence[Mapping[str, Any]]) -> str:
-    """'3 done (1 with warnings), 1 failed'."""
+    """'3 done (1 with warnings), 1 failed, 1 implausible'."""
     warned = sum(bool(entry.get("warnings")) for entry in entries)
     flagged = sum(bool(entry.get("flags")) for entry in entries)
     warnings = f" ({warned} with warnings)" if warned else ""
-    implausible = f" ({flagged} implausible)" if flagged else ""
+    implausible = f", {flagged} implausible" if flagged else ""
     bad = failed(entries)
     return f"{len(entries) - bad} done{warnings}, {bad} failed{implausible}"

@@ -120,7 +120,7 @@ def test_batch_inference_goes_on_after_an_image_that_cannot_be_read(
         (server.studies / "broken.nii.gz").unlink()
     assert answer.status_code == 200, answer.text
     assert "broken" in answer.json()["broken"]["error"]
-    assert "a slide is segmented with" in answer.json()["slide"]["error"]
+    assert "a slide as a tiled pyramid" in answer.json()["slide"]["error"]
     for kind, name in (("nifti", "nifti.nii.gz"), ("tile", "tile.png"), ("tiff", "tiff.png")):
         written = server.studies / "labels" / "original" / name
         assert np.array_equal(read(written.read_bytes()), command(kind, "spleen"))
