@@ -16,7 +16,10 @@ from bundle.networks.prompt_reading import PromptReading
 from bundle.wording import Infection
 
 ROOT = Path(__file__).resolve().parents[2]
-PROMPTS = yaml.safe_load(Path(__file__).with_name("held_out_prompts.yaml").read_text(encoding="utf-8"))
+PROMPTS = {
+    part: yaml.safe_load(Path(__file__).with_name(name).read_text(encoding="utf-8"))
+    for part, name in {"mending": "prompts_mending.yaml", "held_out": "held_out_prompts.yaml"}.items()
+}
 #: Least per cent of the prompts of a kind; 95 of all together.
 LEAST = {
     "mending": {"negation": 100.0, "exception": 100.0, "side": 100.0, "meaningless": 99.0},
@@ -69,6 +72,8 @@ def wrong(expected: dict[str, Any], known: list[str], read: Any) -> str:
         return "reads nothing"
     if "names" in expected and names != expected["names"]:
         return f"{names} instead of {expected['names']}"
+    if "all_but" in expected and names != sorted(set(known) - set(expected["all_but"])):
+        return f"{names} is not all but {expected['all_but']}"
     if "without" in expected and names not in ([], sorted(set(known) - set(expected["without"]))):
         return f"{names} without {expected['without']}"
     said = " ".join(warnings)
