@@ -19,7 +19,7 @@ SIDES = ("left", "right")
 #: Report sentences of bundle/wording/templates.yaml that a structure can be the subject of.
 REPORTS = ("infection", "nuclei")
 #: Keys of an entry on what its name means, and those on how its mask is cleaned.
-WORDS = ("kind", "synonyms", "adjectives", "described", "known_by", "pair", "reports")
+WORDS = ("kind", "synonyms", "adjectives", "described", "known_by", "also_read", "pair", "reports")
 CLEANING = ("one_piece", "least_piece", "least_end")
 
 _MOST = 255  # values of a uint8 mask beside the background
@@ -54,6 +54,7 @@ _WORDING = {
     "adjectives": _PHRASES,
     "described": _PHRASES,
     "known_by": _NAMES,
+    "also_read": _NAMES,
 }
 _PAIR = {"name": _NAME, "pair_name": _NAME, "plural": _NAME, "latin": {"type": "object"}, "both": _PHRASES}
 _ENTRY = {

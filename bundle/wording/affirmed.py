@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import product
 
 from bundle.cases.structures_file import SIDES
-from bundle.wording.grammar import Item
+from bundle.wording.phrases import Item, Phrases
 from bundle.wording.spelling import Word, fold, folded
 from bundle.wording.terms import ZONES, grammar, templates, vocabulary
 
@@ -17,7 +18,7 @@ _EVERYWHERE = frozenset(product(SIDES, ZONES))
 
 
 def affirmed(
-    prompt: str, words: list[Word], items: list[Item], read_as: Mapping[str, str], findings: Collection[str]
+    prompt: str, words: list[Word], items: Phrases, read_as: Mapping[str, str], findings: Collection[str]
 ) -> str:
     """The prompt without the clauses that deny something.
 
@@ -30,32 +31,107 @@ def affirmed(
         read_as: words with typing errors -> what they were read as.
         findings: names of terms that are reported with their place.
     """
-    clauses: list[list[Item]] = [[]]
-    for item in items:
+    clauses = _clauses(items, findings)
+    told = _in_taught_words(words, items, read_as)
+    denying = [clause for clause in clauses if clause.denies]
+    if not denying:
+        return _told(prompt, words, 0, len(words), told, whole=True)
+    affirming = {clause.sentence for clause in clauses if not clause.denies and not clause.is_heading}
+    kept = [clause for clause in clauses if not clause.denies and clause.sentence in affirming]
+    headings = {clause.sentence: clause.items for clause in clauses if clause.is_heading}
+    places = _zones(words, [_placed(one, headings) for one in kept if not one.is_heading])
+    denied = _zones(
+        words, [_placed(one, headings) for one in denying if _may_place(words, one.items, findings)]
+    )
+    if any(clause.has_finding for clause in kept):
+        zones = places or _EVERYWHERE
+        if zones & denied and (left := zones - denied):
+            return f"pulmonary infection, {_places(left)}"
+    elif places and any(one.has_finding for one in denying) and any(clause.contrasts for clause in kept):
+        return (
+            f"pulmonary infection, {_places(places)}"  # 'no opacity on the left, but in the right lower zone'
+        )
+    return ", ".join(
+        _told(prompt, words, clause.items[0].start, clause.items[-1].end, told) for clause in kept
+    )
+
+
+@dataclass
+class _Clause:
+    """A part of a sentence that affirms or denies something.
+
+    Attributes:
+        sentence: number of the one that it is from.
+        contrasts: with what is said before it.
+    """
+
+    sentence: int
+    contrasts: bool = False
+    items: list[Item] = field(default_factory=list)
+    is_heading: bool = False
+    denies: bool = False
+    has_finding: bool = False
+    has_words: bool = False
+
+    def add(self, item: Item, findings: Collection[str]) -> None:
+        self.items.append(item)
+        self.denies |= item.kind in DENYING
+        self.has_words |= item.kind != "filler"
+        self.has_finding |= item.kind == "term" and item.value.name in findings
+
+
+def _clauses(items: Phrases, findings: Collection[str]) -> list[_Clause]:
+    clauses = [_Clause(0)]
+    for position, item in enumerate(items):
+        clause = clauses[-1]
         if item.kind in ("split", "comma", "contrast"):
-            clauses.append([])
-        elif item.kind in ("not", "nothing", "except") and any(one.kind != "filler" for one in clauses[-1]):
-            clauses.append([item])
+            clauses.append(_Clause(clause.sentence + (item.kind == "split"), item.kind == "contrast"))
+        elif item.kind == "colon" and not clause.denies:  # 'left lung: clear'
+            clause.is_heading = True
+            clauses.append(_Clause(clause.sentence))
+        elif item.kind in ("and", "with") and clause.has_finding and _leaves_free(items, position):
+            clauses.append(_Clause(clause.sentence))
+        elif item.kind in ("not", "nothing", "except") and clause.has_words:
+            ahead = items.next_of(position, "term", "split", "comma", "contrast")
+            of_place = (
+                ahead is not None and items.kind(ahead) == "term" and items[ahead].value.name in findings
+            )
+            if clause.has_finding or not of_place:  # else as in 'the right lung shows no opacity'
+                clauses.append(_Clause(clause.sentence))
+            clauses[-1].add(item, findings)
         else:
-            clauses[-1].append(item)
-    clauses = [clause for clause in clauses if clause]
-    kept = [clause for clause in clauses if not any(item.kind in DENYING for item in clause)]
+            clause.add(item, findings)
+    return [clause for clause in clauses if clause.items]
+
+
+def _placed(clause: _Clause, headings: Mapping[int, list[Item]]) -> list[Item]:
+    """The phrases of a clause, with those of the heading before it where the clause itself names no side."""
+    if any(item.kind == "side" for item in clause.items):
+        return clause.items
+    return [*headings.get(clause.sentence, []), *clause.items]
+
+
+def _leaves_free(items: Phrases, position: int) -> bool:
+    """Whether what follows says of a place that it is clear: 'opacity on the left and the right lung is clear'."""
+    ahead = items.next_of(
+        position, "absent", "split", "comma", "contrast", "unwanted", "not", "nothing", "except"
+    )
+    return items.kind(ahead) == "absent"
+
+
+def _in_taught_words(words: list[Word], items: Phrases, read_as: Mapping[str, str]) -> dict[int, str]:
+    """Index of a word -> what a network is told instead of it: in full, without errors, sides spelt out."""
     told = {
         index: read_as.get(word.text, word.folded) for index, word in enumerate(words) if _is_mended(word)
     }
-    told |= {
-        item.start: item.value
-        for item in items
-        if item.kind == "side" and item.value in SIDES and item.end == item.start + 1
-    }
-    if len(kept) == len(clauses):
-        return _told(prompt, words, 0, len(words), told, whole=True)
-    denied = [clause for clause in clauses if clause not in kept and _may_place(words, clause, findings)]
-    found = any(item.kind == "term" and item.value.name in findings for clause in kept for item in clause)
-    zones = _zones(words, kept) or _EVERYWHERE
-    if found and zones & _zones(words, denied) and (left := zones - _zones(words, denied)):
-        return f"pulmonary infection, {_places(left)}"
-    return ", ".join(_told(prompt, words, clause[0].start, clause[-1].end, told) for clause in kept)
+    for item in items:
+        if item.kind == "side" and item.value in SIDES and item.end == item.start + 1:
+            told[item.start] = item.value
+        elif item.kind == "side" and item.end > item.start + 1 and len(words[item.start].text) == 1:
+            told |= {item.start: "bilateral"} | dict.fromkeys(
+                range(item.start + 1, item.end), ""
+            )  # 'b/l', 'L and R'
+    return told
 
 
 def zone_words() -> frozenset[str]:
@@ -131,10 +207,13 @@ def _told(
 ) -> str:
     """Words of a prompt, or all of it, some of them replaced."""
     place = 0 if whole else words[start].start
-    text = ""
+    parts: list[str] = []
     for index in range(start, end):
         word = words[index]
         same = word.text.lower() == told.get(index, word.text.lower())
-        text += prompt[place : word.start] + (word.text if same else told[index])
+        parts.append(
+            prompt[place : word.start] if place <= word.start else " "
+        )  # one word stands for several
+        parts.append(word.text if same else told[index])
         place = word.end
-    return text + prompt[place:] if whole else text
+    return "".join(parts) + (prompt[place:] if whole else "")

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from bundle.cases.structures_file import SIDES
-from bundle.wording.terms import Term, grammar
+from bundle.wording.phrases import Item, Phrases
+from bundle.wording.terms import Term
 
+#: Kinds of phrases that hardly part what stands on both sides of them.
+_LIGHT = ("filler", "transparent", "side")
+_OF_BODIES = ("CT", "X-ray")  # where organs can be the places of findings
 _BEFORE_COLON = ("not", "except", "unwanted", "nothing")
-
-
-@dataclass(frozen=True)
-class Item:
-    """A phrase of a prompt: its kind, what it means, and where it stands."""
-
-    kind: str
-    value: Any
-    start: int
-    end: int
 
 
 @dataclass
@@ -40,9 +34,15 @@ class Reading:
     sides: tuple[str, ...] = ()  # that stand right before an organ
     thing: tuple[int, int] | None = None  # a thing whose organ may follow
     reported: bool = False  # a finding was named: organs are places
+    elsewhere: frozenset[str] = frozenset()  # named, and no place of a finding
     clause: set[str] = field(default_factory=set)  # named since the last mark
+    last_clause: set[str] = field(default_factory=set)
+    scope_goes_on: bool = False  # behind a mark
+    taken_out: set[str] = field(default_factory=set)  # since the last mark
+    just_denied: frozenset[str] = frozenset()  # findings, in this sentence
+    denied: frozenset[str] = frozenset()  # and those that a contrast to it may affirm
 
-    def take(self, items: list[Item], position: int, item: Item) -> None:
+    def take(self, items: Phrases, position: int, item: Item) -> None:
         """Read the item at a position."""
         following = _following(items, position)
         kind = item.kind
@@ -54,8 +54,10 @@ class Reading:
             self.thing = None
             if kind == "colon" or (self.scope == "not" and not _list_goes_on(items, position)):
                 self.scope = None
-        elif kind == "unwanted" or (kind == "not" and self.clause and _ends_here(following)):
+        elif kind == "unwanted" or (_answers(items, position) and self.clause and _ends_here(following)):
             self._take_back(items, position)
+        elif kind == "wanted":
+            self._want_after_all()
         elif kind in ("not", "except", "free", "nothing"):
             self._negate("except" if kind == "except" else "not", items, position)
         elif kind == "quantifiers":
@@ -63,7 +65,9 @@ class Reading:
                 self.scope is None and _ends_here(_following(items, position, "transparent", "verbs"))
             )
             self.decided = self.decided or self.implied
-        elif kind == "contrast" and _is_but_of_everything(items, position, following):
+        elif kind == "contrast" and (
+            _is_but_of_everything(items, position, following) or self._is_but_of_both(items, position)
+        ):
             self._negate("except", items, position)
         elif kind in ("contrast", "only", "verbs"):
             self.scope, self.pair_is_new = None, kind == "only" and self.pair_is_new
@@ -77,28 +81,54 @@ class Reading:
             self._adjective(item, following)
         elif kind == "things":
             self._thing(item)
-        elif kind == "unknown":
+        elif kind in ("unknown", "whichever"):
             self._miss(item.start, item.end)
         if kind in ("split", "comma", "contrast"):
-            self.clause = set()
+            self.last_clause, self.clause, self.taken_out = self.clause, set(), set()
+            self.scope_goes_on = self.scope is not None
+        if kind in ("split", "contrast"):
+            self.denied = self.just_denied if kind == "contrast" else frozenset()
+            self.just_denied = frozenset()
         if kind in ("and", "term", "things"):
             self.pair_is_new = kind == "term"
 
-    def _negate(self, kind: str, items: list[Item], position: int) -> None:
-        self.scope = kind
+    def _negate(self, kind: str, items: Phrases, position: int) -> None:
+        self.scope, self.scope_goes_on = kind, False
         self.pair_is_new = False
-        wanted = any(item.kind in ("term", "everything") for item in items[:position])
+        wanted = items.last_of(position, "term", "everything") is not None
         # 'without the aorta': of everything
-        if kind == "except" and not wanted and any(item.kind == "term" for item in items[position:]):
+        if kind == "except" and not wanted and items.next_of(position, "term") is not None:
             self.implied = self.decided = True
 
-    def _take_back(self, items: list[Item], position: int) -> None:
+    def _take_back(self, items: Phrases, position: int) -> None:
         """'the liver is not needed'; before what it speaks of it is a negation: 'not needed: the liver'."""
+        before = items.last_but(position, "filler")
+        if not self.clause and items.kind(before) == "comma" and _ends_here(_following(items, position)):
+            self.clause = self.last_clause  # 'pneumonia - negative'
         if not self.clause:
             self._negate("not", items, position)
         self.named -= self.clause
         self.excluded |= self.clause - self.findings
         self.clause = set()
+
+    def _want_after_all(self) -> None:
+        """'no lungs, the liver is enough': what the clause names is wanted, though an exception goes on."""
+        if self.scope is not None and self.scope_goes_on:
+            self.named |= self.taken_out
+            self.excluded -= self.taken_out
+            self.scope = None
+
+    def _is_but_of_both(self, items: Phrases, position: int) -> bool:
+        """'both kidneys but the left'."""
+        both = set(self.pairs.get(self.pair or "", {}).values())
+        end = items.next_of(position, "split", "comma", "contrast", "only", "term")
+        return (
+            self.pair_is_new
+            and bool(both)
+            and both <= self.clause
+            and items.kind(items.next_but(position, "filler")) == "side"
+            and items.kind(end) not in ("only", "term")
+        )
 
     def _everything(self, item: Item, following: Item | None) -> None:
         if self.scope == "except" and self.excluded:  # 'except for the lungs, everything'
@@ -109,10 +139,10 @@ class Reading:
             return
         self.everything = self.decided = True
 
-    def _term(self, item: Item, items: list[Item], position: int) -> None:
+    def _term(self, item: Item, items: Phrases, position: int) -> None:
         term: Term = item.value
         self.decided = True
-        noun = term.name.split(" ", 1)[1] if term.opposite is not None else _noun_of(term, self.pairs)
+        noun = _sided(term) or _noun_of(term, self.pairs)
         self.pair = noun or self.pair
         if self._is_place(items, position, item):
             return
@@ -122,36 +152,58 @@ class Reading:
         self.sides = ()
         if term.name in self.findings:
             self.reported = True
-            self.named &= self.findings | (self.clause if _is_listed(items, position) else set())
-        elif self.reported and not _is_listed(items, position):
+            listed = self.clause if _is_listed(items, position) else set()
+            self.named &= self.findings | self.elsewhere | listed
+        elif self.reported and term.modality in _OF_BODIES and not _is_listed(items, position):
             return
-        if self.scope == "not" and term.name in self.findings:
+        of_a_place = self.scope == "not" or (self.scope == "except" and wanted <= self.named)
+        if of_a_place and term.name in self.findings:
+            self.just_denied = self.just_denied | wanted
             return  # denied of one place, it may still be affirmed of another
         if self.scope is not None:
             self.excluded |= wanted
+            self.taken_out |= wanted
         else:
             self.named |= wanted
             self.clause |= wanted
             self.excluded -= wanted
+            self.elsewhere |= wanted if term.modality not in _OF_BODIES else frozenset()
 
-    def _is_place(self, items: list[Item], position: int, item: Item) -> bool:
+    def _is_place(self, items: Phrases, position: int, item: Item) -> bool:
         """Whether a term only says of what, or where, something else is."""
         before = _before(items, position)
-        if before is not None and before.kind == "near":
-            self._miss(before.start, item.end)
+        kind = items.kind(before)
+        if before is not None and kind == "near":
+            self._miss(items[before].start, item.end)
             return True
-        if before is not None and before.kind == "of" and self.thing is not None:
+        if kind == "of" and self.thing is not None:
             self._miss(self.thing[0], item.end)
             return True
-        after = items[position + 1] if position + 1 < len(items) else None
-        if after is not None and after.kind == "filler" and position + 2 < len(items):
-            after = items[position + 2] if _is_genitive(items[position + 1], items) else after
-        if after is not None and after.kind == "things":
-            self._miss(item.start, after.end)
+        beside = items[position - 1] if position else None
+        if beside is not None and beside.kind == "things" and item.value.modality == "CT":
+            self._miss(beside.start, item.end)  # 'transplant kidney'
             return True
-        if before is not None and before.kind == "of":
-            ahead = [one for one in items[: position - 1] if one.kind not in ("filler", "transparent")]
-            return bool(ahead) and ahead[-1].kind == "term" and ahead[-1].value.name != item.value.name
+        following = position + 1 if position + 1 < len(items) else None
+        if following is not None and _is_genitive(items[following]):
+            following = following + 1 if following + 1 < len(items) else following
+        if following is not None and items.kind(following) == "things":
+            self._miss(item.start, items[following].end)
+            return True
+        if self._on_a_side_unknown(items, position, item):
+            return True
+        if before is not None and kind == "of":
+            of = items.last_but(before, "filler", "transparent")
+            return of is not None and items.kind(of) == "term" and items[of].value.name != item.value.name
+        return False
+
+    def _on_a_side_unknown(self, items: Phrases, position: int, item: Item) -> bool:
+        """'the contralateral kidney', 'the kidney of the affected side': only who sees the image knows which."""
+        if len(item.value.parts) != 2 or item.value.name in self.findings:
+            return False
+        for beside in (_before(items, position), items.next_but(position, "filler", "transparent", "of")):
+            if beside is not None and items.kind(beside) == "whichever":
+                self._miss(min(item.start, items[beside].start), max(item.end, items[beside].end))
+                return True
         return False
 
     def _adjective(self, item: Item, following: Item | None) -> None:
@@ -164,47 +216,75 @@ class Reading:
         self.decided = True
         self._miss(item.start, item.end)
 
-    def _side(self, item: Item, items: list[Item], position: int) -> None:
+    def _side(self, item: Item, items: Phrases, position: int) -> None:
         side: str = item.value
         sides = SIDES if side == "both" else (side,)
         before = _before(items, position)
-        joined = before is not None and before.kind == "and"
-        if side == "both" and self.sides and before is not None and before.kind == "of":
+        joined = items.kind(before) == "and" or _is_next_side(items, before)
+        if side == "both" and self.sides and items.kind(before) == "of":
             return  # 'the left one of both kidneys'
-        ahead = next((one for one in items[position + 1 :] if one.kind in ("term", "split")), None)
-        after = _following(items, position)
-        if after is not None and after.kind == "of" and side != "both":
-            rest = (one for one in items[position + 1 :] if one.kind not in ("filler", "of"))
-            after = next((one for one in rest if (one.kind, one.value) != ("side", "both")), None)
-        if after is not None and after.kind == "term" and _noun_of(after.value, self.pairs) is not None:
+        if self.denied and not self.clause:  # 'no opacity on the left, but on the right'
+            self.named |= self.denied
+            self.reported = True
+        after = self._that_it_stands_before(items, position, side)
+        if after is not None and _noun_of(after.value, self.pairs) is not None:
             self.sides = sides
             return
-        noun = self.pair
         coming = None
-        if ahead is not None and ahead.kind == "term":
-            term: Term = ahead.value
-            coming = term.name.split(" ", 1)[1] if term.opposite is not None else _noun_of(term, self.pairs)
+        ahead = items.next_of(position, "term", "split")
+        if ahead is not None and items.kind(ahead) == "term":
+            term: Term = items[ahead].value
+            coming = _sided(term) or _noun_of(term, self.pairs)
+        noun = self.pair
         if noun is None or (
             not self.pair_is_new and self.scope is None and coming is not None and not joined
         ):
             noun = coming or noun
-            if noun is None:
-                return
-        if noun not in self.pairs or self.reported:
+        if noun is None or noun not in self.pairs or self.reported:
             return
         names = {self.pairs[noun][one] for one in sides}
         self.decided = True
         if self.scope is not None:
             self.excluded |= names
-        elif self.pair_is_new and not joined:  # 'kidneys, left', 'both kidneys but only the left'
+            return
+        if self.pair_is_new and not joined:  # 'kidneys, left', 'both kidneys but only the left'
             self.named -= set(self.pairs[noun].values()) - names
-            self.named |= names
         else:
-            self.named |= names
             self.excluded -= names
+        self.named |= names
+        self.clause |= names
+
+    def _that_it_stands_before(self, items: Phrases, position: int, side: str) -> Item | None:
+        """The term that a side goes with, also in 'the left one of both kidneys' and 'right (R) kidney'."""
+        after = items.next_but(position, "filler", "colon")
+        if after is not None and items[after].kind == "side" and items[after].value == side:
+            after = items.next_but(after, "filler")
+        if items.kind(after) == "of" and side != "both":
+            after = items.next_but(position, "filler", "of")
+            if after is not None and (items[after].kind, items[after].value) == ("side", "both"):
+                after = items.next_but(after, "filler", "of")
+        return items[after] if after is not None and items.kind(after) == "term" else None
 
     def _miss(self, start: int, end: int) -> None:
         self.not_understood.append((start, end))
+
+
+def _sided(term: Term) -> str | None:
+    """'kidney' of 'left kidney'."""
+    return term.name.split(" ", 1)[1] if term.opposite is not None else None
+
+
+def _answers(items: Phrases, position: int) -> bool:
+    """'the liver no', 'consolidation: none'."""
+    kind = items[position].kind
+    return kind == "not" or (kind == "nothing" and position > 0 and items[position - 1].kind == "colon")
+
+
+def _is_next_side(items: Phrases, comma: int | None) -> bool:
+    """'kidneys: left, right'."""
+    if comma is None or items.kind(comma) != "comma":
+        return False
+    return items.kind(items.last_but(comma, "filler")) == "side"
 
 
 def _noun_of(term: Term, pairs: Mapping[str, Any]) -> str | None:
@@ -213,76 +293,43 @@ def _noun_of(term: Term, pairs: Mapping[str, Any]) -> str | None:
     return next((noun for noun in nouns if noun in pairs), None) if len(term.parts) == 2 else None
 
 
-def _following(items: list[Item], position: int, *passed: str) -> Item | None:
-    kinds = ("filler", *passed)  # by index: a copy of the rest for each word would make long prompts slow
-    return next((items[i] for i in range(position + 1, len(items)) if items[i].kind not in kinds), None)
-
-
 def _ends_here(following: Item | None) -> bool:
     """Whether nothing follows that a word could go with."""
     return following is None or following.kind in ("split", "comma", "except", "not", "contrast", "only")
 
 
-def _before(items: list[Item], position: int) -> Item | None:
-    passed = ("filler", "transparent", "side")
-    return next((items[i] for i in range(position - 1, -1, -1) if items[i].kind not in passed), None)
+def _following(items: Phrases, position: int, *passed: str) -> Item | None:
+    found = items.next_but(position, "filler", *passed)
+    return None if found is None else items[found]
 
 
-def _is_listed(items: list[Item], position: int) -> bool:
+def _before(items: Phrases, position: int) -> int | None:
+    return items.last_but(position, *_LIGHT)
+
+
+def _is_listed(items: Phrases, position: int) -> bool:
     """Whether a thing stands right beside another: 'liver and infection', not 'infection of liver and spleen'."""
-    before = [item.kind for item in items[:position] if item.kind not in ("filler", "transparent", "side")]
-    return before[-2:] == ["term", "and"] and before[-3:-2] not in (["of"], ["near"])
+    joint = _before(items, position)
+    first = None if items.kind(joint) != "and" or joint is None else _before(items, joint)
+    if first is None or items.kind(first) != "term":
+        return False
+    return items.kind(_before(items, first)) not in ("of", "near")
 
 
-def _is_but_of_everything(items: list[Item], position: int, following: Item | None) -> bool:
+def _is_but_of_everything(items: Phrases, position: int, following: Item | None) -> bool:
     """'everything else but the liver'."""
-    before = _before(items, position)
     return (
-        before is not None
-        and before.kind in ("everything", "quantifiers")
+        items.kind(_before(items, position)) in ("everything", "quantifiers")
         and following is not None
         and following.kind in ("term", "side")
     )
 
 
-def apart(items: list[Item], words: list[str]) -> list[Item]:
-    """The items of a prompt, those that only mean something together read so.
-
-    'leave the liver out' is an exception, and 'nothing apart from the liver' is only the liver.
-
-    Args:
-        words: of the prompt.
-    """
-    found = grammar()["apart"]
-    read = list(items)
-    for position, item in enumerate(items):
-        word = words[item.start] if item.end == item.start + 1 else ""
-        if word in found["verbs"]:
-            for later in range(position + 1, len(items)):
-                if items[later].kind in ("split", "comma", "contrast", "verbs"):
-                    break
-                if words[items[later].start] in found["particles"]:
-                    read[position] = replace(item, kind="except")
-                    read[later] = replace(items[later], kind="filler")
-                    break
-        if item.kind == "except":
-            ahead = [one for one in range(position) if items[one].kind != "filler"]
-            last = ahead[-1] if ahead else None
-            if last is not None and (items[last].kind in ("not", "nothing")):
-                read[position] = replace(item, kind="only")
-                read[last] = replace(items[last], kind="filler")
-    return read
-
-
-def _is_genitive(item: Item, items: list[Item]) -> bool:
+def _is_genitive(item: Item) -> bool:
     return item.end - item.start == 1 and item.kind == "filler"
 
 
-def _list_goes_on(items: list[Item], position: int) -> bool:
+def _list_goes_on(items: Phrases, position: int) -> bool:
     """Whether the list that a comma stands in ends with 'or', 'nor' or 'and' before anything else begins."""
-    for item in items[position + 1 :]:
-        if item.kind == "and":
-            return True
-        if item.kind in ("split", "contrast", "only", "not", "except", "everything"):
-            return False
-    return False
+    found = items.next_of(position, "and", "split", "contrast", "only", "not", "except", "everything")
+    return items.kind(found) == "and"

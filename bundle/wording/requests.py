@@ -15,15 +15,16 @@ from typing import Any
 from bundle.cases.structures import Structures
 from bundle.cases.structures_file import SIDES
 from bundle.wording.affirmed import DENYING, affirmed, report_words
-from bundle.wording.grammar import Item, Reading, apart
+from bundle.wording.grammar import Reading
+from bundle.wording.idioms import Idioms
+from bundle.wording.phrases import Item, Phrases, kind_alone
 from bundle.wording.spelling import Spelling, Word, fold, folded, tokens
 from bundle.wording.terms import Term, all_terms, everyday, grammar, templates
 
-_SPLITS = frozenset(".;!?\n")
-_COMMAS = frozenset(",()[]")
 #: Kinds of phrases in grammar.yaml; a phrase of two kinds is of the one that comes first here.
 _KINDS = (
     "except",
+    "less",
     "unwanted",
     "free",
     "nothing",
@@ -33,14 +34,19 @@ _KINDS = (
     "verbs",
     "everything",
     "quantifiers",
+    "wanted",
     "and",
     "near",
+    "whichever",
     "with",
     "of",
     "things",
     "transparent",
     "absent",
 )
+_KEPT = 64  # prompts
+#: Lists of single words in grammar.yaml that idioms look for.
+_WORD_LISTS = ("groups", "group_words", "participles", "actions", "whichever_one", "report")
 #: Kinds that say nothing of what a structure is.
 _SMALL = (
     "filler",
@@ -130,6 +136,10 @@ class RequestReader:
         for kind in reversed(_KINDS):
             for phrase in words[kind]:
                 self._phrases[folded(phrase)] = (kind, None)
+        for phrase in words["more_things"]:
+            self._phrases.setdefault(folded(phrase), ("things", None))
+        for phrase in words["still"]:
+            self._phrases[folded(phrase)] = ("filler", None)
         for side, phrases in words["sides"].items():
             for phrase in phrases:
                 self._phrases[folded(phrase)] = ("side", side)
@@ -138,20 +148,31 @@ class RequestReader:
         }
         for term in self._terms:
             also = (*findings[term.name], *term.adjectives) if term.name in findings else ()
-            for phrase in (*term.phrasings, *term.held_out, *also):
+            for phrase in (*term.phrasings, *term.held_out, *term.also_read, *also):
                 named.setdefault(folded(phrase), ("term", term))
         for term in self._terms:
             for phrase in term.adjectives:
                 self._phrases.setdefault(folded(phrase), ("adjective", term))
         self._phrases |= named
-        self._things = {folded(phrase) for phrase in words["things"]}
-        self._longest = max(map(len, self._phrases))
+        self._things = {folded(phrase) for kind in ("things", "more_things") for phrase in words[kind]}
+        lengths: dict[str, set[int]] = {}
+        for known in self._phrases:
+            if known:
+                lengths.setdefault(known[0], set()).add(len(known))
+        self._lengths = {word: sorted(found, reverse=True) for word, found in lengths.items()}
         self._names = {term.name.lower(): term.name for term in self._terms}
         found = [phrase for phrases in findings.values() for phrase in phrases]
         said = [
             phrase
             for term in self._terms
-            for phrase in (term.name, *term.phrasings, *term.held_out, *term.adjectives, *found)
+            for phrase in (
+                term.name,
+                *term.phrasings,
+                *term.held_out,
+                *term.also_read,
+                *term.adjectives,
+                *found,
+            )
             if phrase == term.name or len(tokens(phrase)) == 1
         ]
         self._alike = {fold(word): fold(group[0]) for group in words["alike"] for word in group}
@@ -171,17 +192,22 @@ class RequestReader:
         clinical = {word for phrase, meaning in named.items() for word in phrase}
         self._clinical = clinical - {word for phrase in words["filler"] for word in folded(phrase)}
         self._clinical |= set(self._alike)
-        self._pairs_of_words = {
-            phrase.replace(" ", "").lower(): phrase.lower()
+        self._single = {phrase[0] for phrase in named if len(phrase) == 1} | set(SIDES)
+        two_words = {
+            phrase.lower()
             for term in self._terms
             for phrase in (term.name, *term.phrasings, *term.held_out)
             if phrase.count(" ") == 1 and phrase.replace(" ", "").isalpha()
         }
         right = {word for phrase in self._phrases for word in phrase} | _everyday_words() | set(self._alike)
+        right |= {fold(word) for kind in _WORD_LISTS for word in words[kind]}
+        self._kept = lru_cache(maxsize=_KEPT)(self._read)
         self._spelling = Spelling(
-            {word.text.lower() for phrase in (*said, *SIDES) for word in tokens(phrase)}
+            {word.text.lower() for phrase in (*said, *SIDES, *words["mended"]) for word in tokens(phrase)}
             | {word for kind in ("except", "everything") for word in words[kind] if len(word) > 5},
             right | {fold(word) for word in words["not_typos"]},
+            two_words,
+            words["stands_for"],
         )
         self._pairs = {
             term.name.split(" ", 1)[1]: {side: f"{side} {term.name.split(' ', 1)[1]}" for side in SIDES}
@@ -204,9 +230,14 @@ class RequestReader:
         return list(found)
 
     def __call__(self, prompt: str) -> Request:
-        """What a prompt asks for; nothing of it is evaluated."""
-        words, read_as = self._spelling.corrected(self._joined(tokens(prompt)))
-        items = self._items(words)
+        """What a prompt asks for; nothing of it is evaluated. The last ones are kept, and read once."""
+        return self._kept(prompt)
+
+    def _read(self, prompt: str) -> Request:
+        words, joined = self._spelling.joined(self._spelling.in_full(tokens(prompt), self._single), prompt)
+        words, read_as = self._spelling.corrected(words)
+        read_as = joined | read_as
+        items = self._items(words, prompt)
         reading = Reading(self._pairs, self._findings)
         for position, item in enumerate(items):
             reading.take(items, position, item)
@@ -227,24 +258,17 @@ class RequestReader:
             learnt=self._may_be_learnt(words, items),
         )
 
-    def _joined(self, words: list[Word]) -> list[Word]:
-        """Two words that stand for one name, with an error in it, replaced by those of the name."""
-        for position in range(len(words) - 1):
-            first, second = words[position : position + 2]
-            phrase = self._spelling.joined(first, second, self._pairs_of_words)
-            if phrase is not None:
-                meant = [fold(word) for word in phrase.split()]
-                words[position] = Word(first.text, meant[0], first.start, first.end)
-                words[position + 1] = Word(second.text, meant[1], second.start, second.end)
-        return words
-
     def _concept(self, word: str) -> str:
         return self._alike.get(word, word)
 
-    def _described(self, reading: Reading, words: list[Word], items: list[Item]) -> None:
+    def _described(self, reading: Reading, words: list[Word], items: Phrases) -> None:
         """Takes a prompt that names nothing for the one structure of which it says most."""
-        kinds = {item.kind for item in items}
-        if reading.everything or reading.named & self._own or kinds & {*DENYING, "adjective"}:
+        if reading.everything or reading.named & self._own:
+            return
+        if any(
+            item.kind in DENYING or (item.kind == "adjective" and item.value.parts & self._own)
+            for item in items
+        ):
             return
         things = [
             word.folded for item in items if item.kind == "things" for word in words[item.start : item.end]
@@ -263,37 +287,45 @@ class RequestReader:
         reading.named = {part for part in term.parts if not one_sided or part.split(" ", 1)[0] in sides}
         reading.decided, reading.implied, reading.not_understood = True, False, []
 
-    def _may_be_learnt(self, words: list[Word], items: list[Item]) -> bool:
+    def _may_be_learnt(self, words: list[Word], items: Phrases) -> bool:
         """Whether the network's learnt reading counts: several words, half of them known in clinical wording."""
         told = [words[item.start].folded for item in items if item.kind not in _SMALL]
         return len(told) > 1 and 2 * sum(word in self._clinical for word in told) >= len(told)
 
-    def _items(self, words: list[Word]) -> list[Item]:
+    def _items(self, words: list[Word], prompt: str) -> Phrases:
         items: list[Item] = []
+        told = [word.folded for word in words]
         position = 0
         while position < len(words):
-            for length in range(min(self._longest, len(words) - position), 0, -1):
-                phrase = tuple(word.folded for word in words[position : position + length])
-                found = self._phrases.get(phrase)
+            for length in self._lengths.get(told[position], ()):
+                phrase = tuple(told[position : position + length])
+                found = self._phrases.get(phrase) if len(phrase) == length else None
                 if found is not None:
                     break
             else:
                 length = 1
-                kind = _kind_alone(words, position)
-                found = kind, None
+                phrase = (told[position],)
+                found = kind_alone(words, position), None
+                bound = bool(position) and prompt[words[position - 1].end : words[position].start] in (
+                    "-",
+                    "–",
+                )
+                if bound and items[-1].kind == "term" and found[0] == "unknown" and phrase[0].isalpha():
+                    found = "things", None  # 'lung-ta' is a word of its own
             follows_term = bool(items) and items[-1].kind == "term" and items[-1].end == position
             foreign = found[0] == "term" and found[1] is not None and not found[1].parts & self._own
             if foreign and follows_term and phrase in self._things:
                 found = "things", None  # 'liver tumour', though a tumour is also a term of its own
             items.append(Item(found[0], found[1], position, position + length))
             position += length
-        return apart(items, [word.folded for word in words])
+        return Idioms(items, words, self._findings).read()
 
 
 def names_a_side(text: str) -> bool:
     """Whether a text speaks of left or right, abbreviated ones too."""
-    sides = grammar()["sides"]
+    sides, full = grammar()["sides"], grammar()["stands_for"]
     known = {word for side in SIDES for phrase in sides[side] for word in folded(phrase)[:1]}
+    known |= {short for short, words in full.items() if set(words.split()) & set(SIDES)}
     return any(word.folded in known for word in tokens(text))
 
 
@@ -314,33 +346,6 @@ def _everyday_words() -> frozenset[str]:
     content = everyday()
     phrases = [*content["words"], *content["sentences"], *content["held_out"]]
     return frozenset(word for phrase in phrases for word in folded(str(phrase)))
-
-
-def _is_abbreviated(words: list[Word], position: int) -> bool:
-    """Whether a full stop belongs to a word such as 'Rt.' or 'excl.'."""
-    before = words[position - 1] if position else None
-    return (
-        before is not None
-        and before.end == words[position].start
-        and before.folded in grammar()["abbreviations"]
-    )
-
-
-def _kind_alone(words: list[Word], position: int) -> str:
-    """The kind of a word or mark that is part of no known phrase."""
-    text = words[position].folded
-    if text == "." and _is_abbreviated(words, position):
-        return "filler"
-    kinds = (("and", ("/", "&", "+")), ("colon", (":",)), ("split", _SPLITS), ("comma", _COMMAS))
-    for kind, marks in kinds:
-        if text in marks:
-            return kind
-    return "things" if _names_a_thing(text) else "unknown"
-
-
-def _names_a_thing(word: str) -> bool:
-    """Whether a word that is not known ends as names of diseases and operations do."""
-    return len(word) > 5 and word.endswith(tuple(grammar()["thing_endings"]))
 
 
 def _as_written(prompt: str, words: list[Word], spans: list[tuple[int, int]]) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ class Term:
         parts: what it consists of: itself, or left and right for 'kidneys'.
         phrasings: all ways to name it that may be generated, the name first.
         held_out: ways to name it that are never generated.
+        also_read: ways to name it that are read and never generated, such as abbreviations.
         opposite: name of the same thing on the other side of the body, if there is one.
         adjectives: words that name it beside 'tissue' and the like; beside others they name something of it.
         known_by: words that say together, in any order, what it is: 'makes bile'.
@@ -39,6 +40,7 @@ class Term:
     parts: frozenset[str]
     phrasings: tuple[str, ...]
     held_out: tuple[str, ...] = ()
+    also_read: tuple[str, ...] = ()
     opposite: str | None = None
     adjectives: tuple[str, ...] = ()
     known_by: tuple[str, ...] = ()
@@ -147,6 +149,7 @@ def _single(entry: Mapping[str, Any]) -> Term:
         parts=frozenset({entry["name"]}),
         phrasings=_distinct([entry["name"], *known, *derived, *entry.get("described", [])], held_out),
         held_out=tuple(held_out),
+        also_read=tuple(entry.get("also_read", [])),
         adjectives=tuple(entry.get("adjectives", [])),
         known_by=tuple(entry.get("known_by", [])),
         described=tuple(entry.get("described", [])),
@@ -209,6 +212,7 @@ def _paired(entry: Mapping[str, Any]) -> list[Term]:
             parts=frozenset(f"{side} {singular}" for side in SIDES),
             phrasings=_distinct([*usual, *both, *derived], both_held_out),
             held_out=tuple(both_held_out),
+            also_read=tuple(entry.get("also_read", [])),
             adjectives=tuple(adjectives),
             known_by=tuple(entry.get("known_by", [])),
             described=tuple(phrase.replace("{side}", "") for phrase in entry.get("described", [])),
