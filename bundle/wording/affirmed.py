@@ -31,11 +31,14 @@ def affirmed(
         read_as: words with typing errors -> what they were read as.
         findings: names of terms that are reported with their place.
     """
-    clauses = _clauses(items, findings)
+    clauses = _clauses(words, items, findings)
     told = _in_taught_words(words, items, read_as)
     denying = [clause for clause in clauses if clause.denies]
-    if not denying:
+    found = any(clause.has_finding and not clause.denies for clause in clauses)
+    others = [clause for clause in clauses if found and clause.of_other and not clause.has_finding]
+    if not denying and not others:
         return _told(prompt, words, 0, len(words), told, whole=True)
+    clauses = [clause for clause in clauses if not (found and clause.of_other and not clause.has_finding)]
     affirming = {clause.sentence for clause in clauses if not clause.denies and not clause.is_heading}
     kept = [clause for clause in clauses if not clause.denies and clause.sentence in affirming]
     headings = {clause.sentence: clause.items for clause in clauses if clause.is_heading}
@@ -43,7 +46,7 @@ def affirmed(
     denied = _zones(
         words, [_placed(one, headings) for one in denying if _may_place(words, one.items, findings)]
     )
-    if any(clause.has_finding for clause in kept):
+    if found:
         zones = places or _EVERYWHERE
         if zones & denied and (left := zones - denied):
             return f"pulmonary infection, {_places(left)}"
@@ -72,20 +75,27 @@ class _Clause:
     denies: bool = False
     has_finding: bool = False
     has_words: bool = False
+    of_other: bool = False  # findings than those that are looked for
 
-    def add(self, item: Item, findings: Collection[str]) -> None:
+    def add(self, words: list[Word], item: Item, findings: Collection[str]) -> None:
         self.items.append(item)
         self.denies |= item.kind in DENYING
         self.has_words |= item.kind != "filler"
-        self.has_finding |= item.kind == "term" and item.value.name in findings
+        if item.kind == "term":
+            self.has_finding |= item.value.name in findings
+            self.of_other |= item.value.modality == "X-ray" and item.value.name not in findings
+        elif item.kind == "things":
+            self.of_other |= not {word.folded for word in words[item.start : item.end]} <= _placing_words()
 
 
-def _clauses(items: Phrases, findings: Collection[str]) -> list[_Clause]:
+def _clauses(words: list[Word], items: Phrases, findings: Collection[str]) -> list[_Clause]:
     clauses = [_Clause(0)]
     for position, item in enumerate(items):
         clause = clauses[-1]
         if item.kind in ("split", "comma", "contrast"):
+            bracket = words[item.start].text in ("(", "[")
             clauses.append(_Clause(clause.sentence + (item.kind == "split"), item.kind == "contrast"))
+            clauses[-1].of_other = bracket and clause.of_other and not clause.has_finding
         elif item.kind == "colon" and not clause.denies:  # 'left lung: clear'
             clause.is_heading = True
             clauses.append(_Clause(clause.sentence))
@@ -98,9 +108,9 @@ def _clauses(items: Phrases, findings: Collection[str]) -> list[_Clause]:
             )
             if clause.has_finding or not of_place:  # else as in 'the right lung shows no opacity'
                 clauses.append(_Clause(clause.sentence))
-            clauses[-1].add(item, findings)
+            clauses[-1].add(words, item, findings)
         else:
-            clause.add(item, findings)
+            clause.add(words, item, findings)
     return [clause for clause in clauses if clause.items]
 
 
@@ -151,6 +161,13 @@ def report_words() -> frozenset[str]:
         else:
             said += one.values() if isinstance(one, Mapping) else one
     return zone_words() | {fold(word) for word in words}
+
+
+@cache
+def _placing_words() -> frozenset[str]:
+    return zone_words() | {
+        fold(word) for word in (*grammar()["report"], "part", "portion", "half", "third", "segment")
+    }
 
 
 @cache

@@ -33,6 +33,7 @@ class Reading:
     pair_is_new: bool = False  # nothing stands between it and what comes
     sides: tuple[str, ...] = ()  # that stand right before an organ
     thing: tuple[int, int] | None = None  # a thing whose organ may follow
+    thing_has_place: bool = False  # and the last term was one
     reported: bool = False  # a finding was named: organs are places
     elsewhere: frozenset[str] = frozenset()  # named, and no place of a finding
     clause: set[str] = field(default_factory=set)  # named since the last mark
@@ -97,7 +98,8 @@ class Reading:
         self.pair_is_new = False
         wanted = items.last_of(position, "term", "everything") is not None
         # 'without the aorta': of everything
-        if kind == "except" and not wanted and items.next_of(position, "term") is not None:
+        of_all = items[position].value == "all"  # 'everything but'
+        if kind == "except" and (of_all or (not wanted and items.next_of(position, "term") is not None)):
             self.implied = self.decided = True
 
     def _take_back(self, items: Phrases, position: int) -> None:
@@ -176,9 +178,11 @@ class Reading:
         if before is not None and kind == "near":
             self._miss(items[before].start, item.end)
             return True
-        if kind == "of" and self.thing is not None:
+        if self.thing is not None and (kind == "of" or (kind == "and" and self.thing_has_place)):
             self._miss(self.thing[0], item.end)
+            self.thing_has_place = True
             return True
+        self.thing_has_place = False
         beside = items[position - 1] if position else None
         if beside is not None and beside.kind == "things" and item.value.modality == "CT":
             self._miss(beside.start, item.end)  # 'transplant kidney'

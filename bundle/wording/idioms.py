@@ -163,7 +163,7 @@ class Idioms:
             wanted = comma is not None and self._phrases.next_of(comma, "everything") is not None
         if self._word(position) == "than" and (wanted or self._is(before, "not", "nothing")):
             nearby = range(max(0, item.start - _FURTHEST), item.start)
-            wanted = any(self._words[one].folded == "other" for one in nearby)
+            wanted = any(self._words[one].folded in ("other", "else", "more") for one in nearby)
         self._set(position, "except" if wanted else "filler")
 
     def _part_of_organ(self, position: int, item: Item) -> None:
@@ -175,7 +175,9 @@ class Idioms:
             numbered = following is not None and (
                 self._word(following) in _ROMAN or self._word(following).isdigit()
             )
-            if numbered or (position and self._items[position - 1].kind == "term"):
+            behind = self._phrases.next_but(position, "filler")
+            followed = self._is(behind, "term", "side", *_EVERYTHING)
+            if numbered or (position and self._items[position - 1].kind == "term" and not followed):
                 self._set(position, "things")
         elif word == "to" and position and self._items[position - 1].kind == "things":
             self._set(position, "of")
@@ -194,6 +196,8 @@ class Idioms:
 
     def _beside_negation(self, position: int, item: Item) -> None:
         """'except only the liver' is 'except the liver', and after a comma 'do the liver' asks for it."""
+        if item.kind == "verbs" and self._is(self._phrases.last_but(position, "filler"), "except"):
+            self._set(position, "filler")  # 'do not want to segment'
         if item.kind == "only" and self._is(self._phrases.last_but(position, "filler"), "except"):
             self._set(position, "filler")
         if self._word(position) == "do" and item.kind == "filler":
@@ -230,7 +234,7 @@ class Idioms:
             if kind == "verbs" or word in self._known["actions"]:
                 self._deny(position, behind, spoken_of)
                 return
-            if kind not in ("filler", "transparent"):
+            if kind not in _LIGHT:
                 return
 
     def _deny(self, position: int, verb: int, spoken_of: bool) -> None:
@@ -245,8 +249,10 @@ class Idioms:
             pass  # 'does not show consolidation' denies it of this place only
         else:
             self._set(position, "except")
-        if self._items[verb].kind == "verbs":
-            self._set(verb, "filler")
+        last = min(verb + _FURTHEST, len(self._items)) if thing is None else min(verb + _FURTHEST, thing)
+        for one in range(verb, last):  # 'no need to segment'
+            if self._items[one].kind == "verbs":
+                self._set(one, "filler")
 
     def _only(self, position: int, item: Item) -> None:
         """'nothing apart from the liver', 'do not segment anything but the liver' are only the liver."""
@@ -254,6 +260,13 @@ class Idioms:
             return
         own = {word.folded for word in self._words[item.start : item.end]}
         all_but = bool(own & {"all", "anything", "everything"})
+        behind = self._phrases.next_of(position, "unwanted", *_BOUNDS)
+        if self._is(behind, "unwanted") and behind is not None and all_but:
+            self._set(position, "only")  # 'anything but the liver is unwanted'
+            self._set(behind, "filler")
+            return
+        if all_but:
+            self._items[position] = item._replace(value="all")
         passed = ("filler", "transparent", "of", *_EVERYTHING)
         before = self._phrases.last_but(position, *passed)
         if before is None or self._items[before].kind not in ("not", "nothing", "except", "only"):

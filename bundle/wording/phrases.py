@@ -96,6 +96,8 @@ class Phrases(Sequence[Item]):
 def _is_abbreviated(words: list[Word], position: int) -> bool:
     """Whether a full stop belongs to a word such as 'Rt.' or 'excl.'."""
     before = words[position - 1] if position else None
+    if position > 1 and words[position - 2].text == "." and words[position - 1].folded in ("e", "g"):
+        return True  # 'i.e.'
     return (
         before is not None
         and before.end == words[position].start

@@ -192,7 +192,8 @@ class Spelling:
             and (len(known) > _SHORT or len(word) != len(known) or sorted(word) == sorted(known))
         ]
         near.sort()
-        if not near or (len(near) > 1 and near[0][0] == near[1][0]):
+        closest = {fold(known) for distance, known in near if distance == near[0][0]}
+        if len(closest) != 1:
             return None
         return near[0][1]
 
