@@ -31,6 +31,7 @@ class Reading:
     scope: str | None = None  # 'not' or 'except' while what is named is taken out
     pair: str | None = None  # the organ that a side alone speaks of
     pair_is_new: bool = False  # nothing stands between it and what comes
+    fresh: set[str] = field(default_factory=set)  # that the last term added
     sides: tuple[str, ...] = ()  # that stand right before an organ
     thing: tuple[int, int] | None = None  # a thing whose organ may follow
     thing_has_place: bool = False  # and the last term was one
@@ -67,11 +68,13 @@ class Reading:
             )
             self.decided = self.decided or self.implied
         elif kind == "contrast" and (
-            _is_but_of_everything(items, position, following) or self._is_but_of_both(items, position)
+            self._is_but_of_both(items, position)
+            or (following is not None and following.kind == "term" and following.value.parts <= self.clause)
         ):
             self._negate("except", items, position)
         elif kind in ("contrast", "only", "verbs"):
-            self.scope, self.pair_is_new = None, kind == "only" and self.pair_is_new
+            kept = kind == "only" or (following is not None and following.kind == "only")
+            self.scope, self.pair_is_new = None, kept and self.pair_is_new
         elif kind == "everything":
             self._everything(item, following)
         elif kind == "side":
@@ -162,6 +165,7 @@ class Reading:
         if of_a_place and term.name in self.findings:
             self.just_denied = self.just_denied | wanted
             return  # denied of one place, it may still be affirmed of another
+        self.fresh = wanted - self.named
         if self.scope is not None:
             self.excluded |= wanted
             self.taken_out |= wanted
@@ -252,7 +256,7 @@ class Reading:
             self.excluded |= names
             return
         if self.pair_is_new and not joined:  # 'kidneys, left', 'both kidneys but only the left'
-            self.named -= set(self.pairs[noun].values()) - names
+            self.named -= self.fresh - names
         else:
             self.excluded -= names
         self.named |= names
@@ -318,15 +322,6 @@ def _is_listed(items: Phrases, position: int) -> bool:
     if first is None or items.kind(first) != "term":
         return False
     return items.kind(_before(items, first)) not in ("of", "near")
-
-
-def _is_but_of_everything(items: Phrases, position: int, following: Item | None) -> bool:
-    """'everything else but the liver'."""
-    return (
-        items.kind(_before(items, position)) in ("everything", "quantifiers")
-        and following is not None
-        and following.kind in ("term", "side")
-    )
 
 
 def _is_genitive(item: Item) -> bool:

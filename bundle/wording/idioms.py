@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from bundle.wording.phrases import Item, Phrases
 from bundle.wording.spelling import Word, fold
-from bundle.wording.terms import grammar
+from bundle.wording.terms import grammar, vocabulary
 
 _BOUNDS = ("split", "comma", "contrast")
 _EVERYTHING = ("everything", "quantifiers")
@@ -32,6 +32,7 @@ class Idioms:
         self._findings = findings
         self._items = items
         self._phrases = Phrases(items)
+        self._lesions = frozenset(map(fold, vocabulary()["heads"]["lesion"]))
         particles = grammar()["apart"]["particles"]
         self._particles = [
             position for position, one in enumerate(items) if words[one.start].folded in particles
@@ -48,9 +49,9 @@ class Idioms:
         for idiom in (
             self._bracketed_side,
             self._group,
-            self._than_all,
             self._part_of_organ,
             self._discontinuous,
+            self._than_all,
             self._denied_action,
             self._beside_negation,
             self._only,
@@ -77,8 +78,12 @@ class Idioms:
             behind = self._phrases.next_but(position, "filler", "side", "and")
             if self._items[position - 1].kind == "term" and not self._is(behind, "term"):
                 self._set(position, "comma")
-        elif word == "?" and position < last and self._is(position + 1, "not", "wanted"):
+        elif word == "?" and position < last and self._is(position + 1, "not", "wanted", "side"):
             self._set(position, "filler")  # 'the aorta? no.'
+        elif item.kind == "split" and 0 < position < last and self._is(position - 1, "side"):
+            alone = position == 1 or self._is(position - 2, "split")
+            if alone and self._is(position + 1, "term"):
+                self._set(position, "filler")  # 'Left. Kidney.'
         elif (
             word in ("(", "[")
             and position + 1 < last
@@ -144,6 +149,10 @@ class Idioms:
 
     def _than_all(self, position: int, item: Item) -> None:
         """'all less the liver', 'all - liver', 'every other organ than the liver'; elsewhere the word says nothing."""
+        if item.kind == "contrast" and self._word(position) == "but":  # 'everything else but the liver'
+            of_all = self._is(self._phrases.last_but(position, "filler", "transparent", "side"), *_EVERYTHING)
+            if of_all and self._is(self._phrases.next_but(position, "filler"), "term", "side"):
+                self._set(position, "except")
         if item.kind not in ("less", "dash"):
             return
         before = self._phrases.last_but(position, "filler", "transparent", "of", "comma")
@@ -161,17 +170,23 @@ class Idioms:
         if before is None:  # 'save the liver, everything'
             comma = self._phrases.next_of(position, "comma")
             wanted = comma is not None and self._phrases.next_of(comma, "everything") is not None
+        nearby = range(max(0, item.start - _FURTHEST), item.start)
+        if self._word(position) == "than" and any(self._words[one].folded == "rather" for one in nearby):
+            self._set(position, "not")
+            return
         if self._word(position) == "than" and (wanted or self._is(before, "not", "nothing")):
-            nearby = range(max(0, item.start - _FURTHEST), item.start)
             wanted = any(self._words[one].folded in ("other", "else", "more") for one in nearby)
         self._set(position, "except" if wanted else "filler")
 
     def _part_of_organ(self, position: int, item: Item) -> None:
         """'segment VIII', 'liver segments', 'artery to the kidney', 'left hepatic lobe', 'the other kidney'."""
         word = self._word(position)
-        before = self._phrases.last_but(position, "filler")
         following = position + 1 if position + 1 < len(self._items) else None
-        if word == "segment":
+        if word in self._lesions and item.kind == "things" and position:
+            ahead = self._items[position - 1]
+            if ahead.kind == "term" and ahead.value.name in self._findings:
+                self._set(position, "transparent")  # 'pneumonia lesions'
+        elif word == "segment":
             numbered = following is not None and (
                 self._word(following) in _ROMAN or self._word(following).isdigit()
             )
@@ -186,7 +201,7 @@ class Idioms:
             if behind is None or self._is(behind, *_BOUNDS):  # 'renal left'
                 self._items[position] = item._replace(kind="term")
         elif item.kind == "term" and item.value.opposite is None and len(item.value.parts) == 1:
-            if self._words[item.end - 1].text.lower() == "lobe" and self._is(before, "side"):
+            if self._words[item.end - 1].text.lower() == "lobe" and item.end - item.start <= 2:
                 self._set(position, "things")
         elif word in self._known["whichever_one"] and following is not None:
             noun = self._items[following]
