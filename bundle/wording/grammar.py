@@ -165,7 +165,7 @@ class Reading:
         if of_a_place and term.name in self.findings:
             self.just_denied = self.just_denied | wanted
             return  # denied of one place, it may still be affirmed of another
-        self.fresh = wanted - self.named
+        self.fresh = wanted - self.named or wanted
         if self.scope is not None:
             self.excluded |= wanted
             self.taken_out |= wanted

@@ -194,6 +194,11 @@ class Idioms:
             followed = self._is(behind, "term", "side", *_EVERYTHING)
             if numbered or (position and self._items[position - 1].kind == "term" and not followed):
                 self._set(position, "things")
+        elif item.kind == "comma" and position and self._is(position - 1, "things"):
+            organ = self._phrases.next_but(position, "filler", "side")
+            first = self._phrases.last_but(position - 1, "filler") is None
+            if first and self._is(organ, "term") and self._phrases.next_but(organ or 0, "filler") is None:
+                self._set(position, "of")  # 'cyst, left kidney'
         elif word == "to" and position and self._items[position - 1].kind == "things":
             self._set(position, "of")
         elif item.kind == "adjective" and len(item.value.parts) == 2 and self._is(following, "side"):

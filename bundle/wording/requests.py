@@ -316,6 +316,11 @@ class RequestReader:
             foreign = found[0] == "term" and found[1] is not None and not found[1].parts & self._own
             if foreign and follows_term and phrase in self._things:
                 found = "things", None  # 'liver tumour', though a tumour is also a term of its own
+            behind = told[position + length : position + length + 1]
+            if foreign and phrase in self._things and behind in (["of"], ["in"], ["within"], ["inside"]):
+                found = "things", None
+            if foreign and phrase[:1] in self._things and "of" in phrase:
+                found, length = ("things", None), 1  # 'tumour of the liver', and of what else follows
             items.append(Item(found[0], found[1], position, position + length))
             position += length
         return Idioms(items, words, self._findings).read()
