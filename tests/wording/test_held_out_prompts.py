@@ -24,7 +24,7 @@ PROMPTS = {
 LEAST = {
     "mending": {"negation": 100.0, "exception": 100.0, "side": 100.0, "meaningless": 99.0},
     # what was measured: the failures were never looked at, so that they stay a measure of the rules
-    "held_out": {"negation": 96.0, "exception": 90.0, "side": 93.0, "meaningless": 97.0},
+    "held_out": {"negation": 97.0, "exception": 97.0, "side": 97.0, "meaningless": 99.0},
 }
 _SIDES = {"left": r"\bleft\b|\bbi|\bboth\b", "right": r"\bright\b|\bbi|\bboth\b"}
 _LEVELS = {"upper": r"upper|apical|\bapex", "middle": r"\bmid|perihilar", "lower": r"lower|basal|\bbase"}

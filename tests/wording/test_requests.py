@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import time
+
 import pytest
 
 from bundle.cases.structures import Structures, shipped_structures
@@ -35,6 +38,9 @@ NAMED: dict[str, set[str]] = {
     "pancrease": {"pancreas"},
     "stomache": {"stomach"},
     "kidnies": {LEFT, RIGHT},
+    "pan creas": {"pancreas"},
+    "gallbl adder": {"gallbladder"},
+    "nto the livr, the spleeen": {"spleen"},
     # sides
     "L kidney": {LEFT},
     "rt kidney": {RIGHT},
@@ -44,6 +50,15 @@ NAMED: dict[str, set[str]] = {
     "R and L kidney": {LEFT, RIGHT},
     "left and right kidneys": {LEFT, RIGHT},
     "the right kidney and the left one": {LEFT, RIGHT},
+    "(L) kidney, liver": {LEFT, "liver"},
+    "kidney / right": {RIGHT},
+    "kidneys: left, right": {LEFT, RIGHT},
+    "both kidneys but the left": {RIGHT},
+    "which kidney? the right": {RIGHT},
+    "kidneyLeft": {LEFT},
+    "the contralateral kidney": set(),
+    "kidney of the affected side": set(),
+    "the other kidney": set(),
     # lists
     "liver, spleen and both kidneys": {"liver", "spleen", LEFT, RIGHT},
     "aorta & pancreas": {"aorta", "pancreas"},
@@ -67,6 +82,14 @@ NAMED: dict[str, set[str]] = {
     "skip the aorta; segment the liver": {"liver"},
     "ignore the liver, show the spleen": {"spleen"},
     "neither liver nor spleen": set(),
+    "don't do lungs, do the aorta": {"aorta"},
+    "no need for the aorta; the pancreas is enough": {"pancreas"},
+    "the spleen is not what I want, it is the liver": {"liver"},
+    "the lungs don't matter, the kidneys do": {LEFT, RIGHT},
+    "aorta? no. stomach? yes.": {"stomach"},
+    "don't segment anything but the spleen": {"spleen"},
+    "no organ other than the liver": {"liver"},
+    "anything but the liver is unwanted": {"liver"},
     # beside words that are not known
     "liver asdf": {"liver"},
     "liver and blorb": {"liver"},
@@ -94,6 +117,13 @@ NAMED: dict[str, set[str]] = {
     "upper pole of the right kidney": set(),
     "fat around the liver": set(),
     "the organ behind the stomach": set(),
+    "segment VIII of the liver": set(),
+    "liver segments": set(),
+    "artery to the left kidney": set(),
+    "metastases in liver and lung": set(),
+    "transplanted kidney": set(),
+    "infected pacemaker": set(),
+    "lung-ta prayer flag": set(),
     # what no structure stands for
     "heart": set(),
     "urinary bladder": set(),
@@ -103,6 +133,12 @@ NAMED: dict[str, set[str]] = {
     "covid in the lower right lung": {INFECTION},
     "pneumonic consolidation right lower lobe, no consolidation on the left": {INFECTION},
     "no consolidation on the left": set(),
+    "no change in the right lower zone consolidation": {INFECTION},
+    "pneumonia cannot be excluded": {INFECTION},
+    "no opacity on the left, but on the right": {INFECTION},
+    "infiltrates are not identified": set(),
+    "the pneumonia has cleared": set(),
+    "consolidation: none": set(),
     "The lungs are clear. No infiltrate.": set(),
     "nuclei": {"nucleus"},
     "The nuclei density in the right is high.": {"nucleus"},
@@ -118,6 +154,13 @@ EVERYTHING_BUT: dict[str, set[str]] = {
     "all organs apart from the kidneys": {LEFT, RIGHT},
     "segment everything you can see, but leave out the stomach": {"stomach"},
     "don't segment the liver": {"liver"},
+    "every visible abdominal organ": set(),
+    "all - liver - spleen": {"liver", "spleen"},
+    "all organs less the aorta": {"aorta"},
+    "save the liver, everything": {"liver"},
+    "every other organ than the spleen": {"spleen"},
+    "leave the liver, spleen and aorta out, otherwise everything": {"liver", "spleen", "aorta"},
+    "everything but the kitchen sink": set(),
     "do not segment the liver": {"liver"},
 }
 UNKNOWN = [
@@ -131,6 +174,12 @@ UNKNOWN = [
 ]
 AFFIRMED = {
     "Consolidation in the right lower lobe. Left lung is clear.": "Consolidation in the right lower lobe",
+    "RLL opacity, LUL clear": "right lower lobe opacity",
+    "Bibasilar opacities": "bilateral basal opacities",
+    "The right lung shows no opacity; consolidation on the left": "consolidation on the left",
+    "Left lung: upper zone clear, lower zone opacity": "Left lung, lower zone opacity",
+    "opacity in the right mid zone, effusion on the left": "opacity in the right mid zone",
+    "No opacity on the left, but in the right lower zone": "pulmonary infection, lower right lung",
     "Infection of the left but not the right lung": "Infection of the left",
     "no infection, no effusion": "",
     "bilateral pulmonary infection, upper left lung.": "bilateral pulmonary infection, upper left lung.",
@@ -175,6 +224,33 @@ def test_what_was_not_understood_is_quoted_as_written() -> None:
     assert read("Liver, Blorb and kidney stones").not_understood == ("Blorb", "kidney stones")
     assert read("the spleeen").read_as == {"spleeen": "spleen"}
     assert "pancreas" in request_reader(shipped_structures()).suggestions("pankreas")
+
+
+@pytest.mark.parametrize(
+    "words", ["liver", "please", "zxqvy", "left", "no consolidation on the left,", "all less"]
+)
+def test_a_prompt_of_many_words_is_read_in_a_time_that_grows_with_them(words: str) -> None:
+    def seconds(times: int) -> float:
+        prompts = [" " * blank + f"{words} " * times for blank in range(3)]  # each is new to the reader
+        took = []
+        for prompt in prompts:
+            started = time.process_time()
+            read(prompt)
+            took.append(time.process_time() - started)
+        return min(took)
+
+    gc.disable()  # what it frees may be anyone's
+    try:
+        seconds(100)
+        assert seconds(16000) < 8 * max(seconds(4000), 0.02)  # 16 times where each word looks at all others
+    finally:
+        gc.enable()
+
+
+def test_long_words_cost_no_more_than_short_ones() -> None:
+    started = time.process_time()
+    read("x" * 1_000_000 + " " + "aB" * 200_000)
+    assert time.process_time() - started < 2
 
 
 def test_structures_of_ones_own_are_named_too() -> None:
