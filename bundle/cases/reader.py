@@ -28,9 +28,10 @@ from bundle.cases.files import (
 from bundle.cases.greyness import LUMINANCE
 from bundle.cases.hounsfield import NO_HU, shift_from_hounsfield
 from bundle.cases.image import SourceImage
+from bundle.cases.itk_files import read_itk
 from bundle.cases.modality import Modality
+from bundle.cases.nifti import read_nifti
 from bundle.cases.pictures import read_mask, read_picture
-from bundle.cases.volumes import read_itk, read_nifti
 
 # A body in air spans more; less has been normalised.
 _LEAST_HU_RANGE = 50.0

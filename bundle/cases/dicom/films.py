@@ -72,34 +72,50 @@ def _unwindowed(path: Path, dataset: Any, values: NDArray[Any], white: float) ->
 
 
 def _rescaled(dataset: Any, values: NDArray[Any]) -> NDArray[Any]:
-    """Values through the modality LUT, of whatever depth (pydicom takes 8 and 16 bits only), or the rescale."""
+    """Values through the modality LUT, or the rescale."""
     if not dataset.get("ModalityLUTSequence"):
         return np.asarray(apply_modality_lut(values, dataset))
-    item = dataset.ModalityLUTSequence[0]
-    data, first = item.LUTData, int(item.LUTDescriptor[1])
-    table = np.frombuffer(data, "<u2") if isinstance(data, bytes) else np.asarray(data)
-    if values.dtype.kind == "i" and first >= 1 << 15:
+    return _looked_up(dataset, dataset.ModalityLUTSequence[0], values)
+
+
+def _looked_up(dataset: Any, item: Any, values: NDArray[Any]) -> NDArray[Any]:
+    """Whole numbers through a look-up table, PS3.3 C.11.1.1.1, of whatever depth (pydicom takes 8 and 16 bits only)."""
+    count, first, _ = (int(value) for value in item.LUTDescriptor)
+    count = count % (1 << 16) or 1 << 16
+    if isinstance(item.LUTData, bytes):
+        # Entries of 8 bits are stored in 8, and by some in 16: their number tells.
+        is_packed = len(item.LUTData) < 2 * count
+        order = ">" if str(dataset.file_meta.TransferSyntaxUID) == "1.2.840.10008.1.2.2" else "<"
+        table = np.frombuffer(item.LUTData, "u1" if is_packed else f"{order}u2")[:count]
+    else:
+        table = np.asarray(item.LUTData)[:count]
+    if len(table) < count:
+        raise ValueError("the table is shorter than it says")
+    if int(dataset.get("PixelRepresentation") or 0) and first >= 1 << 15:
         first -= 1 << 16
-    return np.asarray(table[np.clip(values.astype(np.int64) - first, 0, len(table) - 1)])
+    return np.asarray(table[np.clip(values.astype(np.int64) - first, 0, count - 1)])
 
 
 def _windowed(
     dataset: Any, values: NDArray[Any], white: float, warnings: list[str]
 ) -> NDArray[np.float32] | None:
     """Values through the VOI LUT or window that the file brings, from 0 to `white`; None where it has none."""
-    if not dataset.get("VOILUTSequence") and numbers_or_first(dataset, "WindowWidth") is None:
+    tables = dataset.get("VOILUTSequence")
+    stated = [numbers_or_first(dataset, f"Window{what}") is not None for what in ("Center", "Width")]
+    if not tables and not any(stated):
         return None
     try:
+        if not tables and not all(stated):
+            raise ValueError("half a window")
         with quiet(), np.errstate(over="ignore"):
             modality = _rescaled(dataset, values)
-            if dataset.get("VOILUTSequence"):
-                modality = np.rint(modality).astype(np.int32)
-                bits = int(dataset.VOILUTSequence[0].LUTDescriptor[2])
-                low, high = 0.0, float((1 << bits) - 1)
+            if tables:
+                low, high = 0.0, float((1 << int(tables[0].LUTDescriptor[2])) - 1)
+                shown = _looked_up(dataset, tables[0], np.rint(modality)).astype(np.float32)
             else:
                 # What the window makes of the darkest and brightest value there could be.
                 low, high = map(float, apply_voi_lut(np.array([-1e9, 1e9]), dataset))
-            shown = np.asarray(apply_voi_lut(modality, dataset), dtype=np.float32)
+                shown = np.asarray(apply_voi_lut(modality, dataset), dtype=np.float32)
     except Exception:  # pydicom raises several kinds for windows and tables that make no sense
         warnings.append("The window or VOI LUT of the file makes no sense; it was not applied.")
         return None

@@ -13,6 +13,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from bundle.cases.dicom.headers import numbers, quiet, text
 from bundle.cases.errors import CaseError
+from bundle.cases.privacy import printable
 
 try:  # pydicom 3
     from pydicom.pixels import apply_modality_lut
@@ -42,6 +43,7 @@ _END_OF_IMAGE = b"\xff\xd9"
 # Markers that are followed by the size: of JPEG (not 0xC4, 0xC8, 0xCC), and of JPEG-LS.
 _START_OF_FRAME = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
 _MARKED_SYNTAXES = "1.2.840.10008.1.2.4."
+_OF_ONE_VALUE = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
 _HU_TYPES = ("", "HU", "US", "HU_MOD")
 
 
@@ -101,6 +103,7 @@ def stored_values(path: Path, dataset: Any) -> NDArray[Any]:
     syntax = dataset.file_meta.TransferSyntaxUID
     name = UID(syntax).name
     native = str(syntax) in _NATIVE
+    _check_description(path, dataset)
     _check_length(path, dataset, native, name)
     try:
         with quiet():
@@ -121,6 +124,20 @@ def stored_values(path: Path, dataset: Any) -> NDArray[Any]:
     if values.shape[start : start + 2] != shape:
         raise CaseError(path, "has pixel data of another size than its header says", _COPY_AGAIN)
     return _without_stray_bits(path, dataset, values) if native else values
+
+
+def _check_description(path: Path, dataset: Any) -> None:
+    """See that what a header says of its pixels goes together: decoders believe one part of it or the other."""
+    allocated = int(dataset.BitsAllocated)
+    stored = int(dataset.get("BitsStored") or allocated)
+    if stored > allocated or int(dataset.get("HighBit", stored - 1)) != stored - 1:
+        raise CaseError(path, "has BitsStored and HighBit that do not fit each other", _COPY_AGAIN)
+    meaning = text(dataset, "PhotometricInterpretation").upper()
+    if int(dataset.get("SamplesPerPixel") or 1) == 1 and meaning not in _OF_ONE_VALUE:
+        problem = (
+            f"has a PhotometricInterpretation ({printable(meaning) or 'none'}) that is none of grey values"
+        )
+        raise CaseError(path, problem, "export it as MONOCHROME1 or MONOCHROME2")
 
 
 def _has_decoder(syntax: str) -> bool:
@@ -196,8 +213,6 @@ def _stream_size(data: bytes) -> tuple[int, int] | None:
 def _without_stray_bits(path: Path, dataset: Any, values: NDArray[Any]) -> NDArray[Any]:
     """See that masking to BitsStored, PS3.5 8.1.1, takes away nothing but overlays and padding."""
     allocated, stored = int(dataset.BitsAllocated), int(dataset.get("BitsStored") or dataset.BitsAllocated)
-    if stored > allocated or int(dataset.get("HighBit", stored - 1)) != stored - 1:
-        raise CaseError(path, "has BitsStored and HighBit that do not fit each other", _COPY_AGAIN)
     if stored == allocated or allocated not in (8, 16, 32) or int(dataset.get("SamplesPerPixel") or 1) != 1:
         return values
     big_endian = str(dataset.file_meta.TransferSyntaxUID) == "1.2.840.10008.1.2.2"
