@@ -31,6 +31,8 @@ _META_ONCE = (
 # How far a direction may be from a length of 1, which is rounding.
 _UNIT_LENGTH = 0.01
 _CHUNK = 1 << 20
+_META_END = re.compile(rb"ElementDataFile\s*[=:][^\n]*\n")
+_NRRD_END = re.compile(rb"\n\r?\n")
 _NRRD_GEOMETRY = re.compile(r"^\s*space directions\s*:", re.IGNORECASE | re.MULTILINE)
 _NRRD_ORIGIN = re.compile(r"^\s*space origin\s*:", re.IGNORECASE | re.MULTILINE)
 # Other spaces, such as scanner-xyz, say nothing of the patient's left and right.
@@ -149,6 +151,8 @@ def _check_meta(path: Path, text: str, dimensions: tuple[int, ...], size: int) -
     skip = number("HeaderSize", 0)
     if (skip > 0 and local) or (skip and compressed):
         raise CaseError(path, "states a HeaderSize, which has no meaning here", "save it again")
+    if skip == -1 and is_true("BinaryData", "True"):
+        _check_counted_from_end(path, "" if local else _data_of(text), _META_END, size)
     if compressed:
         _check_compressed(path, None if local else _data_of(text), number("CompressedDataSize", -1), size)
 
@@ -172,7 +176,7 @@ def _check_compressed(path: Path, beside: str | None, packed: float, size: int) 
     try:
         with open(path if beside is None else path.parent / beside, "rb") as stream:
             if beside is None:
-                start = re.search(rb"ElementDataFile\s*[=:][^\n]*\n", stream.read(_HEADER_LIMIT))
+                start = _META_END.search(stream.read(_HEADER_LIMIT))
                 stream.seek(0 if start is None else start.end())
             while not unpacked.eof and (chunk := stream.read(_CHUNK)):
                 # no more at a time than is asked for, so that a bomb takes no memory
@@ -186,14 +190,23 @@ def _check_compressed(path: Path, beside: str | None, packed: float, size: int) 
 
 
 def _check_skip(path: Path, text: str, size: int) -> None:
-    """See that values that are counted from the end of an NRRD file do not begin within its header."""
+    """See that values that are counted from the end of an NRRD file are all there."""
     skipped = re.search(r"^\s*byte skip\s*:\s*-1\s*$", text, re.IGNORECASE | re.MULTILINE)
-    if skipped is None or not re.search(r"^\s*encoding\s*:\s*raw\s*$", text, re.IGNORECASE | re.MULTILINE):
-        return
-    name = _data_of(text)
+    if skipped and re.search(r"^\s*encoding\s*:\s*raw\s*$", text, re.IGNORECASE | re.MULTILINE):
+        _check_counted_from_end(path, _data_of(text), _NRRD_END, size)
+
+
+def _check_counted_from_end(path: Path, name: str, end: re.Pattern[bytes], size: int) -> None:
+    """See that values do not begin within the header, which ITK would read as some of them.
+
+    Args:
+        name: of the data file; '' where values follow the header.
+        end: of the header.
+        size: bytes of all values.
+    """
     data = path.parent / name if name else path
-    with open(data, "rb") as stream:
-        header = None if name else re.search(rb"\n\r?\n", stream.read(_HEADER_LIMIT))
+    with open(path, "rb") as stream:
+        header = None if name else end.search(stream.read(_HEADER_LIMIT))
     if data.stat().st_size - (header.end() if header else 0) < size:
         raise CaseError(path, CORRUPT, COPY_AGAIN)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from bundle.cases.errors import CaseError, broken_file
+from bundle.cases.errors import COPY_AGAIN, CORRUPT, CaseError, broken_file
 from bundle.cases.greyness import is_grey_in_colour
 from bundle.cases.image import SourceImage
 from bundle.cases.modality import Modality
@@ -23,6 +24,9 @@ MAX_PIXELS = 13_000 * 13_000
 _FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP")
 _ORIENTATION = 0x0112
 _BITS, _PHOTOMETRIC, _MOST_SAMPLE = 258, 262, 281
+_WIDTH, _HEIGHT, _COMPRESSION, _FILL_ORDER = 256, 257, 259, 266
+_STRIPS, _SAMPLES, _ROWS_PER_STRIP, _STRIP_SIZES, _PLANAR = 273, 277, 278, 279, 284
+_SAVE_AGAIN = "save it again as PNG or TIFF"
 # Of cameras, which fill 16 bits from below.
 _CAMERA_BITS = (8, 10, 12, 14, 16)
 _WIDE_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
@@ -128,9 +132,8 @@ def _identified(path: Path) -> Iterator[Image.Image]:
                 problem = f"holds {image.n_frames} pages"  # type: ignore[attr-defined]
                 remedy = "save one page a file, or a slide as a tiled pyramid for the command segment"
                 raise CaseError(path, problem, remedy)
-            planes = _planes(path) if image.format == "TIFF" else 1
-            if planes > 1:
-                raise CaseError(path, f"holds {planes} planes", "save one plane a file")
+            if image.format == "TIFF":
+                _check_tiff(path, image)
             yield image
     except UnidentifiedImageError as error:
         held = _held_by_tiff(path)
@@ -154,6 +157,35 @@ def _held_by_tiff(path: Path) -> str:
             return f"{kind} values of {bits} bits in {channels} channel{'s' if channels > 1 else ''}"
     except Exception:  # tifffile raises every kind for what is no TIFF
         return ""
+
+
+def _check_tiff(path: Path, image: Any) -> None:
+    """What Pillow reads without a word, and not as it is meant."""
+    held = _planes(path)
+    if held > 1:
+        raise CaseError(path, f"holds {held} planes", "save one plane a file")
+    tags = image.tag_v2
+    if _PHOTOMETRIC not in tags:
+        problem = "does not say whether 0 is black or white (PhotometricInterpretation)"
+        raise CaseError(path, problem, _SAVE_AGAIN)
+    samples, is_apart = int(tags.get(_SAMPLES, 1)), tags.get(_PLANAR, 1) == 2
+    width, height = (
+        int(tags[_WIDTH]),
+        int(tags[_HEIGHT]),
+    )  # as stored; the image's may be those of one turned upright
+    bits = int(np.max(tags.get(_BITS, 1)))
+    is_usual = tags[_PHOTOMETRIC] != 0 and tags.get(_FILL_ORDER, 1) == 1 and bits >= 8
+    if is_apart and samples == 1 and not is_usual:
+        # Of these Pillow knows neither the inverse grey scale nor the order and the number of the bits.
+        raise CaseError(path, "states separate planes of one channel (PlanarConfiguration)", _SAVE_AGAIN)
+    planes = samples if is_apart else 1
+    rows = max(1, min(int(tags.get(_ROWS_PER_STRIP, height)), height))
+    if _STRIPS in tags and np.size(tags[_STRIPS]) < math.ceil(height / rows) * planes:
+        raise CaseError(path, CORRUPT, COPY_AGAIN)
+    if tags.get(_COMPRESSION, 1) == 1 and _STRIP_SIZES in tags:
+        size = planes * height * math.ceil(width * bits * samples / planes / 8)
+        if int(np.sum(tags[_STRIP_SIZES])) < size:
+            raise CaseError(path, CORRUPT, COPY_AGAIN)
 
 
 def _planes(path: Path) -> int:

