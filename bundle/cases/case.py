@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from bundle.cases.dicom.series import DicomSeries
 from bundle.cases.dicom.source import DicomSource
+from bundle.cases.image import SourceImage
 from bundle.cases.modality import Modality, Photometric
 from bundle.cases.privacy import Naming
 
@@ -36,6 +37,7 @@ class CaseReference:
         notes: what a reader of the report should know of how the case was found.
         naming: how results and messages name the image and its files.
         instances: of the ground truth, a picture with the number of each pixel's cell; None where there is none.
+        held: the image itself, where it lies in memory; `image` only names it then.
     """
 
     id: str
@@ -50,6 +52,7 @@ class CaseReference:
     notes: tuple[str, ...] = ()
     naming: Naming = field(default=Naming(), compare=False)
     instances: Path | None = None
+    held: SourceImage | None = field(default=None, compare=False, repr=False)
 
     @property
     def shown(self) -> str:

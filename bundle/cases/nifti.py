@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from dataclasses import replace
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, cast
@@ -49,6 +50,19 @@ def read_nifti(path: Path, head: bytes) -> SourceImage:
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise CaseError(path, f"{CORRUPT} (gzip)", COPY_AGAIN) from error
     return checked(path, volume)
+
+
+def nifti_volume(path: Path, image: Any) -> SourceImage:
+    """A nibabel NIfTI image, checked as its file would be; its values are copied.
+
+    Args:
+        path: that messages name.
+
+    Raises:
+        CaseError: see `read_nifti`.
+    """
+    volume = _nifti_volume(path, image, image.header)
+    return checked(path, replace(volume, array=volume.array.copy()))
 
 
 def _decode_nifti(path: Path, stream: BufferedIOBase) -> SourceImage:

@@ -55,10 +55,23 @@ def read_picture(path: Path) -> SourceImage:
         warnings = _orientation_warning(image)
         array = _samples(path, image, warnings)
         stated = image.tag_v2.get(_MOST_SAMPLE) if image.format == "TIFF" else None  # type: ignore[attr-defined]
+    return picture_of(path, array, warnings, stated)
+
+
+def picture_of(path: Path, array: NDArray[Any], warnings: list[str], stated: Any = None) -> SourceImage:
+    """An array (H, W) or (H, W, 3), upright, as that of a file; it is copied.
+
+    Args:
+        path: that messages name.
+        stated: what the file gives as the value of white, see `_full_scale`; None where it gives none.
+
+    Raises:
+        CaseError: see `read_picture`.
+    """
     if array.ndim == 3 and (array == array[..., :1]).all():
         array = array[..., 0]
     channels = array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
-    values = np.ascontiguousarray(channels, dtype=np.float32)
+    values = np.array(channels, dtype=np.float32, order="C")
     if not np.isfinite(values).all():
         wrong = values.size - int(np.count_nonzero(np.isfinite(values)))
         raise CaseError(path, f"holds {wrong} values that are not finite (NaN or infinite)", "replace them")
@@ -127,7 +140,7 @@ def _identified(path: Path) -> Iterator[Image.Image]:
         # From a stream, not by name: Pillow maps uncompressed TIFF files into memory by name, and then takes
         # the rows of one that is turned by 90 degrees for its columns.
         with open(path, "rb") as stream, Image.open(stream, formats=_FORMATS) as image:
-            _check_size(path, image.width, image.height)
+            check_size(path, image.width, image.height)
             if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
                 problem = f"holds {image.n_frames} pages"  # type: ignore[attr-defined]
                 remedy = "save one page a file, or a slide as a tiled pyramid for the command segment"
@@ -204,7 +217,12 @@ def _planes(path: Path) -> int:
     return max(int(np.prod(planes)), int(stated))
 
 
-def _check_size(path: Path, width: int, height: int) -> None:
+def check_size(path: Path, width: int, height: int) -> None:
+    """Refuse pictures that are too large to be read as a whole, or too small to show anything.
+
+    Raises:
+        CaseError: with the remedy.
+    """
     if width * height > MAX_PIXELS:
         raise _too_large(path)
     if min(width, height) < MIN_EDGE:

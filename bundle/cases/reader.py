@@ -128,6 +128,8 @@ def _case(reference: CaseReference) -> Case:
 
 def _image(reference: CaseReference) -> SourceImage:
     path = reference.image
+    if reference.held is not None:
+        return reference.held
     if reference.series is not None:
         return read_series(reference.series, reference.modality)
     head = b"" if os.path.isdir(path) else read_head(path)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bundle.cases.errors import COPY_AGAIN, CaseError
 from bundle.cases.image import SourceImage
@@ -43,6 +45,25 @@ def checked(path: Path, volume: SourceImage) -> SourceImage:
     if wrong:
         raise CaseError(path, f"holds {wrong} values that are not finite (NaN or infinite)", "replace them")
     return volume
+
+
+def volume_of(
+    path: Path, array: NDArray[Any], affine: NDArray[np.float64], warnings: list[str]
+) -> SourceImage:
+    """An array (X, Y, Z), or (X, Y) of one slice, in HU, checked as that of a file would be; it is copied.
+
+    Args:
+        path: that messages name.
+        affine: (4, 4) voxel index -> mm, RAS+.
+
+    Raises:
+        CaseError: see `spatial_shape` and `checked`; values that are no numbers.
+    """
+    if array.dtype.kind not in "iuf":
+        raise CaseError(path, f"holds values of the type {array.dtype}", "give one grey value a voxel")
+    shape = spatial_shape(path, array.shape, warnings)
+    values = np.array(array, dtype=np.float32, order="C").reshape(shape)
+    return checked(path, SourceImage(values, affine, "CT", warnings))
 
 
 def spatial_shape(path: Path, shape: tuple[int, ...], warnings: list[str]) -> tuple[int, int, int]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +20,8 @@ from bundle.commands.parser import path_of
 
 if TYPE_CHECKING:
     from monai.bundle import ConfigWorkflow
+
+    from bundle.inference import CaseList
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"
@@ -165,7 +168,7 @@ def _structure(text: str) -> Any:
         value = ast.literal_eval(text)  # as monai.bundle reads it; YAML takes an unquoted off for False
     except (SyntaxError, ValueError):
         value = _from_yaml(text)
-    _check_plain(value)
+    check_plain(value)
     return value
 
 
@@ -176,12 +179,17 @@ def _from_yaml(text: str) -> Any:
         raise argparse.ArgumentTypeError(f'{text!r} is no list such as "[0.5, 99.5]"') from error
 
 
-def _check_plain(value: Any) -> None:
+def check_plain(value: Any) -> None:
+    """Refuse text in a value that a configuration would evaluate.
+
+    Raises:
+        argparse.ArgumentTypeError: names it.
+    """
     if isinstance(value, dict):
         value = [*value, *value.values()]
     if isinstance(value, list):
         for one in value:
-            _check_plain(one)
+            check_plain(one)
     elif isinstance(value, str):
         _text(value)
 
@@ -205,6 +213,34 @@ def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
         for name, value in vars(arguments).items()
         if name.startswith(_DEST) and value is not None
     }
+
+
+def settings_by_name(
+    given: Mapping[str, Any], files: Iterable[Path], left_out: Iterable[str] = ()
+) -> dict[str, Any]:
+    """Id -> value of settings that are named as keyword arguments of Python: ct_window for ct#window.
+
+    Args:
+        left_out: ids that are not offered.
+
+    Raises:
+        TypeError: there is no such setting.
+        ValueError: text that a configuration would evaluate.
+    """
+    known = {
+        setting.option[2:].replace("-", "_"): setting.id
+        for setting in settings_in(files)
+        if setting.id not in left_out
+    }
+    for name, value in given.items():
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            raise TypeError(f"no setting {name}{f'; did you mean {close[0]}?' if close else ''}")
+        try:
+            check_plain(value)
+        except argparse.ArgumentTypeError as error:
+            raise ValueError(f"{name}: {error}") from error
+    return {known[name]: value for name, value in given.items()}
 
 
 def add_network_options(command: argparse.ArgumentParser) -> None:
@@ -282,18 +318,54 @@ def inference_workflow(arguments: argparse.Namespace, **overrides: Any) -> Confi
     Raises:
         Exception: as of `workflow_of`.
     """
+    settings = {**given_settings(arguments), **overrides}
+    return inference_with(settings, arguments.config, arguments.weights, arguments.export, arguments.device)
+
+
+def inference_with(
+    settings: Mapping[str, Any],
+    configs: Sequence[Path] = (),
+    weights: Path | None = None,
+    export: Path | None = None,
+    device: str | None = None,
+) -> ConfigWorkflow:
+    """configs/inference.yaml with further files and settings over it, initialised.
+
+    Args:
+        settings: id -> value.
+        weights: None for models/model.pt.
+        export: graphs in place of weights.
+
+    Raises:
+        Exception: as of `workflow_of`.
+    """
     from bundle.cases import CaseError
 
-    settings: dict[str, Any] = {**given_settings(arguments), **overrides}
-    files = [INFERENCE, *arguments.config]
-    if arguments.export is None:
-        settings["weights"] = arguments.weights or ROOT / "models" / "model.pt"
+    settings, files = dict(settings), [INFERENCE, *configs]
+    if export is None:
+        settings["weights"] = weights or ROOT / "models" / "model.pt"
     else:
         files.append(CONFIGS / "exported.yaml")
-        settings |= {"export": arguments.export, "overridden": list(settings)}
-        if arguments.device not in (None, "cpu"):
+        settings |= {"export": export, "overridden": list(settings)}
+        if device not in (None, "cpu"):
             raise CaseError("device", "exported graphs run on the CPU", "leave it out, or --export")
-    return workflow_of(files, "inference", settings, arguments.device)
+    return workflow_of(files, "inference", settings, device)
+
+
+def cases_of(parser: Any, **given: Any) -> CaseList:
+    """The cases that a configuration would find, with what was given to `bundle.inference.find_cases` by hand.
+
+    Paths and prompts reach it so without going through the parser, which would evaluate one that begins with '$' or
+    '@'. What is None is left to the configuration.
+
+    Raises:
+        CaseError: see `bundle.inference.find_cases`.
+    """
+    from bundle.inference import find_cases
+
+    names = [name for name in parser["cases"] if not name.startswith("_") and given.get(name) is None]
+    options = {name: parser.get_parsed_content(f"cases#{name}") for name in names}
+    return find_cases(**options | {name: value for name, value in given.items() if value is not None})
 
 
 def refused(error: Exception, debug: bool) -> int:

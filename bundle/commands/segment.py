@@ -11,6 +11,7 @@ from bundle.commands.options import (
     INFERENCE,
     add_network_options,
     add_settings,
+    cases_of,
     inference_workflow,
     refused,
 )
@@ -51,21 +52,11 @@ def start(arguments: argparse.Namespace) -> int:
     try:
         workflow = inference_workflow(arguments, input=list(arguments.paths), output_dir=arguments.output)
         # neither paths nor prompts go through the parser, which would evaluate one that begins with '$' or '@'
-        workflow.parser["cases"] = _cases(workflow.parser, arguments)
+        by_hand = {"prompt_file": arguments.prompt_file, "series": arguments.series}
+        workflow.parser["cases"] = cases_of(workflow.parser, prompt=arguments.prompt, **by_hand)
         evaluator = workflow.evaluator
         record = workflow.parser.get_parsed_content("record")
     except Exception as error:  # torch and MONAI raise every kind for settings they cannot use
         return refused(error, arguments.debug)
     record.run(evaluator)
     return 0
-
-
-def _cases(parser: Any, arguments: argparse.Namespace) -> Any:
-    """What the configuration would find, with the prompt of the command line."""
-    from bundle.inference import find_cases
-
-    names = [name for name in parser["cases"] if not name.startswith("_")]
-    options = {name: parser.get_parsed_content(f"cases#{name}") for name in names}
-    by_hand = {"prompt_file": arguments.prompt_file, "series": arguments.series}
-    options |= {name: value for name, value in by_hand.items() if value is not None}
-    return find_cases(**options, prompt=arguments.prompt)
