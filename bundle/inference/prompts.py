@@ -14,6 +14,8 @@ from bundle.networks.prompt_reading import PromptReading
 from bundle.networks.protocol import Segmenter
 from bundle.wording import Request, exchange_sides, names_a_side, request_reader
 
+_SHOWN = 20  # parts of a prompt that a warning names; the report has all
+
 
 class PromptReader:
     """Reads each text once for each network, as long as the network's weights stay as they are.
@@ -113,10 +115,13 @@ def prompt_warnings(reading: PromptReading, structures: Structures, modality: Mo
         warnings.append(
             f"{tokens} cut: it is longer than this network can read, and its end did not guide the result."
         )
-    warnings += [f"The prompt's {word!r} was read as {meant!r}." for word, meant in reading.read_as.items()]
+    read_as = list(reading.read_as.items())
+    warnings += [f"The prompt's {word!r} was read as {meant!r}." for word, meant in read_as[:_SHOWN]]
     known = structures.of_modality(modality)
     if reading.channels and reading.not_understood:
-        missed = ", ".join(repr(part) for part in reading.not_understood)
+        missed = ", ".join(repr(part) for part in reading.not_understood[:_SHOWN])
+        if len(reading.not_understood) > _SHOWN:
+            missed += f" and {len(reading.not_understood) - _SHOWN:,} more"
         warnings.append(f"Not understood in the prompt: {missed}{_did_you_mean(reading, structures)}.")
     if reading.channels == ():
         names = ", ".join(known.values()) or "nothing"
@@ -140,6 +145,6 @@ def prompt_warnings(reading: PromptReading, structures: Structures, modality: Mo
 
 def _did_you_mean(reading: PromptReading, structures: Structures) -> str:
     suggest = request_reader(structures).suggestions
-    close = dict.fromkeys(name for part in reading.not_understood for name in suggest(part))
+    close = dict.fromkeys(name for part in reading.not_understood[:_SHOWN] for name in suggest(part))
     close = {name: None for name in close if structures.knows(name)}
     return f"; did you mean {' or '.join(close)}?" if close else ""

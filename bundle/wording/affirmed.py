@@ -14,6 +14,7 @@ from bundle.wording.terms import ZONES, grammar, templates, vocabulary
 
 #: Kinds of phrases that deny what a clause says.
 DENYING = ("not", "nothing", "except", "free", "absent", "unwanted")
+_PLACING = ("of", "part", "portion", "half", "third", "segment", "field", "hilum", "hilar")
 _EVERYWHERE = frozenset(product(SIDES, ZONES))
 
 
@@ -35,11 +36,17 @@ def affirmed(
     told = _in_taught_words(words, items, read_as)
     denying = [clause for clause in clauses if clause.denies]
     found = any(clause.has_finding and not clause.denies for clause in clauses)
-    others = [clause for clause in clauses if found and clause.of_other and not clause.has_finding]
-    if not denying and not others:
+    wanted = [clause for clause in clauses if clause.has_finding or not (found and clause.of_other)]
+    if not denying and len(wanted) == len(clauses):
         return _told(prompt, words, 0, len(words), told, whole=True)
-    clauses = [clause for clause in clauses if not (found and clause.of_other and not clause.has_finding)]
-    affirming = {clause.sentence for clause in clauses if not clause.denies and not clause.is_heading}
+    clauses = wanted
+    denied_in = {clause.sentence for clause in denying}
+    affirming = {
+        clause.sentence
+        for clause in clauses
+        if not clause.denies
+        and (not clause.is_heading or (clause.has_finding and clause.sentence not in denied_in))
+    }
     kept = [clause for clause in clauses if not clause.denies and clause.sentence in affirming]
     headings = {clause.sentence: clause.items for clause in clauses if clause.is_heading}
     places = _zones(words, [_placed(one, headings) for one in kept if not one.is_heading])
@@ -54,9 +61,11 @@ def affirmed(
         return (
             f"pulmonary infection, {_places(places)}"  # 'no opacity on the left, but in the right lower zone'
         )
-    return ", ".join(
-        _told(prompt, words, clause.items[0].start, clause.items[-1].end, told) for clause in kept
-    )
+    parts: list[str] = []
+    for clause in kept:
+        parts.append(_told(prompt, words, clause.items[0].start, clause.items[-1].end, told))
+        parts.append(": " if clause.is_heading else ", ")
+    return "".join(parts[:-1])
 
 
 @dataclass
@@ -165,9 +174,7 @@ def report_words() -> frozenset[str]:
 
 @cache
 def _placing_words() -> frozenset[str]:
-    return zone_words() | {
-        fold(word) for word in (*grammar()["report"], "part", "portion", "half", "third", "segment")
-    }
+    return zone_words() | {fold(word) for word in (*grammar()["report"], *_PLACING)}
 
 
 @cache

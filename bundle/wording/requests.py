@@ -45,6 +45,8 @@ _KINDS = (
     "absent",
 )
 _KEPT = 64  # prompts
+_SUGGESTED_FOR = 20  # words
+_LONGEST_NAME = 80  # letters
 #: Lists of single words in grammar.yaml that idioms look for.
 _WORD_LISTS = ("groups", "group_words", "participles", "actions", "whichever_one", "report")
 #: Kinds that say nothing of what a structure is.
@@ -216,9 +218,11 @@ class RequestReader:
         }
 
     def suggestions(self, words: str) -> list[str]:
-        """Names that are close to words which were not understood, the closest first."""
+        """Names that are close to words which were not understood, the closest first; only the first words count."""
         found: dict[str, None] = {}
-        for word in [words, *words.split()]:
+        for word in [words, *words.split()][:_SUGGESTED_FOR]:
+            if len(word) > _LONGEST_NAME:
+                continue
             close = difflib.get_close_matches(
                 word.lower(), [*self._names, *self._spelling.names], n=3, cutoff=0.7
             )

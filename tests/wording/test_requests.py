@@ -8,7 +8,9 @@ import time
 import pytest
 
 from bundle.cases.structures import Structures, shipped_structures
-from bundle.wording import Request, request_reader
+from bundle.inference.prompts import prompt_warnings
+from bundle.networks.prompt_reading import PromptReading
+from bundle.wording import Request, SentenceGenerator, request_reader
 
 LEFT, RIGHT = "left kidney", "right kidney"
 INFECTION = "COVID-19 infection"
@@ -173,11 +175,16 @@ UNKNOWN = [
     "inflation forecast",
 ]
 AFFIRMED = {
+    "there are 2 areas of infection: apex of the left lung, base of the right lung": (
+        "there are 2 areas of infection: apex of the left lung, base of the right lung"
+    ),
+    "findings: no finding in the brain": "",
+    "impression: pancreas without abnormality": "impression: pancreas",
     "Consolidation in the right lower lobe. Left lung is clear.": "Consolidation in the right lower lobe",
     "RLL opacity, LUL clear": "right lower lobe opacity",
     "Bibasilar opacities": "bilateral basal opacities",
     "The right lung shows no opacity; consolidation on the left": "consolidation on the left",
-    "Left lung: upper zone clear, lower zone opacity": "Left lung, lower zone opacity",
+    "Left lung: upper zone clear, lower zone opacity": "Left lung: lower zone opacity",
     "opacity in the right mid zone, effusion on the left": "opacity in the right mid zone",
     "No opacity on the left, but in the right lower zone": "pulmonary infection, lower right lung",
     "Infection of the left but not the right lung": "Infection of the left",
@@ -220,6 +227,13 @@ def test_what_a_report_denies_does_not_guide(prompt: str) -> None:
     assert read(prompt).affirmed == AFFIRMED[prompt]
 
 
+def test_drawn_sentences_about_infections_guide_as_a_whole() -> None:
+    generator = SentenceGenerator(7)
+    meanings = [generator.infection() for _ in range(1500)]
+    texts = [generator.say(one) for one in meanings if one.left or one.right]
+    assert [text for text in texts if read(text).affirmed != text] == []
+
+
 def test_what_was_not_understood_is_quoted_as_written() -> None:
     assert read("Liver, Blorb and kidney stones").not_understood == ("Blorb", "kidney stones")
     assert read("the spleeen").read_as == {"spleeen": "spleen"}
@@ -245,6 +259,16 @@ def test_a_prompt_of_many_words_is_read_in_a_time_that_grows_with_them(words: st
         assert seconds(16000) < 8 * max(seconds(4000), 0.02)  # 16 times where each word looks at all others
     finally:
         gc.enable()
+
+
+def test_of_many_words_that_are_not_known_the_first_are_shown() -> None:
+    structures = shipped_structures()
+    prompt = "liver, " + ", ".join(f"zxq{chr(97 + n % 26)}{chr(97 + n // 26 % 26)}v" for n in range(600))
+    reading = PromptReading(prompt, channels=(5,), not_understood=read(prompt).not_understood)
+    started = time.process_time()
+    [warning] = [one for one in prompt_warnings(reading, structures, "CT") if "Not understood" in one]
+    assert time.process_time() - started < 2
+    assert warning.endswith("and 580 more.") and "'zxqaav'" in warning
 
 
 def test_long_words_cost_no_more_than_short_ones() -> None:
