@@ -9,6 +9,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+_held: set[int] = set()
+
+
+def _close_in_child() -> None:
+    """Forked processes, such as those that read training images, may live a little longer than what forked them."""
+    for descriptor in _held:
+        os.close(descriptor)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_close_in_child)
+
 
 class FolderInUseError(OSError):
     """Another process holds the folder."""
@@ -27,6 +39,7 @@ def folder_lock(folder: Path, shared: bool = False) -> Iterator[None]:
         FolderInUseError: another run holds it.
     """
     descriptor = os.open(folder, os.O_RDONLY)
+    _held.add(descriptor)
     try:
         try:
             fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
@@ -36,4 +49,6 @@ def folder_lock(folder: Path, shared: bool = False) -> Iterator[None]:
             pass
         yield
     finally:
-        os.close(descriptor)
+        if descriptor in _held:
+            _held.discard(descriptor)
+            os.close(descriptor)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torch.optim.swa_utils import AveragedModel
 
+from bundle.cases.errors import CaseError
+from bundle.folder_lock import FolderInUseError, folder_lock
 from bundle.learning.checkpoint import Stateful, load_checkpoint, save_checkpoint, save_whole
 from bundle.learning.drawing import DrawnImages, stable_seed
 from bundle.learning.losses import batch_dice
@@ -128,6 +131,7 @@ class Checkpoints:
     Raises:
         FileExistsError: latest.pt exists and `resume` is false.
         WeightsError: latest.pt is damaged, or of a training with other settings.
+        CaseError: when the training starts, another one is writing into the folder.
     """
 
     def __init__(
@@ -149,6 +153,7 @@ class Checkpoints:
         self.validation_metric = validation_metric
         self.epoch_length = epoch_length
         self.write = write
+        self.lock = ExitStack()  # let go at the end, or with this process
         self.epoch, self.best_metric = 0, float("-inf")
         if not self.latest.exists():
             return
@@ -163,11 +168,28 @@ class Checkpoints:
         engine.add_event_handler(Events.STARTED, self.start)
         if self.write:
             engine.add_event_handler(Events.EPOCH_COMPLETED, self.keep)
+            engine.add_event_handler(Events.COMPLETED, self.lock.close)
+            engine.add_event_handler(Events.EXCEPTION_RAISED, self.let_go)
 
     def start(self, engine: Engine) -> None:
+        if self.write:
+            self.latest.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self.lock.enter_context(folder_lock(self.latest.parent))
+            except FolderInUseError as error:
+                problem, remedy = (
+                    "another training is writing into it",
+                    "wait for it, or give another output_dir",
+                )
+                raise CaseError(self.latest.parent, problem, remedy) from error
         engine.state.epoch, engine.state.iteration = self.epoch, self.epoch * self.epoch_length
         if self.epoch:
             logger.info("going on after epoch %d of %s", self.epoch, self.latest)
+
+    def let_go(self, engine: Engine, error: Exception) -> None:
+        """Of the folder; ignite takes an exception that a handler was called for as dealt with."""
+        self.lock.close()
+        raise error
 
     def keep(self, engine: Engine) -> None:
         metric = self.validation_metric() if self.validation_metric is not None else None

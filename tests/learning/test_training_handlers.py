@@ -15,6 +15,8 @@ from ignite.engine import Engine, Events
 from monai.engines.utils import IterationEvents
 from torch import Tensor, nn
 
+from bundle.cases import CaseError
+from bundle.folder_lock import folder_lock
 from bundle.learning import (
     AfterEachStep,
     Checkpoints,
@@ -290,3 +292,13 @@ def test_a_new_training_does_not_overwrite_another(tmp_path: Path) -> None:
     run_epochs(tmp_path, [1.0])
     with pytest.raises(FileExistsError, match=r"latest\.pt: a training lies here; .*\.$"):
         run_epochs(tmp_path, [1.0], resume=False)
+
+
+def test_a_second_training_into_a_folder_in_use_is_refused_and_writes_nothing(tmp_path: Path) -> None:
+    with folder_lock(tmp_path), pytest.raises(CaseError, match="another training is writing into it; wait"):
+        run_epochs(tmp_path, [40.0])
+    assert not list(tmp_path.iterdir())
+    run_epochs(tmp_path, [40.0])
+    assert (tmp_path / "latest.pt").is_file()
+    with folder_lock(tmp_path):  # which the training has let go
+        pass
