@@ -203,10 +203,10 @@ class _Near:
 
     def __init__(self, words: Iterable[str]) -> None:
         self._words = frozenset(words)
-        self._by_first: dict[str, list[tuple[str, int]]] = {}
+        self._alike: dict[tuple[str, int], list[tuple[str, int]]] = {}  # (a first letter, length)
         for word in sorted(self._words):
             for first in {word[0], word[1:2]}:
-                self._by_first.setdefault(first, []).append((word, _letters(word)))
+                self._alike.setdefault((first, len(word)), []).append((word, _letters(word)))
 
     def __contains__(self, word: object) -> bool:
         return word in self._words
@@ -214,11 +214,16 @@ class _Near:
     def __call__(self, word: str, allowed: int) -> Iterator[str]:
         """Those that begin alike, or with the first two letters exchanged, or but for one letter that is missing."""
         letters = _letters(word)
-        for known, others in self._by_first.get(word[:1], ()):
-            if abs(len(known) - len(word)) > allowed or (letters ^ others).bit_count() > 2 * allowed:
-                continue
-            if known[0] == word[0] or known[:2] == word[1::-1] or (known[1:] == word and len(word) > _SHORT):
-                yield known
+        for length in range(len(word) - allowed, len(word) + allowed + 1):
+            for known, others in self._alike.get((word[:1], length), ()):
+                if (letters ^ others).bit_count() > 2 * allowed:
+                    continue
+                if (
+                    known[0] == word[0]
+                    or known[:2] == word[1::-1]
+                    or (known[1:] == word and len(word) > _SHORT)
+                ):
+                    yield known
 
 
 def _letters(word: str) -> int:
