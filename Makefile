@@ -1,7 +1,7 @@
 # make demo    segment the built-in sample and say where the pictures are
 # make test    the tests, JOBS=2 at a time; make check adds style, types and the slow tests; make test-label those of MONAI Label's server
 # make label   serve the bundle with MONAI Label: STUDIES=folder or DICOMweb address, PORT=8000, TRAINERS=no
-# make bundle  the bundle as a zip in out/, for servers
+# make bundle  the bundle as a zip in out/, for servers; make wheel: as a wheel, for pip
 # make orthanc the PACS that some tests talk to, from Debian's packages; they are skipped without it
 PYTHON ?= python3
 VENV := .venv
@@ -11,7 +11,7 @@ DEV := $(VENV)/.dev-installed
 
 VERSIONS := .cache/label-versions
 
-.PHONY: demo label label-setup label-versions setup test test-label check bundle lock clean orthanc chromium dicom3tools
+.PHONY: demo wheel label label-setup label-versions setup test test-label check bundle lock clean orthanc chromium dicom3tools
 
 demo: $(CORE)
 	$(BIN)/python scripts/demo.py --output out/demo
@@ -81,6 +81,12 @@ check: $(DEV) label-versions
 	$(BIN)/mypy
 	-@$(MAKE) --silent label-setup
 	$(PYTEST)
+
+# What `pip install` takes, with configurations and weights inside; from tracked files, so that the checkout stays as it is.
+wheel: $(CORE)
+	@rm -rf .cache/wheel && mkdir -p .cache/wheel out
+	@git archive HEAD | tar -x -C .cache/wheel
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir out .cache/wheel
 
 bundle: $(CORE)
 	$(BIN)/python scripts/make_bundle.py

@@ -10,8 +10,10 @@ result.save("out")
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -132,7 +134,8 @@ class Segmenter:
         chosen = settings_by_name(settings, [INFERENCE, *files], _OF_RUNS)
         network, graphs = (None if one is None else Path(one) for one in (weights, export))
         try:
-            workflow = inference_with({**chosen, "output_dir": None}, files, network, graphs, device)
+            with _quiet():
+                workflow = inference_with({**chosen, "output_dir": None}, files, network, graphs, device)
             content = workflow.parser.get_parsed_content
             self._segment = CaseSegmenter(
                 content("network"), content("inferer"), content("postprocessing"), content("device")
@@ -251,6 +254,18 @@ class Segmenter:
             raise SegmentationError(output["error"])
         predictions = output["predictions"].values() if prompts else [output["prediction"]]
         return [Segmentation(one, output["seconds"], self._writers) for one in predictions]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """MONAI warns on standard output that it leaves logging as it is."""
+    logger = logging.getLogger("monai.bundle.workflows")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _tell(on_error: Callable[[SegmentationError], object] | None, error: SegmentationError) -> None:

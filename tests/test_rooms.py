@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 #: Each room imports itself and what stands on a lower step.
 STEPS = (
-    ("atomic", "exit_codes", "folder_lock", "json_lines", "worker_items"),
+    ("atomic", "exit_codes", "folder_lock", "json_lines", "root", "worker_items"),
     ("cases",),
     ("settings", "transforms", "wording"),
     ("diffusion",),

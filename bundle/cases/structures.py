@@ -16,9 +16,10 @@ from bundle.cases.case import CaseReference
 from bundle.cases.errors import CaseError
 from bundle.cases.modality import Modality
 from bundle.cases.structures_file import CLEANING, WORDS, checked_entries, hint, read_entries
+from bundle.root import CONFIGS
 
 #: What the shipped network segments.
-SHIPPED = Path(__file__).parents[2] / "configs" / "structures.yaml"
+SHIPPED = CONFIGS / "structures.yaml"
 RGB = tuple[int, int, int]
 
 

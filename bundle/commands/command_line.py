@@ -19,8 +19,8 @@ from monai.bundle import ConfigParser
 
 from bundle.commands.parser import NO_DOCSTRINGS
 from bundle.exit_codes import INTERRUPTED, NOT_STARTED
+from bundle.root import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 _ALIKE = 0.75  # of difflib's ratio, of ids of files
 _SECTIONS = frozenset(("imports", "initialize", "run", "finalize"))
 NOTHING_YET = "interrupted before anything was segmented."

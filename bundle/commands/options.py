@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from bundle.commands.parser import path_of
+from bundle.root import CONFIGS, MODELS, ROOT
 
 if TYPE_CHECKING:
     from monai.bundle import ConfigWorkflow
 
     from bundle.inference import CaseList
 
-ROOT = Path(__file__).resolve().parents[2]
-CONFIGS = ROOT / "configs"
 INFERENCE = CONFIGS / "inference.yaml"
 #: Further spellings of options.
 _SPELLINGS = {"dicom_rtstruct": "--rtstruct", "xray#photometric": "--photometric"}
@@ -343,7 +342,7 @@ def inference_with(
 
     settings, files = dict(settings), [INFERENCE, *configs]
     if export is None:
-        settings["weights"] = weights or ROOT / "models" / "model.pt"
+        settings["weights"] = weights or MODELS / "model.pt"
     else:
         files.append(CONFIGS / "exported.yaml")
         settings |= {"export": export, "overridden": list(settings)}

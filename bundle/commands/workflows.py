@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from bundle.commands.options import (
-    CONFIGS,
     INFERENCE,
     add_config_options,
     add_settings,
@@ -17,6 +16,7 @@ from bundle.commands.options import (
     workflow_of,
 )
 from bundle.commands.parser import path_of
+from bundle.root import CONFIGS
 
 _HELP = {
     "train": "train a network, or go on with a training; the best weights are DIR/model.pt",

@@ -17,15 +17,14 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
 from bundle.cases import CaseError, CaseReference
 from bundle.inference.workers import Task
+from bundle.root import IMPORTED_FROM
 
-_ROOT = Path(__file__).resolve().parents[2]
 _TRIES = 3  # of a case that its actors die of
 _STARTS = 3  # failed ones in a row, after which there is no further one
 _STORE = 128 * 2**20  # bytes of Ray's object store on this machine: the network is all that goes through it
@@ -229,7 +228,7 @@ class RayActors:
         shared: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         try:
             if self.actors.address is None:
-                path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
+                path = os.pathsep.join(filter(None, (str(IMPORTED_FROM), os.environ.get("PYTHONPATH"))))
                 self.ray.init(
                     address="local",
                     num_cpus=max(1, math.ceil(min(self.jobs, len(self)) * self.actors.cpus)),

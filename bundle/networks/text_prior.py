@@ -34,12 +34,13 @@ from bundle.networks.pretrained import find_pretrained, load_pretrained, unreada
 from bundle.networks.prompt_tokens import PromptTokens, load_tokenizer
 from bundle.networks.tensor_store import TensorStore
 from bundle.networks.weights import WeightsError
+from bundle.root import MODELS
 
 Training = Literal["frozen", "finetuned", "lora"]
 Attention = Literal["auto", "flash_attention_2", "sdpa", "eager"]
 
 #: The encoder that comes with the bundle.
-EMBEDDED = Path(__file__).parents[2] / "models" / "text_prior"
+EMBEDDED = MODELS / "text_prior"
 _WHAT = "text encoder"  # in messages
 _SPECIAL_TOKENS = 2  # one at either end
 _LORA_RANK, _LORA_ALPHA = 8, 16

@@ -15,9 +15,10 @@ from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from bundle.networks.frozen import Frozen
 from bundle.networks.pretrained import load_pretrained
+from bundle.root import MODELS
 
 #: The encoder that comes with the bundle.
-EMBEDDED = Path(__file__).parents[2] / "models" / "vision_prior"
+EMBEDDED = MODELS / "vision_prior"
 #: Radford et al., table 20; 'compact' is the embedded encoder's.
 VISION_LAYOUTS: dict[str, dict[str, int]] = {
     "clip_vit_b32": {"patch_size": 32},

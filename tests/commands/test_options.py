@@ -11,7 +11,8 @@ import pytest
 
 import bundle
 from bundle.commands.main import main, parser
-from bundle.commands.options import CONFIGS, INFERENCE, given_settings, settings_in
+from bundle.commands.options import INFERENCE, given_settings, settings_in
+from bundle.root import CONFIGS
 from bundle.settings import settings_of
 from tests.conftest import ROOT
 

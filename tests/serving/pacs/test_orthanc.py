@@ -19,7 +19,7 @@ import pydicom
 import pytest
 import requests
 
-from bundle.commands.options import ROOT
+from bundle.root import ROOT
 from tests.conftest import ENVIRONMENT
 from tests.serving.conftest import Orthanc
 from tests.support.pacs_node import NAMES, phantom_series, study_report, wait_for
