@@ -128,6 +128,8 @@ def truth(folder: Path, fields: Fields) -> Truth:
     bits, count, photometric = fields["bits"], fields["samples"], fields["photometric"]
     kind = fields["sample format"]
     colours = {_RGB: 3}.get(photometric, 1)
+    if kind == _FLOAT and bits != 32:
+        return ANYTHING  # more bytes than the header counts
     if fields["wrong"].keys() == {279} or set(fields["missing"]) & {258, 279}:
         return ANYTHING  # what other tags say is enough, and the default of BitsPerSample is 1
     if fields["damage"] or fields["wrong"] or not set(fields["missing"]) <= {266, 274, 284, 339}:
