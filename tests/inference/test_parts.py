@@ -22,7 +22,7 @@ from bundle.phantoms import histology_phantom, xray_phantom
 
 Segment = Callable[..., int]
 COUNT = 8
-_TIMES = re.compile(r'"seconds": [\d.]+|data-key="[\d.]+" class="number">[^<]*|[\d.]+ s\b')
+_TIMES = re.compile(r'"seconds": [\d.]+|data-key="[\d.]*" class="number">[^<]*|[\d.]+ s\b')
 
 
 @pytest.fixture(scope="module")
