@@ -73,7 +73,10 @@ def _decoded(path: Path) -> tuple[NDArray[Any], tuple[float, float]] | None:
     if kind is None:
         return None
     dtype = np.dtype(f"{'i' if shape.GetPixelRepresentation() else 'u'}{kind}")
-    buffer = image.GetBuffer().encode("utf-8", errors="surrogateescape")
+    decoded = image.GetBuffer()
+    if decoded is None:
+        return None
+    buffer = decoded.encode("utf-8", errors="surrogateescape")
     columns, rows = image.GetDimension(0), image.GetDimension(1)
     if len(buffer) < rows * columns * dtype.itemsize:
         return None
